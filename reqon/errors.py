@@ -1,0 +1,289 @@
+"""Everything that a user, a mission, an API or a disk can cause, as one family of exceptions (spec/runtime.md 17).
+
+A room raises without a place; whoever knows the mission's text adds the span on the way up. What is not a
+`ReqonError` is a bug of ours and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from reqon.diagnostics import Diagnostic, Span, render, render_all
+from reqon.secrets import SECRETS
+
+
+class ReqonError(Exception):
+    """A failure with findings: what is wrong, where, and what to do.
+
+    `message` is redacted when the error is built. `exit_code` is what the command line answers, `kind` is the
+    word that records, `catch` arms and metrics use (spec/language.md 7.12).
+    """
+
+    exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "error"
+    kind: str = "internal"
+
+    def __init__(
+        self,
+        message: str = "",
+        *diagnostics: Diagnostic,
+        code: str | None = None,
+        span: Span | None = None,
+        hint: str | None = None,
+        action: str | None = None,
+        step: str | None = None,
+    ) -> None:
+        if not diagnostics:
+            text = SECRETS.redact(message)
+            diagnostics = (Diagnostic(code or self.code, text, span, SECRETS.redact(hint) if hint else None),)
+        self.diagnostics: tuple[Diagnostic, ...] = diagnostics
+        self.action = action
+        self.step = step
+        super().__init__(diagnostics[0].message)
+
+    @classmethod
+    def of(cls, diagnostics: Sequence[Diagnostic]) -> Self:
+        """One error that carries several findings."""
+        return cls("", *diagnostics)
+
+    @property
+    def message(self) -> str:
+        return self.diagnostics[0].message
+
+    @property
+    def hint(self) -> str | None:
+        return self.diagnostics[0].hint
+
+    @property
+    def span(self) -> Span | None:
+        return self.diagnostics[0].span
+
+    @property
+    def location(self) -> str | None:
+        """`file:line:col`, if known."""
+        return str(self.span) if self.span else None
+
+    def locate(self, span: Span | None) -> Self:
+        """Add the place to findings that have none; a place that is known stays."""
+        self.diagnostics = tuple(
+            d if d.span else Diagnostic(d.code, d.message, span, d.hint, severity=d.severity) for d in self.diagnostics
+        )
+        return self
+
+    def format(self) -> str:
+        """The printed form of language.md 5."""
+        return render_all(self.diagnostics) if len(self.diagnostics) > 1 else render(self.diagnostics[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: kind, message, location, hint, action, step, as far as known."""
+        known = {"kind": self.kind, "message": self.message, "location": self.location, "hint": self.hint}
+        known |= {"action": self.action, "step": self.step}
+        return {k: v for k, v in known.items() if v is not None}
+
+
+class ParseError(ReqonError):
+    """The text does not fit the language."""
+
+    exit_code = 2
+    code = "syntax"
+    kind = "config"
+
+
+class LexerError(ParseError):
+    """A character, string or comment is wrong."""
+
+
+class SemanticError(ParseError):
+    """A name, option or value is wrong."""
+
+
+class ConfigurationError(ReqonError):
+    """Credentials, options, paths, ports: what the operator must mend."""
+
+    exit_code = 3
+    code = "config"
+    kind = "config"
+
+
+class SpecError(ConfigurationError):
+    """An OpenAPI document cannot be used."""
+
+    code = "spec"
+
+
+class StateError(ReqonError):
+    """The state directory or a state file cannot be used."""
+
+    exit_code = 3
+    code = "state"
+    kind = "internal"
+
+
+class ReqonRuntimeError(ReqonError):
+    """A run failed."""
+
+    code = "runtime"
+
+
+RuntimeError = ReqonRuntimeError  # noqa: A001  # the documented alias
+
+
+class StepError(ReqonRuntimeError):
+    """A step failed."""
+
+
+class EvaluatorError(ReqonRuntimeError):
+    """An expression has no value: it names the function or operator, the expected and the actual type."""
+
+    code = "eval"
+    kind = "eval"
+
+
+class UnsupportedOperationError(EvaluatorError):
+    """The operation exists, but not for this value or back end."""
+
+
+class ValidationError(ReqonRuntimeError):
+    """A constraint of severity error was violated."""
+
+    code = "validation"
+    kind = "validation"
+
+
+class NoMatchError(ReqonRuntimeError):
+    """No arm of a match step takes the value."""
+
+    code = "no_match"
+    kind = "no_match"
+
+
+class NoVariantError(ReqonRuntimeError):
+    """No variant of a transform takes the value."""
+
+    code = "no_variant"
+    kind = "no_variant"
+
+
+class AbortError(ReqonRuntimeError):
+    """The mission said `abort`."""
+
+    code = "abort"
+    kind = "abort"
+
+
+class ExtensionError(ReqonRuntimeError):
+    """A registered step handler failed."""
+
+    code = "extension"
+    kind = "extension"
+
+
+class FetchError(StepError):
+    """A request failed for good.
+
+    Attributes:
+        kind: http, or the failure kind of spec/runtime.md 2.7.
+        method, url, source, attempts: of the request; the URL is redacted.
+        status_code: HTTP status, 0 if there was no answer.
+        retry_after: seconds that the server or a limiter asked for.
+        headers, body: of the answer; the body parsed if it could be.
+    """
+
+    code = "http"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "http",
+        source: str = "",
+        method: str = "",
+        url: str = "",
+        status_code: int = 0,
+        attempts: int = 0,
+        retry_after: float | None = None,
+        headers: Any = None,
+        body: Any = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, code=kind, hint=hint)
+        self.kind = kind
+        self.source = source
+        self.method = method
+        self.url = SECRETS.redact(url)
+        self.status_code = status_code
+        self.attempts = attempts
+        self.retry_after = retry_after
+        self.headers = headers if headers is not None else {}
+        self.body = body
+
+
+class AuthenticationError(FetchError):
+    """A token could not be had."""
+
+
+class RateLimitError(FetchError):
+    """A limit forbids the request now."""
+
+
+class RateLimitTimeoutError(RateLimitError):
+    """A limit would hold the request for longer than `maxWait`."""
+
+
+class CircuitBreakerError(FetchError):
+    """The source's breaker is open."""
+
+
+class PaginationError(FetchError):
+    """Paging does not end, goes in circles, or leaves its origin."""
+
+
+class ResponseValidationError(FetchError):
+    """An answer does not fit its OpenAPI schema."""
+
+
+class RetryExhaustedError(StepError):
+    """A `retry` directive's budget is used up."""
+
+    code = "retry_exhausted"
+    kind = "retry_exhausted"
+
+
+class WebhookTimeoutError(ReqonRuntimeError):
+    """A `wait` saw too few events in its time."""
+
+    code = "webhook_timeout"
+    kind = "webhook_timeout"
+
+
+class StoreError(StepError):
+    """A store refused or failed. `operation` is init, get, set, update, delete, list, count or clear."""
+
+    code = "store"
+    kind = "store"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        store: str = "",
+        operation: str = "set",
+        key: str | None = None,
+        code: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.store = store
+        self.operation = operation
+        self.key = key
+        self.backend_code = code
+
+
+class ParallelError(ReqonRuntimeError):
+    """Several members of a parallel group or loop failed: `failures` holds (name, error) pairs."""
+
+    code = "parallel"
+
+    def __init__(self, failures: Sequence[tuple[str, ReqonError]]) -> None:
+        super().__init__("; ".join(f"{name}: {error.message}" for name, error in failures))
+        self.failures = tuple(failures)
+        self.kind = failures[0][1].kind if failures else "internal"

@@ -1,0 +1,1 @@
+"""The mission language: text to checked parts."""

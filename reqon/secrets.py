@@ -1,0 +1,91 @@
+"""What must never be shown: one registry that every output goes through (spec/runtime.md 3.7)."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+_SHORTEST = 6
+
+_SECRET_NAME = re.compile(r"(?i)(^|_)(token|secret|pass|password|passwd|pwd|key|apikey|credentials?|auth)($|_)")
+_SECRET_HEADER = re.compile(
+    r"(?i)^(authorization|proxy-authorization|cookie|set-cookie)$|token|secret|password|signature|api-?key"
+)
+_SECRET_PARAMETER = frozenset(
+    ("key", "api_key", "apikey", "token", "access_token", "auth", "password", "secret", "sig", "signature", "code")
+)
+_QUERY_PAIR = re.compile(r"([?&])([^=&#\s]+)=([^&#\s\"'<>]*)")
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether the value of an environment variable of this name is treated as a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+class SecretRegistry:
+    """The values that are written `***` wherever they turn up, plain, URL-encoded, base64 or JSON-escaped."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self._headers: set[str] = set()
+        self._parameters: set[str] = set(_SECRET_PARAMETER)
+
+    def add(self, *values: str | None) -> None:
+        """Know these from now on. Values below six characters would mask ordinary text and are left out."""
+        forms: set[str] = set()
+        for value in values:
+            if value and len(value) >= _SHORTEST:
+                encoded = base64.b64encode(value.encode()).decode()
+                forms |= {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+                forms |= {value.replace("\\", "\\\\").replace('"', '\\"'), ascii(value)[1:-1]}
+        forms -= self._forms
+        if forms:
+            self._forms |= forms
+            # Longest first: a secret that contains another one is masked as a whole.
+            ordered = sorted(self._forms, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, ordered)))
+
+    def add_header(self, name: str) -> None:
+        """Hide this header's value, whatever it is."""
+        self._headers.add(name.lower())
+
+    def add_parameter(self, name: str) -> None:
+        """Hide this query parameter's value, whatever it is."""
+        self._parameters.add(name.lower())
+
+    def redact(self, text: str) -> str:
+        """The text with every known secret, and every telling query parameter, written `***`."""
+        if self._pattern is not None:
+            text = self._pattern.sub(MASK, text)
+        if "=" in text and ("?" in text or "&" in text):
+            text = _QUERY_PAIR.sub(self._redact_pair, text)
+        return text
+
+    def _redact_pair(self, match: re.Match[str]) -> str:
+        if match[2].lower() not in self._parameters:
+            return match[0]
+        return f"{match[1]}{match[2]}={MASK}"
+
+    def redact_header(self, name: str, value: str) -> str:
+        if name.lower() in self._headers or _SECRET_HEADER.search(name):
+            return MASK
+        return self.redact(value)
+
+    def redact_value(self, value: Any) -> Any:
+        """A copy of a JSON-like value, its texts redacted at any depth. Other objects are shown by their redacted text."""
+        if isinstance(value, str):
+            return self.redact(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {self.redact(str(k)): self.redact_value(v) for k, v in value.items()}
+        if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+            return [self.redact_value(v) for v in value]
+        return self.redact(str(value))
+
+
+# One for the process: an error built anywhere must be redacted before it is a text.
+SECRETS = SecretRegistry()

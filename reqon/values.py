@@ -1,0 +1,188 @@
+"""JSON in and out: the only importer of orjson and msgspec.
+
+A mission's value is null, a boolean, a number, a string, a list, a dict with string keys, a datetime (aware, UTC) or a
+timedelta (a duration). Values are never changed in place once they are made, so they may be shared freely.
+Whatever `decode` accepts, `encode` can write again (spec/reliability.md 1).
+"""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, TypeVar, overload
+
+import msgspec
+import orjson
+
+from reqon.errors import ReqonError
+
+Value: TypeAlias = Any
+Record: TypeAlias = dict[str, Any]
+Fragment = orjson.Fragment
+
+T = TypeVar("T")
+
+MAX_DEPTH = 250
+_MAX_DIGITS = 400
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_DIGITS + 1))
+_DIGITS_TO_ZERO = bytes(ord("0") if ord("0") <= c <= ord("9") else c for c in range(256))
+_NOT_BRACKETS = bytes(c for c in range(256) if c not in b"[]{}")
+# orjson reads integers beyond 64 bits as floats and msgspec reads them exactly, at the same speed; orjson writes faster.
+_decode = msgspec.json.Decoder().decode
+_WRITE = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+_PRETTY = _WRITE | orjson.OPT_INDENT_2
+
+
+class JsonError(ReqonError):
+    """A text is not the JSON that was asked for."""
+
+    code = "parse"
+    kind = "parse"
+
+
+@overload
+def decode(data: bytes | bytearray | memoryview | str) -> Value: ...
+@overload
+def decode(data: bytes | bytearray | memoryview | str, into: type[T]) -> T: ...
+
+
+def decode(data: bytes | bytearray | memoryview | str, into: type[T] | None = None) -> Any:
+    """The value of a JSON text, or the typed object it describes. Integers are exact whatever their size.
+
+    Raises:
+        JsonError: not JSON, nested deeper than 250, a number of more than 400 digits, NaN or Infinity, a lone
+            surrogate; or not the shape of `into`: the message ends with its place, as in `$.mission`.
+    """
+    value = _read(data)
+    if into is None:
+        return value
+    try:
+        return msgspec.convert(value, into)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise JsonError(str(error).replace("`", "")) from error
+
+
+def convert(value: Value, into: type[T]) -> T:
+    """The typed object that a decoded value describes.
+
+    Raises:
+        JsonError: it has another shape; the message ends with the place.
+    """
+    try:
+        return msgspec.convert(value, into)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise JsonError(str(error).replace("`", "")) from error
+
+
+def to_builtins(value: Any) -> Value:
+    """A dataclass, enum or container of them as plain JSON values; datetimes stay."""
+    return msgspec.to_builtins(value, builtin_types=(datetime, timedelta))
+
+
+def _read(data: bytes | bytearray | memoryview | str) -> Value:
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+    if len(raw) > _MAX_DIGITS:
+        _refuse_long_numbers(raw)
+    try:
+        value = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JsonError(f"not JSON: {error}") from error
+    except RecursionError:
+        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels") from None
+    if len(raw) > 2 * MAX_DEPTH and _may_be_deep(raw) and _depth(value) > MAX_DEPTH:
+        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _refuse_long_numbers(raw: bytes) -> None:
+    # 401 digits in a row cover 16 neighbours of every 25th byte: a look at those costs next to nothing.
+    if b"0" * 16 in raw[::25].translate(_DIGITS_TO_ZERO) and _LONG_NUMBER.search(raw):
+        raise JsonError(f"a number has more than {_MAX_DIGITS} digits")
+
+
+def _may_be_deep(raw: bytes) -> bool:
+    """False when the brackets alone show that nothing is nested too deeply; brackets inside texts may mislead it to True."""
+    left = raw.translate(None, _NOT_BRACKETS)
+    for _ in range(8):  # each round folds the innermost level
+        if len(left) < MAX_DEPTH:
+            return False
+        left = left.replace(b"{}", b"").replace(b"[]", b"")
+    return len(left) >= MAX_DEPTH
+
+
+def _depth(value: Value) -> int:
+    deepest = 0
+    stack = [(value, 1)]
+    while stack and deepest <= MAX_DEPTH:
+        item, level = stack.pop()
+        deepest = max(deepest, level)
+        inner = item.values() if isinstance(item, dict) else item
+        stack.extend((v, level + 1) for v in inner if isinstance(v, dict | list))
+    return deepest if isinstance(value, dict | list) else 0
+
+
+def encode(value: Value, *, pretty: bool = False) -> bytes:
+    """The JSON text of a value, UTF-8: datetimes as RFC 3339 with milliseconds, durations as milliseconds.
+
+    Raises:
+        JsonError: NaN, Infinity, half a character, or an object that is no value.
+    """
+    try:
+        return orjson.dumps(value, default=_default, option=_PRETTY if pretty else _WRITE)
+    except orjson.JSONEncodeError:
+        return _write_slowly(value, pretty=pretty)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, datetime):
+        instant = value.astimezone(UTC)
+        return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
+    if isinstance(value, timedelta):
+        return milliseconds(value)
+    if isinstance(value, dict):  # a PagedResult, or a record with something behind it
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _write_slowly(value: Value, *, pretty: bool) -> bytes:
+    try:
+        text = json.dumps(
+            value,
+            default=_default,
+            ensure_ascii=False,
+            allow_nan=False,
+            indent=2 if pretty else None,
+            separators=(",", ": ") if pretty else (",", ":"),
+        )
+        return text.encode("utf-8")
+    except (ValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise JsonError(f"cannot be written as JSON: {error}") from error
+
+
+def milliseconds(duration: timedelta) -> int | float:
+    """The milliseconds of a duration; an integer when it is one."""
+    micros = (duration.days * 86_400 + duration.seconds) * 1_000_000 + duration.microseconds
+    return micros // 1000 if micros % 1000 == 0 else micros / 1000
+
+
+def equal_json(a: Value, b: Value) -> bool:
+    """Whether two values are the same JSON: `1` is `1.0`, but neither is `true`; key order does not matter."""
+    if a is b:
+        return True
+    if a != b:
+        return False
+    # Python says True == 1; only then is a closer look worth its time.
+    return _same_booleans(a, b)
+
+
+def _same_booleans(a: Value, b: Value) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict):
+        return all(_same_booleans(v, b[k]) for k, v in a.items())
+    if isinstance(a, list):
+        return all(map(_same_booleans, a, b))
+    return True
