@@ -1,0 +1,28 @@
+"""What starts an execution: serialisable, so that it can run in another process or on another machine."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from reqon.state.records import Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """Run this mission once.
+
+    Attributes:
+        path: where the mission's text lies; definition_hash: which version of it is meant.
+        execution_id: the execution to resume, with `resume`; None: the latest one that can be.
+        force: with `resume`, start a changed mission again from its first action, as a new execution.
+        scheduled_for: the slot's due time.
+    """
+
+    mission: str
+    path: str
+    definition_hash: str
+    trigger: Trigger = Trigger.MANUAL
+    execution_id: str | None = None
+    resume: bool = False
+    force: bool = False
+    scheduled_for: datetime | None = None
+    dry_run: bool = False

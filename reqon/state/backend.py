@@ -1,0 +1,109 @@
+"""What a state store can do: records, journals, sync checkpoints (spec/state.md 10). All calls block."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRef:
+    """Where a journaled body lies: bytes of the journal, read with `Journal.read_body`."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One entry: its kind (`page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`), its fields,
+    and where its body lies, if it has one."""
+
+    kind: str
+    fields: Mapping[str, Value]
+    body: BodyRef | None
+
+
+class Journal(Protocol):
+    """What a resume needs beside the record. Made on disk by the first `write` after an `append`; lives until `discard`."""
+
+    def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
+        """Add an entry to the buffer. `body` is JSON text kept as received (line breaks between tokens become blanks).
+
+        The reference it answers can be read once `write` has returned.
+        """
+
+    def write(self) -> None:
+        """Hand all buffered entries to the system in one write: they survive SIGKILL on return."""
+
+    def sync(self) -> None:
+        """`write`, and return when everything survives a power loss too."""
+
+    def entries(self) -> Iterator[JournalEntry]:
+        """All entries that are whole, in order. What follows the first damaged line is cut off and does not count."""
+
+    def read_body(self, ref: BodyRef) -> bytes: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+
+    @property
+    def exists(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+    def discard(self) -> None:
+        """Remove it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncCheckpoint:
+    """How far one source's endpoint is synced. `items_synced` is a running total."""
+
+    last_sync: datetime
+    items_synced: int
+    mission: str | None
+
+
+class StateBackend(Protocol):
+    """Where records, journals and sync checkpoints live. All writes are durable when they return, unless it says so."""
+
+    name: str
+
+    def create(self, record: ExecutionRecord) -> ExecutionRecord:
+        """Save a new record; answers it with its `file_name`."""
+
+    def save(self, record: ExecutionRecord, *, durable: bool = True) -> None:
+        """Replace a record. Not durable: survives SIGKILL, not a power loss (progress, at most ten times a second)."""
+
+    def load(self, execution_id: str) -> ExecutionRecord | None: ...
+
+    def list(
+        self,
+        mission: str | None = None,
+        *,
+        limit: int | None = None,
+        since: datetime | None = None,
+        status: ExecutionStatus | None = None,
+    ) -> list[ExecutionRecord]:
+        """Newest first. Reads only as many as it must."""
+
+    def delete(self, record: ExecutionRecord) -> int:
+        """Remove a record and its journal; the bytes that went."""
+
+    def journal(self, record: ExecutionRecord) -> Journal: ...
+
+    def sync_checkpoints(self, mission: str) -> Mapping[str, SyncCheckpoint]:
+        """This mission's entries, by key (its own `<Mission>/<key>` entries under the bare key)."""
+
+    def put_sync(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
+        """Write them all in one replace. `items_synced` of a change is added to the entry's total."""
+
+    def clear_sync(self, key: str | None) -> int:
+        """Remove one entry, or all; how many went."""
+
+    def close(self) -> None: ...
