@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from reqon.lang import nodes
 from reqon.lang.nodes import ActionDef, Arm, ArmBody, Pattern, Step
-from reqon.lang.tree import descendants
+from reqon.lang.walk import walk
 
 Request: TypeAlias = nodes.Fetch | nodes.CallStep
 REQUESTS = (nodes.Fetch, nodes.CallStep)
@@ -96,7 +96,7 @@ def guarding_match(steps: Sequence[Step], index: int) -> bool:
 def _asks_response(match: nodes.MatchStep) -> bool:
     if match.subject is not None:
         return isinstance(match.subject, nodes.Name) and match.subject.name == "response"
-    return any(isinstance(node, nodes.Name) and node.name == "response" for node in descendants(match))
+    return any(isinstance(node, nodes.Name) and node.name == "response" for node in walk(match))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
