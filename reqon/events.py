@@ -203,6 +203,7 @@ class RequestAnswered(Event):
     method: str
     code: str
     seconds: float
+    remaining: int | None = None  # requests the API says are left, if it does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +406,7 @@ class AuthRefreshed(Event):
     reason: str
     success: bool
     error: str | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
