@@ -7,9 +7,11 @@ after each sync and replace; advisory locks; and `Log`, the checksummed line log
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -71,10 +73,20 @@ class FileSystem(Protocol):
         """
 
     def sync(self, fd: int, what: str) -> None:
-        """Return when the file's bytes survive a power loss. `what` names the failpoints `before-/after-<what>-sync`."""
+        """Return when the file's bytes survive a power loss. `what` names the failpoints: `before-<what>-sync`, …"""
 
-    def replace(self, path: Path, data: bytes, what: str) -> None:
-        """Put `data` in the place of the file at once: readers see the old content or the new one. Durable on return."""
+    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+        """Put `data` in the place of the file at once: readers see the old content or the new one.
+
+        Durable on return. With `durable=False` it survives a SIGKILL only, and a power loss may leave rubbish under the
+        name: then keep the last durable content under a second name, `spare`, which a durable call writes along.
+
+        Raises:
+            OSError: the old content stands.
+        """
+
+    def create(self, path: Path, data: bytes, what: str, *, spare: Path | None = None) -> bool:
+        """Make a file that nobody else made, its content there at once and durable; False if the name is taken."""
 
     def sync_dir(self, path: Path) -> None:
         """Return when the directory's entries survive a power loss."""
@@ -103,32 +115,96 @@ class Disk:
     __slots__ = ()
 
     def append(self, fd: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        written = os.write(fd, data)
+        if written != len(data):  # a disk that fills up, or above 2 GiB
+            view = memoryview(data)
+            while view := view[written:]:
+                written = os.write(fd, view)
 
     def sync(self, fd: int, what: str) -> None:
         failpoint(f"before-{what}-sync")
         os.fdatasync(fd)
         failpoint(f"after-{what}-sync")
 
-    def replace(self, path: Path, data: bytes, what: str) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+        temporary = self._temporary(path, data, what, durable=durable)
         try:
-            try:
-                self.append(fd, data)
-                self.sync(fd, what)
-            finally:
-                os.close(fd)
             failpoint(f"before-{what}-replace")
+            if spare is not None:
+                # First the spare: while it is changed, the other name still has what was there.
+                self._second_name(temporary, spare, data, what)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+        if durable:
+            self.sync_dir(path.parent)
+        failpoint(f"after-{what}-replace")
+
+    def create(self, path: Path, data: bytes, what: str, *, spare: Path | None = None) -> bool:
+        temporary = self._temporary(path, data, what, durable=True)
+        try:
+            failpoint(f"before-{what}-replace")
+            if not self._claim(temporary, path):
+                return False
+            if spare is not None:
+                self._second_name(temporary, spare, data, what)
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
         self.sync_dir(path.parent)
         failpoint(f"after-{what}-replace")
+        return True
+
+    def _temporary(self, path: Path, data: bytes, what: str, *, durable: bool) -> Path:
+        """Write `data` to a new file beside `path`."""
+        for again in (True, False):
+            temporary = temporary_beside(path)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+            try:
+                self.append(fd, data)
+                if durable:
+                    try:
+                        self.sync(fd, what)
+                    except OSError:
+                        if not again:
+                            raise
+                        # What a failed sync leaves counts as lost, and a second sync of it would lie: a new file.
+                        os.unlink(temporary)
+                        continue
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            else:
+                return temporary
+            finally:
+                os.close(fd)
+        raise AssertionError("unreachable")
+
+    def _second_name(self, written: Path, name: Path, data: bytes, what: str) -> None:
+        link = temporary_beside(name)
+        try:
+            os.link(written, link)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+                raise
+            link = self._temporary(name, data, what, durable=True)  # a file system without hard links
+        os.replace(link, name)
+
+    def _claim(self, written: Path, path: Path) -> bool:
+        try:
+            os.link(written, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+                raise
+            if not create_exclusive(path):
+                return False
+            os.replace(written, path)
+        return True
 
     def sync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -194,6 +270,16 @@ def make_directory(path: Path) -> None:
             os.mkdir(path, DIRECTORY_MODE)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name in the same directory that nobody else has; see `is_temporary`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that a killed process may have left behind half written."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def create_exclusive(path: Path) -> bool:
     """Make an empty file that nobody else made; False if the name is taken."""
     try:
@@ -205,7 +291,7 @@ def create_exclusive(path: Path) -> bool:
 
 def write_report(path: Path, data: bytes) -> None:
     """Write a file that a person asked for (an export, a dry run's output), at once, with the user's own mode."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     temporary.write_bytes(data)
     os.replace(temporary, path)
 
@@ -240,12 +326,13 @@ class Lock:
         except OSError as error:
             raise StateError(f"cannot open the lock {self.path}: {error.strerror}") from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = _flock(fd)
         except OSError as error:
             os.close(fd)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
-                return False
             raise StateError(f"{self.path}: this file system has no locks ({error.strerror})") from error
+        if not taken:
+            os.close(fd)
+            return False
         self._fd = fd
         if note:
             os.ftruncate(fd, 0)
@@ -265,6 +352,24 @@ class Lock:
             return ""
 
 
+_GLANCES_SECONDS = (0.0005, 0.002)
+
+
+def _flock(fd: int) -> bool:
+    # Whoever asks `lock_is_free` holds it for a few microseconds: look again before saying no.
+    for pause in (*_GLANCES_SECONDS, 0.0):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            if pause:
+                wait_blocking(pause)
+        else:
+            return True
+    return False
+
+
 def lock_is_free(path: Path) -> bool:
     """Whether nobody holds the lock now; a file that isn't there is free. Leaves no trace."""
     try:
@@ -272,7 +377,7 @@ def lock_is_free(path: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     else:
@@ -315,6 +420,9 @@ class Log:
 
     `append` buffers nothing: the bytes survive a SIGKILL when it returns. `sync` makes them survive a power loss. A cut
     last line is dropped on open; a bad line before good ones is damage, and `open` says so after what it could read.
+
+    Attributes:
+        size: the good length; all of the file once it is open.
     """
 
     def __init__(self, path: Path, *, what: str, disk: FileSystem = DISK) -> None:
@@ -323,7 +431,11 @@ class Log:
         self._what = what
         self._disk = disk
         self._fd: int | None = None
+        self._read = False  # `size` is known to be the end of the good lines
         self._dirty = False
+        self._new = False  # its name does not survive a power loss yet
+        self._torn = False  # half a line stands behind `size`
+        self._broken = False  # a sync failed and the content could not be brought to safety
 
     @property
     def is_open(self) -> bool:
@@ -333,42 +445,62 @@ class Log:
         """The good lines with their offsets, without checksum, up to the first bad one; `size` ends behind them.
 
         Raises:
-            DamagedFileError: after the last good line, when good lines follow a bad one. `size` is still the good length.
+            DamagedFileError: after the last good line, when good lines follow a bad one; `size` is the good length.
         """
-        self.size = 0
+        end = 0
         try:
             fd = open_regular(self.path, os.O_RDONLY)
         except FileNotFoundError:
+            self._end_at(0, whole=True)
             return
+        self._end_at(0, whole=False)
         with open(fd, "rb", buffering=1 << 20) as stream:
             for line in stream:
                 content = unseal(line)
                 if content is None:
                     if any(unseal(rest) is not None for rest in stream):
-                        raise DamagedFileError(f"{self.path} is damaged at byte {self.size}")
-                    return
-                offset = self.size
-                self.size += len(line)
+                        raise DamagedFileError(f"{self.path} is damaged at byte {end}")
+                    break
+                offset, end = end, end + len(line)
+                self._end_at(end, whole=False)
                 yield offset, content
+        self._end_at(end, whole=True)
 
-    def open(self) -> None:
+    def _end_at(self, size: int, *, whole: bool) -> None:
+        if self._fd is None:  # an open log knows better
+            self.size, self._read = size, whole
+
+    def open(self, *, forget_tail: bool = False) -> None:
         """Open for appending behind the good lines, made if need be. Reads them unless `lines` was read to its end.
 
         Raises:
             DamagedFileError: see `lines`; copy the file to quarantine, then call `open` again with `forget_tail`.
         """
         if self._fd is None:
-            if not self.size:
-                for _ in self.lines():
-                    pass
+            if not self._read:
+                try:
+                    for _ in self.lines():
+                        pass
+                except DamagedFileError:
+                    if not (forget_tail and self.path.is_file()):
+                        raise
             self.open_at(self.size)
 
     def open_at(self, size: int) -> None:
         """Open for appending with all behind `size` cut off."""
-        fd = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        if os.fstat(fd).st_size != size:
-            self._disk.truncate(fd, size)
-        self._fd, self.size = fd, size
+        try:
+            fd = open_regular(self.path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            fd = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._new = True
+        try:
+            if os.fstat(fd).st_size != size:
+                self._disk.truncate(fd, size)
+                self._dirty = True
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self.size, self._read = fd, size, True
 
     def append(self, lines: bytes) -> int:
         """Add sealed lines in one write; the offset at which they begin.
@@ -379,29 +511,65 @@ class Log:
         if self._fd is None:
             self.open()
         assert self._fd is not None
+        if self._broken:
+            raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
+        if self._torn:
+            self._disk.truncate(self._fd, self.size)
+            self._torn = False
         offset = self.size
         try:
             self._disk.append(self._fd, lines)
-        except OSError:
+        except BaseException:
+            self._torn = True
             with suppress(OSError):
                 self._disk.truncate(self._fd, offset)
+                self._torn = False
             raise
         self.size += len(lines)
         self._dirty = True
         return offset
 
     def sync(self) -> None:
-        """Return when all that was appended survives a power loss. After an OSError the log is not to be trusted."""
-        if self._fd is not None and self._dirty:
+        """Return when all that was appended survives a power loss.
+
+        Raises:
+            OSError: it may not; nothing can be appended any more.
+        """
+        if self._fd is None or not (self._dirty or self._new):
+            return
+        if self._broken:
+            raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
+        try:
             self._disk.sync(self._fd, self._what)
-            self._dirty = False
+        except OSError:
+            # What a failed sync leaves counts as lost, and a second sync of it would lie: write it all to a new file.
+            self._broken = True
+            self._rewrite()
+            self._broken = False
+        if self._new:
+            self._disk.sync_dir(self.path.parent)
+            self._new = False
+        self._dirty = False
+
+    def _rewrite(self) -> None:
+        if self.size > READ_LIMIT:
+            raise OSError(errno.EIO, "a sync failed", str(self.path))
+        content = self.read_at(0, self.size)
+        if len(content) != self.size or any(unseal(line) is None for line in BytesIO(content)):
+            raise OSError(errno.EIO, "a sync failed, and what was written is lost", str(self.path))
+        self._disk.replace(self.path, content, self._what)
+        self.close()
+        self.open_at(self.size)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Bytes of the file, as appended."""
         if self._fd is None:
             self.open()
         assert self._fd is not None
-        return os.pread(self._fd, length, offset)
+        data = os.pread(self._fd, length, offset)
+        while len(data) < length and (more := os.pread(self._fd, length - len(data), offset + len(data))):
+            data += more
+        return data
 
     def close(self) -> None:
         if self._fd is not None:
@@ -414,7 +582,4 @@ def unseal(line: bytes) -> bytes | None:
     if len(line) < 10 or line[-1:] != b"\n" or line[-10:-9] != b"\t":
         return None
     content = line[:-10]
-    try:
-        return content if crc32(content) == int(line[-9:-1], 16) else None
-    except ValueError:
-        return None
+    return content if b"%08x" % crc32(content) == line[-9:-1] else None
