@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -73,7 +73,7 @@ class FileSystem(Protocol):
         """
 
     def sync(self, fd: int, what: str) -> None:
-        """Return when the file's bytes survive a power loss. `what` names the failpoints: `before-<what>-sync`, …"""
+        """Return when the file's bytes survive a power loss. `what` names the failpoints, as in `before-store-sync`."""
 
     def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
         """Put `data` in the place of the file at once: readers see the old content or the new one.

@@ -7,7 +7,9 @@ Whatever `decode` accepts, `encode` can write again (spec/reliability.md 1).
 
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, TypeAlias, TypeVar, overload
 
 import msgspec
@@ -18,10 +20,12 @@ from reqon.errors import ReqonError
 Value: TypeAlias = Any
 Record: TypeAlias = dict[str, Any]
 Fragment = orjson.Fragment
+Raw = msgspec.Raw  # a part that `skim` leaves as text: bytes(raw), len(raw)
 
 T = TypeVar("T")
 
 MAX_DEPTH = 250
+OWN_DEPTH = 300  # our own files, which hold such values some levels deeper
 _MAX_DIGITS = 400
 _LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_DIGITS + 1))
 _DIGITS_TO_ZERO = bytes(ord("0") if ord("0") <= c <= ord("9") else c for c in range(256))
@@ -40,19 +44,19 @@ class JsonError(ReqonError):
 
 
 @overload
-def decode(data: bytes | bytearray | memoryview | str) -> Value: ...
+def decode(data: bytes | bytearray | memoryview | str, *, depth: int = MAX_DEPTH) -> Value: ...
 @overload
-def decode(data: bytes | bytearray | memoryview | str, into: type[T]) -> T: ...
+def decode(data: bytes | bytearray | memoryview | str, into: type[T], *, depth: int = MAX_DEPTH) -> T: ...
 
 
-def decode(data: bytes | bytearray | memoryview | str, into: type[T] | None = None) -> Any:
+def decode(data: bytes | bytearray | memoryview | str, into: type[T] | None = None, *, depth: int = MAX_DEPTH) -> Any:
     """The value of a JSON text, or the typed object it describes. Integers are exact whatever their size.
 
     Raises:
-        JsonError: not JSON, nested deeper than 250, a number of more than 400 digits, NaN or Infinity, a lone
+        JsonError: not JSON, nested deeper than `depth`, a number of more than 400 digits, NaN or Infinity, a lone
             surrogate; or not the shape of `into`: the message ends with its place, as in `$.mission`.
     """
-    value = _read(data)
+    value = _read(data, depth)
     if into is None:
         return value
     try:
@@ -73,12 +77,44 @@ def convert(value: Value, into: type[T]) -> T:
         raise JsonError(str(error).replace("`", "")) from error
 
 
+def skim(data: bytes, into: type[T]) -> T:
+    """The typed object of a JSON text, whose parts of type `Raw` are checked to be JSON but not built.
+
+    Raises:
+        JsonError: not JSON, or not the shape of `into`. Depth and long numbers inside a `Raw` are not looked at.
+    """
+    try:
+        str(data, "utf-8")
+        return _skimmer(into).decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JsonError(f"not JSON: {error}") from error
+    except RecursionError:
+        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels") from None
+
+
+@cache
+def _skimmer(into: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(into)
+
+
+def repeated_names(data: bytes) -> list[str]:
+    """The names that a JSON object gives to more than one of its own members. Slow; for texts that others wrote."""
+    outermost: list[tuple[str, Value]] = []
+
+    def members(pairs: list[tuple[str, Value]]) -> None:
+        nonlocal outermost
+        outermost = pairs  # objects end from the inside out
+
+    json.loads(data, object_pairs_hook=members, parse_int=str, parse_float=str)
+    return [name for name, times in Counter(name for name, _ in outermost).items() if times > 1]
+
+
 def to_builtins(value: Any) -> Value:
     """A dataclass, enum or container of them as plain JSON values; datetimes stay."""
     return msgspec.to_builtins(value, builtin_types=(datetime, timedelta))
 
 
-def _read(data: bytes | bytearray | memoryview | str) -> Value:
+def _read(data: bytes | bytearray | memoryview | str, deepest: int) -> Value:
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
     if len(raw) > _MAX_DIGITS:
         _refuse_long_numbers(raw)
@@ -87,9 +123,9 @@ def _read(data: bytes | bytearray | memoryview | str) -> Value:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JsonError(f"not JSON: {error}") from error
     except RecursionError:
-        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels") from None
-    if len(raw) > 2 * MAX_DEPTH and _may_be_deep(raw) and _depth(value) > MAX_DEPTH:
-        raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels")
+        raise JsonError(f"JSON is nested deeper than {deepest} levels") from None
+    if len(raw) > 2 * deepest and _may_be_deep(raw, deepest) and _depth(value, deepest) > deepest:
+        raise JsonError(f"JSON is nested deeper than {deepest} levels")
     return value
 
 
@@ -99,20 +135,20 @@ def _refuse_long_numbers(raw: bytes) -> None:
         raise JsonError(f"a number has more than {_MAX_DIGITS} digits")
 
 
-def _may_be_deep(raw: bytes) -> bool:
+def _may_be_deep(raw: bytes, limit: int) -> bool:
     """False when the brackets alone show that nothing is nested too deeply; brackets inside texts may mislead it to True."""
     left = raw.translate(None, _NOT_BRACKETS)
     for _ in range(8):  # each round folds the innermost level
-        if len(left) < MAX_DEPTH:
+        if len(left) < limit:
             return False
         left = left.replace(b"{}", b"").replace(b"[]", b"")
-    return len(left) >= MAX_DEPTH
+    return len(left) >= limit
 
 
-def _depth(value: Value) -> int:
+def _depth(value: Value, limit: int) -> int:
     deepest = 0
     stack = [(value, 1)]
-    while stack and deepest <= MAX_DEPTH:
+    while stack and deepest <= limit:
         item, level = stack.pop()
         deepest = max(deepest, level)
         inner = item.values() if isinstance(item, dict) else item
