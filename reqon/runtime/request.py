@@ -2,8 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from reqon.state.records import Trigger
+
+
+class CancelReason(StrEnum):
+    """Why a run was cancelled: the message given to `task.cancel`, the first argument of the CancelledError.
+
+    `timeout` and `stuck` end the run `failed` with that error type; the others leave it `interrupted`.
+    """
+
+    STOP = "stop"
+    OPERATOR = "cancelled"
+    TIMEOUT = "timeout"
+    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
