@@ -1,0 +1,1 @@
+"""The service: missions on their schedules, watched, measured, alerted on and resumed."""
