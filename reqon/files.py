@@ -59,6 +59,10 @@ def failpoint(name: str) -> None:
                 action(name)
 
 
+# A file's new bytes; or what yields them in pieces, called again if they must be written a second time.
+Content = bytes | Callable[[], Iterable[bytes]]
+
+
 # --- the eight operations --------------------------------------------------------------------------------------------
 
 
@@ -75,7 +79,7 @@ class FileSystem(Protocol):
     def sync(self, fd: int, what: str) -> None:
         """Return when the file's bytes survive a power loss. `what` names the failpoints, as in `before-store-sync`."""
 
-    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
         """Put `data` in the place of the file at once: readers see the old content or the new one.
 
         Durable on return. With `durable=False` it survives a SIGKILL only, and a power loss may leave rubbish under the
@@ -126,7 +130,7 @@ class Disk:
         os.fdatasync(fd)
         failpoint(f"after-{what}-sync")
 
-    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
         temporary = self._temporary(path, data, what, durable=durable)
         try:
             failpoint(f"before-{what}-replace")
@@ -157,13 +161,14 @@ class Disk:
         failpoint(f"after-{what}-replace")
         return True
 
-    def _temporary(self, path: Path, data: bytes, what: str, *, durable: bool) -> Path:
+    def _temporary(self, path: Path, data: Content, what: str, *, durable: bool) -> Path:
         """Write `data` to a new file beside `path`."""
         for again in (True, False):
             temporary = temporary_beside(path)
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
             try:
-                self.append(fd, data)
+                for piece in (data,) if isinstance(data, bytes) else data():
+                    self.append(fd, piece)
                 if durable:
                     try:
                         self.sync(fd, what)
@@ -183,7 +188,7 @@ class Disk:
                 os.close(fd)
         raise AssertionError("unreachable")
 
-    def _second_name(self, written: Path, name: Path, data: bytes, what: str) -> None:
+    def _second_name(self, written: Path, name: Path, data: Content, what: str) -> None:
         link = temporary_beside(name)
         try:
             os.link(written, link)
@@ -539,17 +544,18 @@ class Log:
             return
         if self._broken:
             raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
+        self._dirty = False  # what another thread appends from here on makes it dirty again
         try:
             self._disk.sync(self._fd, self._what)
         except OSError:
+            self._dirty = True
             # What a failed sync leaves counts as lost, and a second sync of it would lie: write it all to a new file.
             self._broken = True
             self._rewrite()
-            self._broken = False
+            self._broken = self._dirty = False
         if self._new:
             self._disk.sync_dir(self.path.parent)
             self._new = False
-        self._dirty = False
 
     def _rewrite(self) -> None:
         if self.size > READ_LIMIT:

@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, TypeAlias, TypeVar, overload
 
 import msgspec
@@ -77,6 +76,9 @@ def convert(value: Value, into: type[T]) -> T:
         raise JsonError(str(error).replace("`", "")) from error
 
 
+_skimmers: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
 def skim(data: bytes, into: type[T]) -> T:
     """The typed object of a JSON text, whose parts of type `Raw` are checked to be JSON but not built.
 
@@ -85,16 +87,13 @@ def skim(data: bytes, into: type[T]) -> T:
     """
     try:
         str(data, "utf-8")
-        return _skimmer(into).decode(data)
+        decoder = _skimmers.get(into) or _skimmers.setdefault(into, msgspec.json.Decoder(into))
+        skimmed: T = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JsonError(f"not JSON: {error}") from error
     except RecursionError:
         raise JsonError(f"JSON is nested deeper than {MAX_DEPTH} levels") from None
-
-
-@cache
-def _skimmer(into: type[T]) -> msgspec.json.Decoder[T]:
-    return msgspec.json.Decoder(into)
+    return skimmed
 
 
 def repeated_names(data: bytes) -> list[str]:
