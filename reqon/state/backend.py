@@ -1,6 +1,6 @@
 """What a state store can do: records, journals, sync checkpoints (spec/state.md 10). All calls block."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -19,8 +19,11 @@ class BodyRef:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One entry: its kind (`page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`), its fields,
-    and where its body lies, if it has one."""
+    """One entry: its kind, its fields, and where its body lies, if it has one.
+
+    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; and `full` where the journal
+    reached its cap: what follows are `action` entries only, so that the action in work must start again.
+    """
 
     kind: str
     fields: Mapping[str, Value]
@@ -28,12 +31,13 @@ class JournalEntry:
 
 
 class Journal(Protocol):
-    """What a resume needs beside the record. Made on disk by the first `write` after an `append`; lives until `discard`."""
+    """What a resume needs beside the record. Made on disk by the first `write` after an `append`; until `discard`."""
 
     def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
         """Add an entry to the buffer. `body` is JSON text kept as received (line breaks between tokens become blanks).
 
-        The reference it answers can be read once `write` has returned.
+        The reference it answers can be read once `write` has returned. Past the cap (`full`) only `action` entries are
+        taken, and the answer is None: whoever needs the body keeps it.
         """
 
     def write(self) -> None:
@@ -45,7 +49,15 @@ class Journal(Protocol):
     def entries(self) -> Iterator[JournalEntry]:
         """All entries that are whole, in order. What follows the first damaged line is cut off and does not count."""
 
-    def read_body(self, ref: BodyRef) -> bytes: ...
+    def last(self, *kinds: str) -> JournalEntry | None:
+        """The newest entry of these kinds, found from the end: cheap, for those who only show where a run is."""
+
+    def read_body(self, ref: BodyRef) -> bytes:
+        """The JSON text of a body.
+
+        Raises:
+            DamagedFileError: the journal does not hold it.
+        """
 
     @property
     def size(self) -> int:
@@ -53,6 +65,10 @@ class Journal(Protocol):
 
     @property
     def exists(self) -> bool: ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the cap is reached: a crash now costs the work of the active action."""
 
     def close(self) -> None: ...
 
@@ -88,17 +104,35 @@ class StateBackend(Protocol):
         *,
         limit: int | None = None,
         since: datetime | None = None,
+        before: datetime | None = None,
         status: ExecutionStatus | None = None,
     ) -> list[ExecutionRecord]:
-        """Newest first. Reads only as many as it must."""
+        """Newest first, begun at `since` or later and earlier than `before`. Reads only as many as it must.
+
+        A running record whose owner is dead is shown as interrupted, here and in `load`.
+        """
+
+    def orphans(self, mission: str | None = None) -> Sequence[ExecutionRecord]:
+        """Records that say `running` though their owner is dead, as they stand; for `recovery`."""
 
     def delete(self, record: ExecutionRecord) -> int:
-        """Remove a record and its journal; the bytes that went."""
+        """Remove a record and its journal; the bytes that went.
+
+        Raises:
+            StateError: it runs, or a newer major version wrote it.
+        """
+
+    def stored_bytes(self, record: ExecutionRecord) -> int:
+        """What `delete` would free."""
 
     def journal(self, record: ExecutionRecord) -> Journal: ...
 
     def sync_checkpoints(self, mission: str) -> Mapping[str, SyncCheckpoint]:
-        """This mission's entries, by key (its own `<Mission>/<key>` entries under the bare key)."""
+        """The mission's entries, by key (its own `<Mission>/<key>` entries under the bare key).
+
+        Raises:
+            StateError: the file cannot be read. Nobody guesses then: a full sync must be asked for.
+        """
 
     def put_sync(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
         """Write them all in one replace. `items_synced` of a change is added to the entry's total."""

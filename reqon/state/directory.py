@@ -1,0 +1,308 @@
+"""The state directory: every path and every lock in it, in one place (spec/state.md 1, spec/reliability.md 2)."""
+
+import logging
+import os
+import pwd
+import stat
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from urllib.parse import quote
+from zlib import crc32
+
+from reqon.clock import SYSTEM, Clock
+from reqon.errors import StateError
+from reqon.files import DISK, FileSystem, Lock, is_temporary, locked, make_directory
+from reqon.state.ids import is_execution_id
+
+FORMAT = 1
+DEFAULT_STATE_DIRECTORY = ".vague-data"
+_LONGEST_NAME = 120
+_LEFTOVER_SECONDS = 3600.0
+_PROBE = b"\0" * 4096
+
+log = logging.getLogger("reqon")
+
+
+def safe_name(name: str) -> str:
+    """A mission's or store's name as a file name: letters, digits, `._-` stay, the rest is `%XX`; long ones are cut.
+
+    Names that differ stay different, but for their case: see `StateDirectory.file_for`.
+    """
+    safe = quote(name, safe="").replace("~", "%7E")
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if len(safe) > _LONGEST_NAME:
+        safe = f"{safe[:_LONGEST_NAME]}~{crc32(name.encode()):08x}"
+    return safe
+
+
+class StateDirectory:
+    """One state directory. Making this object touches nothing; `open` makes and checks the directory for writing.
+
+    Attributes:
+        disk: what writes its files.
+        quarantined: how many files were set aside since the start, by kind (`record`, `journal`, …).
+        warn: told one sentence for what a person should know; the log by default.
+    """
+
+    def __init__(
+        self,
+        path: Path | str = DEFAULT_STATE_DIRECTORY,
+        *,
+        disk: FileSystem = DISK,
+        clock: Clock = SYSTEM,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.disk = disk
+        self.clock = clock
+        self.quarantined: Counter[str] = Counter()
+        self.warn: Callable[[str], None] = warn or log.warning
+        self._warned: set[str] = set()
+
+    # --- what is where ---
+
+    @property
+    def executions(self) -> Path:
+        return self.path / "execution"
+
+    @property
+    def stores(self) -> Path:
+        return self.path / "stores"
+
+    @property
+    def schedule(self) -> Path:
+        return self.path / "schedule"
+
+    @property
+    def alerts(self) -> Path:
+        return self.path / "alerts"
+
+    @property
+    def webhooks(self) -> Path:
+        return self.path / "webhooks"
+
+    @property
+    def oas_cache(self) -> Path:
+        return self.path / "oas-cache"
+
+    @property
+    def mcp(self) -> Path:
+        return self.path / "mcp"
+
+    @property
+    def locks(self) -> Path:
+        return self.path / "locks"
+
+    @property
+    def quarantine_directory(self) -> Path:
+        return self.path / "quarantine"
+
+    @property
+    def sync_checkpoints(self) -> Path:
+        return self.path / "sync-checkpoints.json"
+
+    @property
+    def state_stores(self) -> Path:
+        return self.path / "state-stores.json"
+
+    @property
+    def tokens(self) -> Path:
+        return self.path / "tokens.json"
+
+    @property
+    def rate_limits(self) -> Path:
+        return self.path / "rate-limits.json"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "state.db"
+
+    @property
+    def daemon_socket(self) -> Path:
+        return self.path / "daemon.sock"
+
+    def dead_letters(self, mission: str) -> Path:
+        return self.file_for(self.path / "dead-letter", mission, ".json")
+
+    def file_for(self, directory: Path, name: str, suffix: str) -> Path:
+        """The file that belongs to a name: `<name><suffix>`.
+
+        A name that differs from an older one by case only gets a mark: some file systems would give both one file.
+        """
+        wanted = safe_name(name) + suffix
+        for present in self.disk.list(directory):
+            if present != wanted and present.casefold() == wanted.casefold():
+                return directory / f"{safe_name(name)}~{crc32(name.encode()):08x}{suffix}"
+        return directory / wanted
+
+    # --- locks, always taken in this order: daemon, mission, execution, stores by name, shared files ---
+
+    @property
+    def daemon_lock(self) -> Lock:
+        """Held by the one daemon of this directory."""
+        return Lock(self.path / "daemon.lock")
+
+    def mission_lock(self, mission: str) -> Lock:
+        """Held by the one process that runs this mission."""
+        name = safe_name(mission)
+        if name != name.lower():
+            name = f"{name}~{crc32(mission.encode()):08x}"
+        return Lock(self._lock_path(f"mission-{name}"))
+
+    def execution_lock(self, execution_id: str) -> Lock:
+        """Held as long as the execution runs; free means that its owner is dead."""
+        return Lock(self.execution_lock_path(execution_id))
+
+    def execution_lock_path(self, execution_id: str) -> Path:
+        if not is_execution_id(execution_id):
+            raise StateError(f"{execution_id!r} is no execution id", code="bad-execution-id")
+        return self._lock_path(f"execution-{execution_id}")
+
+    def shared_lock(self, path: Path, *, wait_seconds: float = 30.0) -> AbstractContextManager[None]:
+        """Hold around reading, changing and writing a shared file: `tokens.lock` for `tokens.json`.
+
+        Raises:
+            LockTakenError: somebody held it for longer than `wait_seconds`.
+        """
+        return locked(path.with_suffix(".lock"), wait_seconds=wait_seconds)
+
+    def _lock_path(self, name: str) -> Path:
+        make_directory(self.locks)
+        return self.locks / f"{name}.lock"
+
+    # --- life ---
+
+    @property
+    def exists(self) -> bool:
+        return self.path.is_dir()
+
+    def open(self) -> "StateDirectory":
+        """Make the directory if need be, and make sure that it can be written, locked and is ours.
+
+        Raises:
+            StateError: it cannot be used; one line with its path, the reason and the effective user.
+        """
+        try:
+            self._make()
+            self._check_owner()
+            self._check_format()
+            self._check_writing()
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+        self._sweep()
+        return self
+
+    def _make(self) -> None:
+        fresh = not self.path.exists()
+        make_directory(self.path)
+        if not self.path.is_dir():
+            raise self._unusable("it is a file, not a directory")
+        if fresh:
+            self.disk.replace(self.path / ".gitignore", b"*\n", "gitignore")
+            self.disk.sync_dir(self.path.parent)
+        for inner in (self.executions, self.stores, self.locks):
+            if not inner.is_dir():
+                make_directory(inner)
+                fresh = True
+        if fresh:
+            self.disk.sync_dir(self.path)
+
+    def _check_owner(self) -> None:
+        found = self.path.stat()
+        if os.geteuid() not in (0, found.st_uid) and found.st_uid != 0:
+            raise self._unusable(f"it belongs to {_user(found.st_uid)}")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            self.warn_once(
+                f"{self.path} can be read by other users (mode {stat.S_IMODE(found.st_mode):o}); "
+                f"it holds business data: chmod 700 {self.path}"
+            )
+
+    def _check_format(self) -> None:
+        path = self.path / ".format"
+        try:
+            text = self.disk.read(path, 64).decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            self.disk.replace(path, b"%d\n" % FORMAT, "format")
+            return
+        if not text.isdigit():
+            self.quarantine(path, "is no format number", kind="format")
+            self.disk.replace(path, b"%d\n" % FORMAT, "format")
+        elif int(text) > FORMAT:
+            raise self._unusable(
+                f"a newer Reqon wrote it (format {text}, this one knows {FORMAT}); nothing was changed"
+            )
+
+    def _check_writing(self) -> None:
+        probe = self.path / ".probe"
+        self.disk.replace(probe, _PROBE, "probe")
+        self.disk.remove(probe)
+        lock = Lock(self._lock_path("probe"))
+        try:
+            lock.take()  # taken by another start-up is fine: then there are locks
+        finally:
+            lock.release()
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half written, an hour later."""
+        before = self.clock.now().timestamp() - _LEFTOVER_SECONDS
+        for directory in (self.path, self.executions, self.stores):
+            for name in self.disk.list(directory):
+                if is_temporary(name):
+                    with suppress(OSError):
+                        if (directory / name).lstat().st_mtime < before:
+                            self.disk.remove(directory / name)
+
+    def _unusable(self, reason: str) -> StateError:
+        return StateError(
+            f"state directory {self.path} cannot be used: {reason} (effective user {_user(os.geteuid())})",
+            hint="choose another one with --state-dir or REQON_STATE_DIR, or mend this one",
+        )
+
+    # --- what cannot be read ---
+
+    def quarantine(self, path: Path, reason: str, *, kind: str, copy: bool = False) -> Path | None:
+        """Set a file aside that cannot be read, never deleting it; with `copy` the original stays too.
+
+        Counts it and warns. Answers its new place, None if it could not be moved (it stays where it is then).
+        """
+        stamp = self.clock.now().strftime("%Y%m%dT%H%M%SZ")
+        place = self.quarantine_directory / f"{stamp}-{path.name.lstrip('.')}"
+        try:
+            make_directory(self.quarantine_directory)
+            number = 1
+            while os.path.lexists(place):
+                number += 1
+                place = self.quarantine_directory / f"{stamp}-{number}-{path.name.lstrip('.')}"
+            if copy:
+                self.disk.replace(place, self.disk.read(path, _COPY_LIMIT), "quarantine")
+            else:
+                path.rename(place)
+                self.disk.sync_dir(self.quarantine_directory)
+                self.disk.sync_dir(path.parent)
+        except FileNotFoundError:
+            return None  # another process was quicker
+        except (OSError, StateError) as error:
+            self.warn_once(f"{path} {reason}; it could not be moved to quarantine ({error})")
+            return None
+        self.quarantined[kind] += 1
+        self.warn_once(f"{path} {reason}; {'a copy is' if copy else 'it was moved to'} {place}")
+        return place
+
+    def warn_once(self, sentence: str) -> None:
+        """Warn of something that stays as it is: once for this object's life."""
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            self.warn(sentence)
+
+
+_COPY_LIMIT = 4 << 30
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name}, uid {uid}"
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,193 @@
+"""The journal of one execution: a file of checksummed lines beside its record (spec/state.md 3).
+
+A line is `{"t":<kind>, …fields…, "body":<JSON as received>}`, TAB, checksum. Since the body stands last, a reader can
+take the fields without reading it, and a body is fetched later by its place in the file.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+
+from reqon.files import DISK, DamagedFileError, FileSystem, Log, open_regular, seal, unseal
+from reqon.state.backend import BodyRef, JournalEntry
+from reqon.state.directory import StateDirectory
+from reqon.values import OWN_DEPTH, JsonError, Value, decode, encode
+
+DEFAULT_MAX_BYTES = 1 << 30
+_BODY = b',"body":'
+_TAIL_BYTES = 64 * 1024
+_LINE_BREAKS_TO_BLANKS = bytes(32 if c in b"\r\n" else c for c in range(256))
+
+
+class FileJournal:
+    """See `reqon.state.backend.Journal`. Not thread-safe: one execution, one caller at a time.
+
+    Attributes:
+        max_bytes: past this size the journal is `full`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        directory: StateDirectory | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self._directory = directory
+        self._log = Log(path, what="journal", disk=directory.disk if directory else DISK)
+        self._buffer: list[bytes] = []
+        self._end = -1  # where the next line will begin; -1 until the file was looked at
+        self._full = False
+
+    def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
+        if self._end < 0:
+            self._look()
+        if self._full and kind != "action":
+            return None
+        line = encode({"t": kind, **fields})
+        if body is None:
+            sealed = seal(line)
+            ref = None
+        else:
+            head = line[:-1] + _BODY
+            ref = BodyRef(self._end + len(head), len(body))
+            sealed = seal(b"%b%b}" % (head, body.translate(_LINE_BREAKS_TO_BLANKS)))
+        if self._end + len(sealed) > self.max_bytes and not self._full:
+            self._full = True
+            self._add(seal(encode({"t": "full", "max": self.max_bytes})))
+            if kind != "action":
+                return None
+        self._add(sealed)
+        return ref
+
+    def _add(self, sealed: bytes) -> None:
+        self._buffer.append(sealed)
+        self._end += len(sealed)
+
+    def _look(self) -> None:
+        if not self._log.is_open and not self._log.size and self.path.exists():
+            for _ in self.entries():
+                pass
+        self._end = self._log.size
+
+    def write(self) -> None:
+        if self._buffer:
+            # A damaged tail was copied by whoever read it; from here on the good lines count.
+            self._log.open(forget_tail=True)
+            self._log.append(b"".join(self._buffer))
+            self._buffer.clear()
+
+    def sync(self) -> None:
+        self.write()
+        self._log.sync()
+
+    def entries(self) -> Iterator[JournalEntry]:
+        """See `Journal.entries`. A damaged journal is copied to quarantine, and what precedes the damage counts."""
+        try:
+            for offset, content in self._log.lines():
+                entry = _entry(content, offset)
+                if entry.kind == "full":
+                    self._full = True
+                yield entry
+        except DamagedFileError as error:
+            self._set_aside(error)
+
+    def _set_aside(self, error: DamagedFileError) -> None:
+        if self._directory is None:
+            return
+        if self.path.is_file() and not self.path.is_symlink():
+            self._directory.quarantine(self.path, "is damaged; what precedes counts", kind="journal", copy=True)
+        else:
+            self._directory.quarantine(self.path, "is not a regular file", kind="journal")
+
+    def last(self, *kinds: str) -> JournalEntry | None:
+        for offset, line in _lines_from_end(self.path):
+            content = unseal(line)
+            if content is not None and (entry := _entry(content, offset)).kind in kinds:
+                return entry
+        return None
+
+    def read_body(self, ref: BodyRef) -> bytes:
+        body = self._log.read_at(ref.offset, ref.length)
+        if len(body) != ref.length:
+            raise DamagedFileError(f"{self.path} ends before byte {ref.offset + ref.length}")
+        return body
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far; 0 for a journal that is there but was not looked at yet."""
+        return self._log.size
+
+    @property
+    def exists(self) -> bool:
+        return self._log.is_open or self.path.exists()
+
+    @property
+    def full(self) -> bool:
+        return self._full
+
+    def close(self) -> None:
+        """Write what is buffered, and let the file go."""
+        try:
+            self.write()
+        finally:
+            self._log.close()
+
+    def discard(self) -> None:
+        self._buffer.clear()
+        self._log.close()
+        self._disk.remove(self.path)
+        self._end = -1
+        self._log = Log(self.path, what="journal", disk=self._disk)
+        self._full = False
+
+    @property
+    def _disk(self) -> FileSystem:
+        return self._directory.disk if self._directory else DISK
+
+
+def _entry(content: bytes, offset: int) -> JournalEntry:
+    """The entry that a line's content holds. Its checksum was right, so that a fault here is no cut tail."""
+    start = content.find(_BODY)
+    while start >= 0:
+        # A member of the same name inside the fields leaves the head with open brackets.
+        try:
+            fields = decode(content[:start] + b"}", depth=OWN_DEPTH)
+        except JsonError:
+            start = content.find(_BODY, start + 1)
+        else:
+            first = start + len(_BODY)
+            return JournalEntry(fields.pop("t", ""), fields, BodyRef(offset + first, len(content) - 1 - first))
+    try:
+        fields = decode(content, depth=OWN_DEPTH)
+        return JournalEntry(fields.pop("t"), fields, None)
+    except (JsonError, AttributeError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"no journal entry at byte {offset}") from error
+
+
+def _lines_from_end(path: Path) -> Iterator[tuple[int, bytes]]:
+    """A file's lines with their offsets, the last first, reading no more than is asked for."""
+    try:
+        fd = open_regular(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        start = os.fstat(fd).st_size
+        rest = b""
+        block = _TAIL_BYTES
+        while start > 0:
+            begin = max(0, start - block)
+            rest = os.pread(fd, start - begin, begin) + rest
+            start = begin
+            block *= 2
+            first, *lines = BytesIO(rest).readlines() if start else [b"", *BytesIO(rest).readlines()]
+            end = start + len(rest)
+            for line in reversed(lines):
+                end -= len(line)
+                yield end, line
+            rest = first
+    finally:
+        os.close(fd)
