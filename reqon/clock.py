@@ -1,6 +1,7 @@
 """Time: the only module that asks the system what time it is, or waits for it."""
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -60,3 +61,23 @@ def parse_rfc3339(text: str) -> datetime:
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
     return instant.astimezone(UTC)
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+_UNIT_SECONDS = {"": 0.001, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_UNIT_WORDS = {"millisecond": "ms", "sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "day": "d"}
+_UNIT_WORDS |= {"week": "w"}
+
+
+def parse_duration(text: str) -> float:
+    """The seconds that a duration of the command line names: `25s`, `30d`, `7 days`, or milliseconds without a unit.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if match := _DURATION.fullmatch(text.strip()):
+        word = match[2].lower()
+        unit = word if word in _UNIT_SECONDS else _UNIT_WORDS.get(word.removesuffix("s"))
+        if unit is not None:
+            return float(match[1]) * _UNIT_SECONDS[unit]
+    raise ValueError(f"{text!r} is no duration; write 25s, 15m, 2h, 30d, 7 days, or a number of milliseconds")
