@@ -43,7 +43,7 @@ class Kind:
         return "a value"
 
     def read(self, value: Value, *, lenient: bool) -> Any:
-        """The typed form of an evaluated value. `lenient` takes numbers and truths as texts too, as `env` gives them."""
+        """An evaluated value in its typed form. `lenient` takes numbers and truths as texts, as `env` gives them."""
         del lenient
         return value
 
