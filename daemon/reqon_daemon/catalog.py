@@ -1,0 +1,265 @@
+"""Mission files -> the last good plans. What is broken keeps its last good version (spec/daemon.md 3, reliability.md 4)."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+from reqon.clock import SYSTEM, Clock
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ReqonError
+from reqon.lang.program import MissionProgram, Unit
+from reqon_daemon.policy import Policy, policy_of
+from reqon_daemon.zones import Zone
+
+SUFFIXES = (".vague", ".reqon")
+ROOTS = ("mission.vague", "mission.reqon")
+QUIET_SECONDS = 0.25
+VANISHED_SECONDS = 2.0
+_UNSETTLED_SECONDS = 5.0
+
+log = logging.getLogger("reqon.catalog")
+
+
+class Plan(Protocol):
+    """What the daemon knows of a plan."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def definition_hash(self) -> str: ...
+    @property
+    def program(self) -> MissionProgram: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One mission in service."""
+
+    plan: Plan
+    policy: Policy
+    unit: Path
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What a reload did, by mission name. `changed`: old and new definition hash; `broken`: errors by path, old ones too."""
+
+    added: tuple[str, ...] = ()
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    broken: Mapping[str, tuple[Diagnostic, ...]] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()  # paths that were read in this reload and are broken
+
+    def __bool__(self) -> bool:
+        """Whether anything was read anew."""
+        return bool(self.added or self.changed or self.removed or self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A unit as last read: the hashes of its files then, its last good missions, its errors now."""
+
+    files: Mapping[Path, str]
+    missions: tuple[Loaded, ...]
+    errors: tuple[Diagnostic, ...] = ()
+
+
+class Catalog:
+    """The missions of some paths. `missions` is swapped whole, so whoever holds it sees one consistent set."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        load: Callable[[Path], Iterable[Unit]],
+        plan: Callable[[MissionProgram], Plan],
+        clock: Clock = SYSTEM,
+        default_zone: Zone | None = None,
+    ) -> None:
+        """`load` reads one unit (a file or mission folder), `plan` compiles one mission; both may raise ReqonError."""
+        self.paths = tuple(paths)
+        self.missions: Mapping[str, Loaded] = {}
+        self.broken: Mapping[str, tuple[Diagnostic, ...]] = {}
+        self._load = load
+        self._plan = plan
+        self._clock = clock
+        self._default_zone = default_zone
+        self._units: dict[Path, _Kept] = {}
+        self._busy = asyncio.Lock()
+
+    def get(self, mission: str) -> Loaded | None:
+        return self.missions.get(mission)
+
+    async def reload(self, *, settle: bool = True, everything: bool = False) -> Reload:
+        """Look at every file; read, check and compile what changed; swap it in.
+
+        A file counts as changed when two looks 250 ms apart agree, as gone when it is still missing after 2 s; without
+        `settle`, at start, at once. `everything` also reads what did not change: credentials may have.
+        """
+        async with self._busy:
+            seen = await self._settled() if settle else await asyncio.to_thread(scan, self.paths, self._outside())
+            return await self._take(seen, everything)
+
+    async def _settled(self) -> dict[Path, dict[Path, str]]:
+        """The files of each unit, once they stand still; those that never do are shown as they were."""
+        seen = await asyncio.to_thread(scan, self.paths, self._outside())
+        known = {unit: dict(kept.files) for unit, kept in self._units.items()}
+        waited = 0.0
+        while seen != known and waited < _UNSETTLED_SECONDS:
+            await self._clock.sleep(QUIET_SECONDS)
+            waited += QUIET_SECONDS
+            before, seen = seen, await asyncio.to_thread(scan, self.paths, self._outside())
+            gone = any(f not in seen.get(unit, {}) for unit, files in known.items() for f in files)
+            if seen == before and (not gone or waited >= VANISHED_SECONDS):
+                return seen
+        return seen if seen == known else {u: f if u not in known else known[u] for u, f in seen.items()} | known
+
+    async def _take(self, seen: dict[Path, dict[Path, str]], everything: bool) -> Reload:
+        units: dict[Path, _Kept] = {}
+        refused = []
+        for unit, files in seen.items():
+            kept = self._units.get(unit)
+            if kept is not None and kept.files == files and not everything:
+                units[unit] = kept
+                continue
+            units[unit] = await asyncio.to_thread(self._read, unit, files, kept)
+            if units[unit].errors:
+                refused.append(str(unit))
+            await asyncio.sleep(0)
+        return self._swap(units, tuple(refused))
+
+    def _read(self, path: Path, files: Mapping[Path, str], kept: _Kept | None) -> _Kept:
+        """One unit anew; with errors it keeps the missions it had."""
+        had = kept.missions if kept else ()
+        try:
+            found = list(self._load(path))
+            errors = tuple(d for unit in found for d in unit.errors)
+            programs = [mission for unit in found for mission in unit.missions]
+            missions = () if errors else tuple(self._compile(path, program, had) for program in programs)
+        except ReqonError as error:
+            return _Kept(files, had, error.diagnostics)
+        except Exception as error:  # one of the four walls: a file that breaks the reader must not stop the others
+            log.exception("reading %s failed", path)
+            problem = f"{path} could not be read: {type(error).__name__}; this is a fault of Reqon's, please report it"
+            return _Kept(files, had, (Diagnostic("internal", problem),))
+        return _Kept(files, had, errors) if errors else _Kept(_with_imports(files, programs), missions)
+
+    def _compile(self, unit: Path, program: MissionProgram, had: Sequence[Loaded]) -> Loaded:
+        policy = policy_of(program, default_zone=self._default_zone)
+        return Loaded(self._plan(program), policy, unit)
+
+    def _swap(self, units: dict[Path, _Kept], refused: tuple[str, ...]) -> Reload:
+        missions: dict[str, Loaded] = {}
+        broken = {str(path): kept.errors for path, kept in units.items() if kept.errors}
+        for path, kept in units.items():
+            for mission in kept.missions:
+                first = missions.get(mission.name)
+                if first is None:
+                    missions[mission.name] = mission
+                else:
+                    broken[str(path)] = (*broken.get(str(path), ()), _duplicate(mission, first))
+        old, self._units, self.missions, self.broken = self.missions, units, missions, broken
+        return Reload(
+            added=tuple(name for name in missions if name not in old),
+            changed={
+                name: (old[name].plan.definition_hash, now.plan.definition_hash)
+                for name, now in missions.items()
+                if name in old and old[name].plan.definition_hash != now.plan.definition_hash
+            },
+            removed=tuple(name for name in old if name not in missions),
+            broken=broken,
+            refused=refused,
+        )
+
+    def _outside(self) -> dict[Path, tuple[Path, ...]]:
+        """Per unit, the files it imports."""
+        return {unit: tuple(kept.files) for unit, kept in self._units.items()}
+
+
+def _duplicate(mission: Loaded, first: Loaded) -> Diagnostic:
+    return Diagnostic(
+        "duplicate-mission",
+        f"mission '{mission.name}' is already declared in {first.plan.program.node.name.span}",
+        mission.plan.program.node.name.span,
+        "rename one of them: records and checkpoints are kept by name",
+    )
+
+
+def _with_imports(files: Mapping[Path, str], programs: Iterable[MissionProgram]) -> dict[Path, str]:
+    found = dict(files)
+    for program in programs:
+        for source in program.files:
+            path = Path(source.name)
+            if path not in found and (digest := _digest(path)) is not None:
+                found[path] = digest
+    return found
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def scan(paths: Iterable[Path], more: Mapping[Path, Sequence[Path]]) -> dict[Path, dict[Path, str]]:
+    """The units that paths mean (spec/language.md 6.1), each with the content hashes of its files; `more` adds files to them.
+
+    A file that cannot be read has no hash, as if it were not there.
+    """
+    found: dict[Path, dict[Path, str]] = {}
+    for path in paths:
+        for unit in _units(path):
+            files = [*_members(unit), *more.get(unit, ())]
+            hashes = {f: digest for f in files if (digest := _digest(f)) is not None}
+            if hashes:
+                found[unit] = hashes
+    return found
+
+
+def _units(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+    elif _root(path):
+        yield path
+    else:
+        for child in _children(path):
+            if child.is_dir():
+                yield from _units(child)
+            elif child.suffix in SUFFIXES:
+                yield child
+
+
+def _members(unit: Path) -> Iterator[Path]:
+    if not unit.is_dir():
+        yield unit
+        return
+    for child in _children(unit):
+        if child.suffix in SUFFIXES and not child.is_dir():
+            yield child
+        elif child.is_dir() and not _root(child):
+            yield from _members(child)
+
+
+def _root(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ROOTS)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [folder / n for n in names if not n.startswith(".") and n != "node_modules"]
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return None
