@@ -218,7 +218,9 @@ class FetchError(StepError):
 
 
 class AuthenticationError(FetchError):
-    """A token could not be had."""
+    """A token could not be had. `oauth_error` is the error code of the token endpoint, if it gave one."""
+
+    oauth_error: str | None = None
 
 
 class RateLimitError(FetchError):
@@ -226,15 +228,23 @@ class RateLimitError(FetchError):
 
 
 class RateLimitTimeoutError(RateLimitError):
-    """A limit would hold the request for longer than `maxWait`."""
+    """A limit would hold the request for longer than `maxWait`; both in seconds."""
+
+    waited: float = 0.0
+    max_wait: float = 0.0
 
 
 class CircuitBreakerError(FetchError):
-    """The source's breaker is open."""
+    """The source's breaker is open, for `next_attempt_in` more seconds."""
+
+    next_attempt_in: float = 0.0
 
 
 class PaginationError(FetchError):
-    """Paging does not end, goes in circles, or leaves its origin."""
+    """Paging does not end, goes in circles, or leaves its origin: reason max_pages, cursor_loop or origin."""
+
+    reason: str = ""
+    page: int = 0
 
 
 class ResponseValidationError(FetchError):

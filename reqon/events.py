@@ -382,6 +382,14 @@ class RateLimitHit(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitWaiting(RateLimitHit):
+    """A long wait goes on: first after `notifyAt`, then every 10 s."""
+
+    type: ClassVar[str] = "ratelimit.wait"
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitResumed(Event):
     type: ClassVar[str] = "ratelimit.resume"
     source: str
