@@ -30,8 +30,6 @@ from reqon.events import (
     ItemsCounted,
     MissionCompleted,
     MissionEnded,
-    MissionFailed,
-    MissionPaused,
     MissionStarted,
     PageFetched,
     Progressed,
@@ -40,15 +38,27 @@ from reqon.events import (
     RequestAnswered,
     StepEnded,
 )
-from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon_daemon.happenings import (
+    FileQuarantined,
+    Happenings,
+    MissionPaused,
+    MissionsReloaded,
+    MissionUnpaused,
+    RunEnded,
+    RunOutcome,
+    RunQueued,
+    RunStarted,
+    SchedulerTicked,
+    SlotDecided,
+    SlotOutcome,
+    StateTroubled,
+)
 from reqon_daemon.series import Instruments
 
 RUN_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 LAG_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-RUN_STATUSES = ("success", "failure", "interrupted", "cancelled")
-SLOT_OUTCOMES = ("fired", "caught_up", "skipped_overlap", "skipped_paused", "coalesced", "missed")
 ITEM_OUTCOMES = ("added", "updated", "unchanged", "skipped", "invalid", "dead_lettered")
 BREAKER_STATES = ("closed", "half_open", "open")  # the later one wins where missions that share a source disagree
 LOADED_STATES = ("active", "paused", "invalid")
@@ -70,13 +80,16 @@ class MissionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissionPast:
-    """What is known of a mission's earlier runs, from records and the slot ledger. None: nothing."""
+    """What is known of a mission's earlier runs, from the slot ledger. None: nothing."""
 
     registered_at: datetime
     last_run_at: datetime | None = None
     last_success_at: datetime | None = None
-    last_record: ExecutionRecord | None = None
+    last_outcome: str | None = None
+    last_duration_seconds: float | None = None
+    last_items: int | None = None
     consecutive_failures: int = 0
+    paused: bool = False
 
 
 class Metrics:
@@ -90,7 +103,6 @@ class Metrics:
         self._clock = clock
         self._missions: dict[str, MissionFacts] = {}
         self._running: defaultdict[str, int] = defaultdict(int)
-        self._resumed: set[str] = set()  # executions that go on as a resume
         self._errors_seen: dict[str, int] = {}  # of executions that may be resumed: errors counted so far
         self._breakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
         make = self._instruments = Instruments(self.registry)
@@ -238,26 +250,93 @@ class Metrics:
         if name in self._missions:
             self.next_run.at(name).set(due.timestamp() if due else 0)
 
-    def slot_decided(self, name: str, outcome: str, *, lag_seconds: float | None = None, count: int = 1) -> None:
-        """A due slot's fate. `count` above 1: slots that were decided as one."""
-        if name in self._missions:
-            self.slots.at(name, outcome).inc(count)
-        if lag_seconds is not None:
-            self.lag.observe(max(0.0, lag_seconds))
-
-    def ticked(self, at: datetime) -> None:
-        """The scheduler looked at the clock."""
-        self.last_tick.set(at.timestamp())
-
-    def reloaded(self, *, clean: bool, at: datetime) -> None:
-        """The missions were loaded; `clean`: none was refused."""
-        self.reload_successful.set(clean)
-        if clean:
-            self.reload_success_time.set(at.timestamp())
-
     def loaded(self, *, active: int, paused: int, invalid: int) -> None:
+        """How many missions there are."""
         for state, number in zip(LOADED_STATES, (active, paused, invalid), strict=True):
             self.missions_loaded.at(state).set(number)
+
+    def errors_counted(self, execution_id: str, total: int) -> None:
+        """This execution may be resumed, and so many of its errors are of the past."""
+        if len(self._errors_seen) >= _REMEMBERED_ERRORS:
+            self._errors_seen.pop(next(iter(self._errors_seen)))
+        self._errors_seen[execution_id] = total
+
+    def observe(self, happenings: Happenings) -> None:
+        """Hear what happens in the daemon."""
+        happenings.on(SchedulerTicked, self._on_tick)
+        happenings.on(SlotDecided, self._on_slot)
+        happenings.on(RunQueued, self._on_queued)
+        happenings.on(RunStarted, self._on_run)
+        happenings.on(RunEnded, self._on_run_over)
+        happenings.on(MissionPaused, self._on_paused)
+        happenings.on(MissionUnpaused, self._on_unpaused)
+        happenings.on(MissionsReloaded, self._on_reload)
+        happenings.on(StateTroubled, self._on_trouble)
+        happenings.on(FileQuarantined, self._on_quarantine)
+
+    def _on_tick(self, happening: SchedulerTicked) -> None:
+        self.last_tick.set(happening.at.timestamp())
+
+    def _on_slot(self, happening: SlotDecided) -> None:
+        if happening.mission not in self._missions:
+            return
+        outcome, count = happening.outcome, happening.count
+        if outcome.runs:  # one run makes up for all of them
+            self.slots.at(happening.mission, SlotOutcome.COALESCED).inc(count - 1)
+            count = 1
+        self.slots.at(happening.mission, outcome).inc(count)
+
+    def _on_queued(self, happening: RunQueued) -> None:
+        self.queued.set(happening.queued)
+
+    def _on_run(self, happening: RunStarted) -> None:
+        self.queued.set(happening.queued)
+        if happening.lag_seconds is not None:
+            self.lag.observe(max(0.0, happening.lag_seconds))
+        name = happening.mission
+        if name in self._missions:
+            self._running[name] += 1
+            self.running.at(name).set(self._running[name])
+            self.last_run.at(name).set(happening.at.timestamp())
+            self.last_progress.at(name).set(happening.at.timestamp())
+
+    def _on_run_over(self, happening: RunEnded) -> None:
+        name, outcome = happening.mission, happening.outcome
+        if name not in self._missions:
+            return
+        self._running[name] = max(0, self._running[name] - 1)
+        self.running.at(name).set(self._running[name])
+        self.runs.at(name, outcome).inc()
+        if happening.resumed:
+            self.resumes.at(name, outcome).inc()
+        if outcome is RunOutcome.SUCCESS:
+            self.last_success.at(name).set(happening.at.timestamp())
+            self.last_run_success.at(name).set(1)
+            self.consecutive_failures.at(name).set(0)
+        elif outcome is RunOutcome.FAILURE:
+            self.last_run_success.at(name).set(0)
+            self.consecutive_failures.at(name).inc()
+            if happening.record is None:  # it failed before it could begin
+                self.errors.at(name).inc()
+
+    def _on_paused(self, happening: MissionPaused) -> None:
+        if happening.mission in self._missions:
+            self.paused.at(happening.mission).set(1)
+
+    def _on_unpaused(self, happening: MissionUnpaused) -> None:
+        if happening.mission in self._missions:
+            self.paused.at(happening.mission).set(0)
+
+    def _on_reload(self, happening: MissionsReloaded) -> None:
+        self.reload_successful.set(not happening.broken)
+        if not happening.broken:
+            self.reload_success_time.set(happening.at.timestamp())
+
+    def _on_trouble(self, _happening: StateTroubled) -> None:
+        self.state_write_errors.inc()
+
+    def _on_quarantine(self, happening: FileQuarantined) -> None:
+        self.quarantined.at(happening.kind).inc()
 
     # --- what runs say ------------------------------------------------------------------------------------------------
 
@@ -293,51 +372,22 @@ class Metrics:
         return handle
 
     def _on_started(self, emitted: Emitted) -> None:
-        name = emitted.mission
-        if emitted.is_resume:
-            self._resumed.add(emitted.execution_id)
-        else:
-            self.items_processed.at(name).set(0)
-        self._running[name] += 1
-        self.running.at(name).set(self._running[name])
-        self.last_run.at(name).set(emitted.timestamp.timestamp())
+        if not emitted.is_resume:
+            self.items_processed.at(emitted.mission).set(0)
         self._advance(emitted)
 
     def _on_ended(self, emitted: Emitted) -> None:
         name, event = emitted.mission, emitted.event
         assert isinstance(event, MissionEnded)
-        status = status_of(event)
-        self._running[name] = max(0, self._running[name] - 1)
-        self.running.at(name).set(self._running[name])
-        self.runs.at(name, status).inc()
         self.run_seconds.at(name).observe(event.duration_seconds)
         self.duration.at(name).set(event.duration_seconds)
         self.items_processed.at(name).set(event.items_processed)
-        self._count_errors(emitted.execution_id, name, event)
-        if emitted.execution_id in self._resumed:
-            self._resumed.discard(emitted.execution_id)
-            self.resumes.at(name, status).inc()
-        if isinstance(event, MissionCompleted):
-            self.last_success.at(name).set(emitted.timestamp.timestamp())
-            self.last_run_success.at(name).set(1)
-            self.consecutive_failures.at(name).set(0)
-        elif isinstance(event, MissionFailed):
-            self.last_run_success.at(name).set(0)
-            self.consecutive_failures.at(name).inc()
-        self._advance(emitted)
-
-    def _count_errors(self, execution_id: str, name: str, event: MissionEnded) -> None:
         # A resumed execution's count goes on from before: only what is new is counted here.
-        seen = self._errors_seen.pop(execution_id, 0)
-        total = max(event.error_count, seen + 1 if isinstance(event, MissionFailed) and not event.error_count else 0)
-        self.errors.at(name).inc(max(0, total - seen))
-        if total and not isinstance(event, MissionCompleted):
-            self._remember_errors(execution_id, total)
-
-    def _remember_errors(self, execution_id: str, total: int) -> None:
-        if len(self._errors_seen) >= _REMEMBERED_ERRORS:
-            self._errors_seen.pop(next(iter(self._errors_seen)))
-        self._errors_seen[execution_id] = total
+        seen = self._errors_seen.pop(emitted.execution_id, 0)
+        self.errors.at(name).inc(max(0, event.error_count - seen))
+        if event.error_count and not isinstance(event, MissionCompleted):
+            self.errors_counted(emitted.execution_id, event.error_count)
+        self._advance(emitted)
 
     def _on_progress(self, emitted: Emitted) -> None:
         self.items_processed.at(emitted.mission).set(emitted.items_processed)
@@ -404,10 +454,10 @@ class Metrics:
             self.next_run, self.last_progress, self.consecutive_failures, self.running, self.paused, self.checkpoints,
         ):  # fmt: skip
             family.at(name)
-        for status in RUN_STATUSES:
+        for status in RunOutcome:
             self.runs.at(name, status)
             self.resumes.at(name, status)
-        for outcome in SLOT_OUTCOMES:
+        for outcome in SlotOutcome:
             self.slots.at(name, outcome)
         for outcome in ITEM_OUTCOMES:
             self.items.at(name, outcome)
@@ -424,19 +474,14 @@ class Metrics:
             self.last_success.at(name).set(past.last_success_at.timestamp())
         if past.last_run_at is not None:
             self.last_run.at(name).set(past.last_run_at.timestamp())
+        if past.last_duration_seconds is not None:
+            self.duration.at(name).set(past.last_duration_seconds)
+        if past.last_items is not None:
+            self.items_processed.at(name).set(past.last_items)
+        if past.last_outcome in ("success", "failure"):
+            self.last_run_success.at(name).set(past.last_outcome == "success")
         self.consecutive_failures.at(name).set(past.consecutive_failures)
-        record = past.last_record
-        if record is None or record.status is ExecutionStatus.RUNNING:
-            return
-        self.items_processed.at(name).set(record.items_processed)
-        if record.duration_ms is not None:
-            self.duration.at(name).set(record.duration_ms / 1000)
-        if record.completed_at is not None:
-            self.last_progress.at(name).set(record.completed_at.timestamp())
-        if record.status is not ExecutionStatus.INTERRUPTED:
-            self.last_run_success.at(name).set(record.status is ExecutionStatus.COMPLETED)
-        if record.errors_total and record.status is not ExecutionStatus.COMPLETED:
-            self._remember_errors(record.execution_id, record.errors_total)
+        self.paused.at(name).set(past.paused)
 
     def _show_breaker(self, source: str) -> None:
         states = self._breakers[source].values()
@@ -451,29 +496,8 @@ class Metrics:
             self._breakers.pop(source, None)
 
 
-def status_of(event: MissionEnded) -> str:
-    """The metric's word for how an execution ended: success, failure, interrupted or cancelled."""
-    if isinstance(event, MissionCompleted):
-        return "success"
-    if isinstance(event, MissionFailed):
-        return "failure"
-    if isinstance(event, MissionPaused) and event.reason in ("cancel", "cancelled"):
-        return "cancelled"
-    return "interrupted"
-
-
 def _badness(state: str) -> int:
     return BREAKER_STATES.index(state) if state in BREAKER_STATES else 0
-
-
-def consecutive_failures(newest_first: Iterable[ExecutionRecord]) -> int:
-    """How many of the newest records failed in a row; interrupted and running ones are passed over."""
-    failures = 0
-    for record in newest_first:
-        if record.status is ExecutionStatus.COMPLETED:
-            break
-        failures += record.status is ExecutionStatus.FAILED
-    return failures
 
 
 def metric_names(metrics: Metrics) -> Mapping[str, str]:
