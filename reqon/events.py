@@ -382,11 +382,17 @@ class RateLimitHit(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitWaiting(RateLimitHit):
+class RateLimitWaiting(Event):
     """A long wait goes on: first after `notifyAt`, then every 10 s."""
 
     type: ClassVar[str] = "ratelimit.wait"
+    source: str
+    wait_seconds: float
     elapsed_seconds: float
+    strategy: str
+    endpoint: str | None = None
+    remaining: int | None = None
+    reset_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
