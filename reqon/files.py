@@ -294,6 +294,21 @@ def create_exclusive(path: Path) -> bool:
     return True
 
 
+def copy_file(path: Path, target: Path) -> None:
+    """Copy a regular file to a name that nobody has, whatever its size; durable on return."""
+    source = open_regular(path, os.O_RDONLY)
+    try:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+        try:
+            while part := os.read(source, 1 << 20):
+                DISK.append(fd, part)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(source)
+
+
 def write_report(path: Path, data: bytes) -> None:
     """Write a file that a person asked for (an export, a dry run's output), at once, with the user's own mode."""
     temporary = temporary_beside(path)
@@ -378,9 +393,11 @@ def _flock(fd: int) -> bool:
 def lock_is_free(path: Path) -> bool:
     """Whether nobody holds the lock now; a file that isn't there is free. Leaves no trace."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return True
+    except OSError:
+        return False  # nobody can tell, so nobody may take its owner for dead
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

@@ -21,8 +21,8 @@ class BodyRef:
 class JournalEntry:
     """One entry: its kind, its fields, and where its body lies, if it has one.
 
-    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; and `full` where the journal
-    reached its cap: what follows are `action` entries only, so that the action in work must start again.
+    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; and `full` where the
+    journal reached its cap: what follows are `action` entries only, so that the action in work must start again.
     """
 
     kind: str
@@ -112,6 +112,9 @@ class StateBackend(Protocol):
         A running record whose owner is dead is shown as interrupted, here and in `load`.
         """
 
+    def latest(self) -> Sequence[ExecutionRecord]:
+        """Each mission's last execution, by mission name."""
+
     def orphans(self, mission: str | None = None) -> Sequence[ExecutionRecord]:
         """Records that say `running` though their owner is dead, as they stand; for `recovery`."""
 
@@ -119,7 +122,7 @@ class StateBackend(Protocol):
         """Remove a record and its journal; the bytes that went.
 
         Raises:
-            StateError: it runs, or a newer major version wrote it.
+            StateError: it is running, or a newer major version wrote it.
         """
 
     def stored_bytes(self, record: ExecutionRecord) -> int:

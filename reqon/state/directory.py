@@ -13,7 +13,7 @@ from zlib import crc32
 
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import StateError
-from reqon.files import DISK, FileSystem, Lock, is_temporary, locked, make_directory
+from reqon.files import DISK, FileSystem, Lock, copy_file, is_temporary, locked, make_directory
 from reqon.state.ids import is_execution_id
 
 FORMAT = 1
@@ -38,12 +38,19 @@ def safe_name(name: str) -> str:
     return safe
 
 
+class StateWriteError(StateError):
+    """State could not be written in mid-run: no space, a broken disk. The run ends failed, and can be resumed."""
+
+    code = "state-write"
+
+
 class StateDirectory:
     """One state directory. Making this object touches nothing; `open` makes and checks the directory for writing.
 
     Attributes:
         disk: what writes its files.
         quarantined: how many files were set aside since the start, by kind (`record`, `journal`, …).
+        write_errors: how many writes of state failed since the start.
         warn: told one sentence for what a person should know; the log by default.
     """
 
@@ -59,6 +66,7 @@ class StateDirectory:
         self.disk = disk
         self.clock = clock
         self.quarantined: Counter[str] = Counter()
+        self.write_errors = 0
         self.warn: Callable[[str], None] = warn or log.warning
         self._warned: set[str] = set()
 
@@ -150,16 +158,21 @@ class StateDirectory:
         name = safe_name(mission)
         if name != name.lower():
             name = f"{name}~{crc32(mission.encode()):08x}"
-        return Lock(self._lock_path(f"mission-{name}"))
+        return self._lock(self.locks / f"mission-{name}.lock")
 
     def execution_lock(self, execution_id: str) -> Lock:
         """Held as long as the execution runs; free means that its owner is dead."""
-        return Lock(self.execution_lock_path(execution_id))
+        return self._lock(self.execution_lock_path(execution_id))
 
     def execution_lock_path(self, execution_id: str) -> Path:
+        """Where it is; for asking whether it is free.
+
+        Raises:
+            StateError: the id cannot be one.
+        """
         if not is_execution_id(execution_id):
             raise StateError(f"{execution_id!r} is no execution id", code="bad-execution-id")
-        return self._lock_path(f"execution-{execution_id}")
+        return self.locks / f"execution-{execution_id}.lock"
 
     def shared_lock(self, path: Path, *, wait_seconds: float = 30.0) -> AbstractContextManager[None]:
         """Hold around reading, changing and writing a shared file: `tokens.lock` for `tokens.json`.
@@ -169,9 +182,9 @@ class StateDirectory:
         """
         return locked(path.with_suffix(".lock"), wait_seconds=wait_seconds)
 
-    def _lock_path(self, name: str) -> Path:
-        make_directory(self.locks)
-        return self.locks / f"{name}.lock"
+    def _lock(self, path: Path) -> Lock:
+        make_directory(path.parent)
+        return Lock(path)
 
     # --- life ---
 
@@ -239,7 +252,7 @@ class StateDirectory:
         probe = self.path / ".probe"
         self.disk.replace(probe, _PROBE, "probe")
         self.disk.remove(probe)
-        lock = Lock(self._lock_path("probe"))
+        lock = self._lock(self.locks / "probe.lock")
         try:
             lock.take()  # taken by another start-up is fine: then there are locks
         finally:
@@ -261,7 +274,12 @@ class StateDirectory:
             hint="choose another one with --state-dir or REQON_STATE_DIR, or mend this one",
         )
 
-    # --- what cannot be read ---
+    # --- what cannot be written or read ---
+
+    def write_error(self, path: Path, error: OSError) -> StateWriteError:
+        """The error to raise for a failed write; counts it."""
+        self.write_errors += 1
+        return StateWriteError(f"cannot write {path}: {error.strerror or error}")
 
     def quarantine(self, path: Path, reason: str, *, kind: str, copy: bool = False) -> Path | None:
         """Set a file aside that cannot be read, never deleting it; with `copy` the original stays too.
@@ -277,11 +295,11 @@ class StateDirectory:
                 number += 1
                 place = self.quarantine_directory / f"{stamp}-{number}-{path.name.lstrip('.')}"
             if copy:
-                self.disk.replace(place, self.disk.read(path, _COPY_LIMIT), "quarantine")
+                copy_file(path, place)
             else:
                 path.rename(place)
-                self.disk.sync_dir(self.quarantine_directory)
                 self.disk.sync_dir(path.parent)
+            self.disk.sync_dir(self.quarantine_directory)
         except FileNotFoundError:
             return None  # another process was quicker
         except (OSError, StateError) as error:
@@ -296,9 +314,6 @@ class StateDirectory:
         if sentence not in self._warned:
             self._warned.add(sentence)
             self.warn(sentence)
-
-
-_COPY_LIMIT = 4 << 30
 
 
 def _user(uid: int) -> str:

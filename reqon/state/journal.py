@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from reqon.files import DISK, DamagedFileError, FileSystem, Log, open_regular, seal, unseal
+from reqon.files import DamagedFileError, Log, open_regular, seal, unseal
 from reqon.state.backend import BodyRef, JournalEntry
 from reqon.state.directory import StateDirectory
 from reqon.values import OWN_DEPTH, JsonError, Value, decode, encode
@@ -27,17 +27,11 @@ class FileJournal:
         max_bytes: past this size the journal is `full`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        directory: StateDirectory | None = None,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-    ) -> None:
+    def __init__(self, path: Path, directory: StateDirectory, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = path
         self.max_bytes = max_bytes
         self._directory = directory
-        self._log = Log(path, what="journal", disk=directory.disk if directory else DISK)
+        self._log = Log(path, what="journal", disk=directory.disk)
         self._buffer: list[bytes] = []
         self._end = -1  # where the next line will begin; -1 until the file was looked at
         self._full = False
@@ -75,14 +69,20 @@ class FileJournal:
 
     def write(self) -> None:
         if self._buffer:
-            # A damaged tail was copied by whoever read it; from here on the good lines count.
-            self._log.open(forget_tail=True)
-            self._log.append(b"".join(self._buffer))
+            try:
+                # A damaged tail was copied by whoever read it; from here on the good lines count.
+                self._log.open(forget_tail=True)
+                self._log.append(b"".join(self._buffer))
+            except OSError as error:
+                raise self._directory.write_error(self.path, error) from error
             self._buffer.clear()
 
     def sync(self) -> None:
         self.write()
-        self._log.sync()
+        try:
+            self._log.sync()
+        except OSError as error:
+            raise self._directory.write_error(self.path, error) from error
 
     def entries(self) -> Iterator[JournalEntry]:
         """See `Journal.entries`. A damaged journal is copied to quarantine, and what precedes the damage counts."""
@@ -92,12 +92,10 @@ class FileJournal:
                 if entry.kind == "full":
                     self._full = True
                 yield entry
-        except DamagedFileError as error:
-            self._set_aside(error)
+        except DamagedFileError:
+            self._set_aside()
 
-    def _set_aside(self, error: DamagedFileError) -> None:
-        if self._directory is None:
-            return
+    def _set_aside(self) -> None:
         if self.path.is_file() and not self.path.is_symlink():
             self._directory.quarantine(self.path, "is damaged; what precedes counts", kind="journal", copy=True)
         else:
@@ -139,14 +137,9 @@ class FileJournal:
     def discard(self) -> None:
         self._buffer.clear()
         self._log.close()
-        self._disk.remove(self.path)
-        self._end = -1
-        self._log = Log(self.path, what="journal", disk=self._disk)
-        self._full = False
-
-    @property
-    def _disk(self) -> FileSystem:
-        return self._directory.disk if self._directory else DISK
+        self._directory.disk.remove(self.path)
+        self._log = Log(self.path, what="journal", disk=self._directory.disk)
+        self._end, self._full = -1, False
 
 
 def _entry(content: bytes, offset: int) -> JournalEntry:

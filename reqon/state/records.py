@@ -1,7 +1,7 @@
 """The public record of an execution: one JSON object with the keys of the specification (spec/state.md 2)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -125,6 +125,21 @@ class ExecutionRecord:
     resumes_without_progress: int = 0
     file_name: str = ""
     unknown: Mapping[str, Value] = field(default_factory=dict)
+
+
+def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
+    """What a running record is when its owner is dead.
+
+    `position` holds `action`, `index`, `step` and `item` of the journal's newest progress or checkpoint entry, as far
+    as it has them; it knows better than the record, which is its picture of a moment earlier.
+    """
+    step = record.active_step
+    if action := position.get("action"):
+        known = step if step and step.action == action else ActiveStep(action=action)
+        index = position.get("index", known.index)
+        item = position.get("item", known.item if index == known.index else None)
+        step = ActiveStep(action=action, step=position.get("step", known.step), index=index, item=item)
+    return replace(record, status=ExecutionStatus.INTERRUPTED, active_step=step)
 
 
 # --- the JSON form ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""How far each source's endpoint is synced: `sync-checkpoints.json` (spec/state.md 6, spec/runtime.md 8).
+
+A key belongs to the mission that used it first; another mission's entry is `<Mission>/<key>`, so that no two missions
+move each other's time. An entry without a mission, written by hand or by another program, is taken over by the first
+mission that uses it. What else stands in an entry stays there.
+"""
+
+from collections.abc import Mapping
+
+from reqon.clock import parse_rfc3339, rfc3339
+from reqon.errors import StateError
+from reqon.files import DamagedFileError
+from reqon.state.backend import SyncCheckpoint
+from reqon.state.directory import StateDirectory
+from reqon.values import JsonError, Record, Value, decode, encode
+
+
+class SyncCheckpoints:
+    """The file, read anew at each call; changes are made under its lock, in one replace."""
+
+    def __init__(self, directory: StateDirectory) -> None:
+        self._directory = directory
+        self._path = directory.sync_checkpoints
+
+    def of(self, mission: str) -> dict[str, SyncCheckpoint]:
+        """See `StateBackend.sync_checkpoints`."""
+        found: dict[str, SyncCheckpoint] = {}
+        own: dict[str, SyncCheckpoint] = {}
+        prefix = mission + "/"
+        for key, entry in self._read().items():
+            owner = _owner(entry)
+            if owner == mission and key.startswith(prefix):
+                own[key.removeprefix(prefix)] = self._checkpoint(key, entry)
+            elif owner in (mission, None):
+                found[key] = self._checkpoint(key, entry)
+        return found | own
+
+    def put(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
+        """See `StateBackend.put_sync`. A time never moves back, nor past now."""
+        if not changes:
+            return
+        now = self._directory.clock.now()
+        with self._directory.shared_lock(self._path):
+            entries = self._read()
+            for key, change in changes.items():
+                place = _place(entries, mission, key)
+                entry = entries.get(place, {})
+                before = self._checkpoint(place, entry) if entry else None
+                last_sync = min(change.last_sync, now)
+                if before:
+                    last_sync = max(last_sync, before.last_sync)
+                total = change.items_synced + (before.items_synced if before else 0)
+                moved = {"lastSync": rfc3339(last_sync), "itemsSynced": total, "mission": mission}
+                entries[place] = {**entry, **moved}
+            self._write(entries)
+
+    def clear(self, key: str | None) -> int:
+        """See `StateBackend.clear_sync`. Clearing all is how a damaged file is got rid of: it goes to quarantine."""
+        with self._directory.shared_lock(self._path):
+            try:
+                entries = self._read()
+            except DamagedFileError:
+                if key is not None:
+                    raise
+                self._directory.quarantine(self._path, "could not be read and was cleared", kind="sync")
+                return 0
+            gone = list(entries) if key is None else [k for k in entries if k == key]
+            if gone:
+                self._write({k: v for k, v in entries.items() if k not in gone})
+            return len(gone)
+
+    def _read(self) -> dict[str, Value]:
+        try:
+            entries = decode(self._directory.disk.read(self._path))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StateError(f"cannot read {self._path}: {error.strerror}") from error
+        except (JsonError, DamagedFileError) as error:
+            raise self._damaged(error.message) from error
+        if not isinstance(entries, dict):
+            raise self._damaged("it is no JSON object")
+        return entries
+
+    def _write(self, entries: Record) -> None:
+        try:
+            self._directory.disk.replace(self._path, encode(entries, pretty=True) + b"\n", "sync-checkpoints")
+        except OSError as error:
+            raise self._directory.write_error(self._path, error) from error
+
+    def _checkpoint(self, key: str, entry: Value) -> SyncCheckpoint:
+        try:
+            last_sync = parse_rfc3339(entry["lastSync"])
+            items = entry.get("itemsSynced", 0)
+            if not isinstance(items, int) or isinstance(items, bool):
+                raise TypeError  # noqa: TRY301  # one fault among others
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            raise self._damaged(f"the entry {key!r} has no lastSync or a wrong itemsSynced") from None
+        return SyncCheckpoint(last_sync, items, _owner(entry))
+
+    def _damaged(self, reason: str) -> DamagedFileError:
+        return DamagedFileError(
+            f"{self._path} cannot be used: {reason}. Without it nobody knows what is synced",
+            hint="mend the file, or ask for a full sync: clear_sync_checkpoints(), or remove the file",
+        )
+
+
+def _owner(entry: Value) -> str | None:
+    owner = entry.get("mission") if isinstance(entry, dict) else None
+    return owner if isinstance(owner, str) else None
+
+
+def _place(entries: Record, mission: str, key: str) -> str:
+    """Under which name a mission's entry for a key stands, or will stand."""
+    own = f"{mission}/{key}"
+    if own in entries and _owner(entries[own]) == mission:
+        return own
+    # A key that begins as another entry's own name would, must not be taken for one.
+    if key.startswith(mission + "/"):
+        return own
+    return key if key not in entries or _owner(entries[key]) in (mission, None) else own
