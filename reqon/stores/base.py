@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from reqon.errors import StoreError
 from reqon.values import Record
 
 
@@ -90,3 +91,15 @@ class LocalStore(Protocol):
 
     def close(self) -> None:
         """Flush, fold the log where there is one, release the lock."""
+
+
+def absent(store: str, key: str) -> StoreError:
+    """What a write that only updates answers when the key isn't there."""
+    return StoreError(
+        f"store '{store}' has no record '{key}' to update",
+        store=store,
+        operation="update",
+        key=key,
+        code="not_found",
+        hint="leave out upsert: false to insert it",
+    )

@@ -1,0 +1,147 @@
+"""Records in this process, for the time of one execution (spec/runtime.md 9.4)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from types import NoneType
+
+from reqon.stores.base import WriteCounts, WriteMode, absent
+from reqon.values import Record, Value, decode, encode, equal_json
+
+# What a resume needs of one write: the key and the whole record, or None where it was deleted.
+Change = tuple[str, Record | None]
+
+_UNCHANGING = frozenset((str, int, float, bool, NoneType))
+
+
+class MemoryStore:
+    """A dict with the manners of a store. Nothing is copied on the way in, so a write costs next to nothing.
+
+    Attributes:
+        partial: for each key the `partial` option of the last step that wrote one; offered as `._partial`.
+    """
+
+    kind = "memory"
+
+    __slots__ = ("_changes", "_records", "counts", "name", "partial")
+
+    def __init__(self, name: str = "", *, track: bool = False) -> None:
+        self.name = name
+        self.counts = WriteCounts()
+        self.partial: dict[str, bool] = {}
+        self._records: dict[str, Record] = {}
+        self._changes: list[Change] | None = [] if track else None
+
+    def get(self, key: str) -> Record | None:
+        record = self._records.get(key)
+        return None if record is None else _as_stored(record)
+
+    def put(self, key: str, record: Record, mode: WriteMode = WriteMode.REPLACE) -> None:
+        records = self._records
+        if key in records:
+            self._rewrite(key, record, mode)
+            return
+        if mode is WriteMode.UPDATE:
+            raise absent(self.name, key)
+        if record.__class__ is not dict:
+            record = dict(record)  # what stands behind it stays behind
+        records[key] = record
+        self.counts.added += 1
+        if self._changes is not None:
+            self._changes.append((key, record))
+
+    def put_many(self, items: Sequence[tuple[str, Record]], mode: WriteMode = WriteMode.REPLACE) -> None:
+        records = self._records
+        if mode is not WriteMode.UPDATE:
+            fresh = dict(items)
+            if len(fresh) == len(items) and records.keys().isdisjoint(fresh):
+                records.update(fresh)
+                self.counts.added += len(fresh)
+                if self._changes is not None:
+                    self._changes += items
+                return
+        for key, record in items:
+            self.put(key, record, mode)
+
+    def _rewrite(self, key: str, record: Record, mode: WriteMode) -> None:
+        old = self._records[key]
+        new = dict(record) if mode is WriteMode.REPLACE else {**old, **record}
+        if equal_json(old, new) or equal_json(_as_stored(old), _as_stored(new)):
+            self.counts.unchanged += 1
+            return
+        self._records[key] = new
+        self.counts.updated += 1
+        if self._changes is not None:
+            self._changes.append((key, new))
+
+    def delete(self, key: str) -> None:
+        if self._records.pop(key, None) is not None:
+            self.counts.deleted += 1
+            self.partial.pop(key, None)
+            if self._changes is not None:
+                self._changes.append((key, None))
+
+    def clear(self) -> None:
+        self.counts.deleted += len(self._records)
+        if self._changes is not None:
+            self._changes += [(key, None) for key in self._records]
+        self._records.clear()
+        self.partial.clear()
+
+    def count(self) -> int:
+        return len(self._records)
+
+    def keys(self) -> list[str]:
+        return list(self._records)
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        for record in islice(list(self._records.values()), start, None):
+            yield _as_stored(record)
+
+    def take_changes(self) -> list[Change]:
+        """What was written since the last call, in order; empty unless the store tracks."""
+        if not self._changes:
+            return []
+        changes, self._changes = self._changes, []
+        return changes
+
+    def restore(self, changes: Iterable[Change]) -> None:
+        """Apply what `take_changes` gave to an earlier process. Counts and tracks nothing."""
+        for key, record in changes:
+            if record is None:
+                self._records.pop(key, None)
+            else:
+                self._records[key] = record
+
+    def flush(self) -> None:
+        """Nothing to do: the journal keeps the changes of a memory store."""
+
+    def sync(self) -> None:
+        """Nothing to do."""
+
+    def position(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def _as_stored(record: Record) -> Record:
+    """The record as any store would give it back: plain dicts, instants as text, durations as milliseconds."""
+    if type(record) is dict and _UNCHANGING.issuperset(map(type, record.values())):
+        return record
+    return {name: _plain(value) for name, value in record.items()}
+
+
+def _plain(value: Value) -> Value:
+    if type(value) in _UNCHANGING:
+        return value
+    if isinstance(value, dict):
+        return _as_stored(value)
+    if isinstance(value, datetime | timedelta):
+        return decode(encode(value))
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Sequence):
+        return [_plain(v) for v in value]
+    return value
