@@ -160,12 +160,11 @@ class Catalog:
     def _swap(self, units: dict[Path, _Kept], refused: tuple[str, ...]) -> Reload:
         missions: dict[str, Loaded] = {}
         broken = {str(path): kept.errors for path, kept in units.items() if kept.errors}
-        for path, kept in units.items():
-            for mission in kept.missions:
-                first = missions.get(mission.name)
-                if first is None:
-                    missions[mission.name] = mission
-                else:
+        # Of two with one name the one in service stays, whatever the order of their files.
+        for path in sorted(units, key=self._is_new):
+            for mission in units[path].missions:
+                first = missions.setdefault(mission.name, mission)
+                if first is not mission:
                     broken[str(path)] = (*broken.get(str(path), ()), _duplicate(mission, first))
         old, self._units, self.missions, self.broken = self.missions, units, missions, broken
         return Reload(
@@ -179,6 +178,9 @@ class Catalog:
             broken=broken,
             refused=refused,
         )
+
+    def _is_new(self, path: Path) -> bool:
+        return path not in self._units
 
     def _outside(self) -> dict[Path, tuple[Path, ...]]:
         """Per unit, the files it imports."""

@@ -175,6 +175,15 @@ class Ledger:
                 return changed
         return None
 
+    def rewind(self, mission: str, until: datetime) -> None:
+        """Drop decisions about slots after `until`: a wrong clock made them."""
+        standing = replace(self.register(mission), decided_until=_whole(until))
+        with self._handover:
+            kept = (d for d in self._decisions.get(mission, ()) if d.due <= until)
+            self._decisions[mission] = deque(kept, maxlen=_KEPT_DECISIONS)
+            self._standings[mission] = standing
+            self._rewrite_due = True
+
     def forget(self, mission: str) -> None:
         """Drop all that is kept of a mission, at the next rewrite."""
         with self._handover:
@@ -228,6 +237,11 @@ class Ledger:
                 self._rewrite_due = True
                 raise self._trouble(error) from error
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether something waits for a commit."""
+        return bool(self._waiting) or self._rewrite_due
+
     def close(self) -> None:
         self._log.close()
 
@@ -246,11 +260,11 @@ class Ledger:
         self._rewrite_due = False
 
     def _whole(self) -> Iterator[tuple[str, Standing | Decision]]:
-        for standing in self._standings.values():
-            yield "mission", standing
         for kept in self._decisions.values():
             for decision in kept:
                 yield "slot", decision
+        for standing in self._standings.values():
+            yield "mission", standing
 
     def _put(self, standing: Standing) -> Standing:
         line = _line("mission", _shown(standing))

@@ -206,10 +206,9 @@ class _Options:
         value, span = self.get(key)
         if value is None:
             return default
-        try:
-            return kind(value)
-        except ValueError:
-            return _fail(key, value, "one of " + ", ".join(kind), span)
+        if value not in set(kind):
+            _fail(key, value, "one of " + ", ".join(kind), span)
+        return kind(value)
 
 
 def _seconds(value: Value, key: str, span: Span | None) -> float | None:

@@ -209,6 +209,16 @@ class Schedule:
         """The time between two due times of an `every`."""
         return timedelta(seconds=self.rule.seconds) if isinstance(self.rule, Every) else None
 
+    @property
+    def anchor(self) -> datetime | None:
+        """The first due time of an `every`, jitter not counted."""
+        return datetime.fromtimestamp(self.rule.anchor, UTC) if isinstance(self.rule, Every) else None
+
+    @property
+    def once(self) -> bool:
+        """Whether there is but one due time."""
+        return isinstance(self.rule, Once)
+
     def next_after(self, instant: datetime) -> datetime | None:
         """The first due time later than `instant`; None if there is none any more."""
         return self._instant(self.rule.next_after(_seconds(instant - self.jitter)))
