@@ -130,10 +130,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     best: tuple[int, str] | None = None
     for candidate in known:
         if abs(len(candidate) - len(word)) <= limit:
-            distance = 0 if candidate.lower() == word.lower() else _edits(word, candidate, limit)
+            distance = 0 if _plain(candidate) == _plain(word) else _edits(word, candidate, limit)
             if distance <= limit and (best is None or (distance, candidate) < best):
                 best = (distance, candidate)
     return best[1] if best else None
+
+
+def _plain(word: str) -> str:
+    """A word without what people mix up: case, and `retries` for `retry`."""
+    lower = word.lower()
+    return f"{lower[:-3]}y" if lower.endswith("ies") else lower
 
 
 def did_you_mean(word: str, known: Sequence[str], label: str) -> str:
