@@ -5,6 +5,7 @@ A room raises without a place; whoever knows the mission's text adds the span on
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from reqon.diagnostics import Diagnostic, Span, render, render_all
@@ -235,9 +236,10 @@ class RateLimitTimeoutError(RateLimitError):
 
 
 class CircuitBreakerError(FetchError):
-    """The source's breaker is open, for `next_attempt_in` more seconds."""
+    """The source's breaker is open since `opened_at`, for `next_attempt_in` more seconds."""
 
     next_attempt_in: float = 0.0
+    opened_at: datetime | None = None
 
 
 class PaginationError(FetchError):
