@@ -217,6 +217,16 @@ class FetchError(StepError):
         self.headers = headers if headers is not None else {}
         self.body = body
 
+    def concerning(self, *, source: str, method: str, url: str, attempts: int) -> Self:
+        """The same error, its message beginning with the request that failed. Only the first call has an effect."""
+        if not self.method:
+            self.source, self.method, self.url, self.attempts = source, method, SECRETS.redact(url), attempts
+            first = self.diagnostics[0]
+            message = f"{method} {self.url} failed: {first.message}"
+            self.diagnostics = (Diagnostic(first.code, message, first.span, first.hint), *self.diagnostics[1:])
+            self.args = (message,)
+        return self
+
 
 class AuthenticationError(FetchError):
     """A token could not be had. `oauth_error` is the error code of the token endpoint, if it gave one."""
