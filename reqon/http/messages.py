@@ -1,6 +1,6 @@
 """What goes to an API and what comes back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -12,16 +12,28 @@ from reqon.values import Value
 class Headers(Mapping[str, str]):
     """Header lines by name, whatever its case; equal names are joined with a comma. Without Set-Cookie."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_pairs", "_sorted")
 
-    def __init__(self, lines: "Mapping[str, str] | list[tuple[str, str]] | None" = None) -> None:
-        self._lines: dict[str, tuple[str, str]] = {}
-        pairs = lines.items() if isinstance(lines, Mapping) else lines or ()
-        for name, value in pairs:
-            key = name.lower()
-            if key != "set-cookie":
-                known = self._lines.get(key)
-                self._lines[key] = (known[0], f"{known[1]}, {value}") if known else (name, value)
+    def __init__(
+        self, lines: "Mapping[str, str] | Sequence[tuple[str, str]] | Sequence[tuple[bytes, bytes]] | None" = None
+    ) -> None:
+        self._pairs = lines
+        self._sorted: dict[str, tuple[str, str]] | None = None
+
+    @property
+    def _lines(self) -> dict[str, tuple[str, str]]:
+        # Most answers' headers are never looked at, so that they are sorted when somebody does.
+        found = self._sorted
+        if found is None:
+            found = self._sorted = {}
+            pairs = self._pairs.items() if isinstance(self._pairs, Mapping) else self._pairs or ()
+            for raw_name, raw_value in pairs:
+                name, value = _text(raw_name), _text(raw_value)
+                key = name.lower()
+                if key != "set-cookie":
+                    known = found.get(key)
+                    found[key] = (known[0], f"{known[1]}, {value}") if known else (name, value)
+        return found
 
     def __getitem__(self, name: str) -> str:
         return self._lines[name.lower()][1]
@@ -39,6 +51,18 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._lines)
 
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def _text(raw: str | bytes) -> str:
+    if isinstance(raw, str):
+        return raw
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -53,6 +77,7 @@ class Request:
         body: a value, sent when `has_body`. For a GET the caller has put it into `params` already.
         retry: the effective policy; `retry_written` when the request itself has a `retry` block.
         effect_key: what an Idempotency-Key is made of; None: no key.
+        rate_limit: the fetch's own `rateLimit` block: a second quota for its source, method and template.
     """
 
     method: str
@@ -67,6 +92,7 @@ class Request:
     retry_written: bool = False
     effect_key: str | None = None
     operation_id: str | None = None
+    rate_limit: "RateLimitSettings | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +147,7 @@ class SourceSettings:
         base: absolute http(s) URL without trailing slash.
         auth: none, bearer, basic, api_key, oauth2, or a registered name; None: the type of the credentials found.
         inline: credential fields written in the mission, by the names of the credential file.
+        headers: sent with every request to `base`; a value may be a function, which is asked for each request.
         literal_origins: scheme://host:port of every URL that stands in a string literal of the mission.
     """
 
@@ -128,7 +155,7 @@ class SourceSettings:
     base: str
     auth: str | None = None
     inline: Mapping[str, Value] = field(default_factory=dict)
-    headers: tuple[tuple[str, Value], ...] = ()
+    headers: tuple[tuple[str, Value | Callable[[], Value]], ...] = ()
     timeout_seconds: float = 30
     connect_timeout_seconds: float | None = None
     retry: RetryPolicy | None = None
