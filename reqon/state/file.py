@@ -30,7 +30,9 @@ from reqon.state.records import (
 from reqon.state.sync import SyncCheckpoints
 
 _STAMP = "%Y-%m-%dT%H-%M-%S"
-_STEM = re.compile(r"(.+)-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)(?:-(\d+))?", re.DOTALL)
+_STAMP_WIDTH = 19
+_NUMBER_WIDTH = 6
+_NUMBERED = re.compile(r"(.+)-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-(\d{1,6})", re.DOTALL)
 _NAME_SLACK = timedelta(seconds=5)
 _RUNNING = ExecutionStatus.RUNNING
 
@@ -164,7 +166,7 @@ class FileBackend:
         newest: dict[str, ExecutionRecord] = {}
         done: set[str] = set()
         for stem in self._stems():
-            name = _name(stem)
+            name = _parts(stem)[0]
             if name not in done:
                 for record in self._records([stem]):
                     newest.setdefault(record.mission, self._shown(record))
@@ -263,18 +265,14 @@ class FileBackend:
         # The time in a name is that of the id, which may differ a little from `startedAt`.
         first = "" if since is None else (since.astimezone(UTC) - _NAME_SLACK).strftime(_STAMP)
         last = "9999" if before is None else (before.astimezone(UTC) + _NAME_SLACK).strftime(_STAMP)
-        keys: list[tuple[str, int, str]] = []
+        keys: list[str] = []
         for name in self._disk.list(self.directory.executions):
-            if not name.endswith(".json") or not name.startswith(prefix) or (stamp and stamp not in name):
-                continue
-            match = _STEM.fullmatch(name, 0, len(name) - 5)
-            if match is None or name[0] == "." or (wanted and match[1] != wanted):
-                continue
-            at = match[2]
-            if first <= at <= last:
-                keys.append((at, int(match[3] or 1), match[0]))
+            if name.endswith(".json") and name.startswith(prefix) and (not stamp or stamp in name):
+                belongs_to, at, number = _parts(name[:-5])
+                if at and first <= at <= last and wanted in (None, belongs_to):
+                    keys.append(f"{at}{number:>{_NUMBER_WIDTH}}{name[:-5]}")
         keys.sort(reverse=True)
-        return [stem for _, _, stem in keys]
+        return [key[_STAMP_WIDTH + _NUMBER_WIDTH :] for key in keys]
 
     # --- sync checkpoints ---
 
@@ -298,9 +296,14 @@ class FileBackend:
             )
 
 
-def _name(stem: str) -> str:
-    match = _STEM.fullmatch(stem)
-    return match[1] if match else stem
+def _parts(stem: str) -> tuple[str, str, str]:
+    """The safe mission name, time and number of a file name; no time if it is no record's."""
+    at = stem[-_STAMP_WIDTH:]
+    # Nearly all, told without a regular expression: there may be a hundred thousand.
+    if at[10:11] == "T" and at[:4].isdecimal() and stem[-_STAMP_WIDTH - 1 : -_STAMP_WIDTH] == "-":
+        return stem[: -_STAMP_WIDTH - 1], at, "1"
+    match = _NUMBERED.fullmatch(stem)
+    return (match[1], match[2], match[3]) if match else (stem, "", "")
 
 
 def _surely_lacks(record: bytes, text: str) -> bool:
