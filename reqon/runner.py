@@ -1,0 +1,595 @@
+"""Running missions: what executions share, and one execution from its request to its terminal record."""
+
+import asyncio
+import logging
+import os
+import random as chance
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reqon.__about__ import __version__
+from reqon.clock import SYSTEM, Clock
+from reqon.errors import ConfigurationError, ReqonError, StateError
+from reqon.events import Event, EventBus, MissionCompleted, MissionFailed, MissionPaused, MissionStarted
+from reqon.files import Lock, make_directory, write_report
+from reqon.http.auth import credentials_for, load_auth_file
+from reqon.http.client import Client
+from reqon.http.connections import Connections
+from reqon.lang.operators import StoreHandle
+from reqon.lang.program import MissionProgram
+from reqon.runtime.engine import Engine
+from reqon.runtime.execution import Execution, OpenStore
+from reqon.runtime.fetching import PendingSync
+from reqon.runtime.plan import Plan
+from reqon.runtime.request import CancelReason, RunRequest
+from reqon.runtime.resume import ResumePoint
+from reqon.runtime.settings import source_settings, store_settings
+from reqon.state import recovery
+from reqon.state.backend import Journal, StateBackend
+from reqon.state.directory import StateDirectory
+from reqon.state.file import FileBackend
+from reqon.state.ids import new_execution_id
+from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
+from reqon.state.retention import expired
+from reqon.stores.registry import open_store
+from reqon.values import Value, encode
+
+log = logging.getLogger("reqon")
+
+LOCK_POLL_SECONDS = 0.2
+
+
+class ResumeRefusedError(ReqonError):
+    """An execution cannot be resumed, and the reason."""
+
+    code = "resume-refused"
+    kind = "config"
+
+
+class AlreadyRunningError(ReqonError):
+    """The mission is running, here or in another process, and does not run twice at once."""
+
+    code = "already-running"
+    kind = "config"
+    exit_code = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerSettings:
+    """What all runs of a process have in common.
+
+    Attributes:
+        auth_file: the `--auth` file; auth: credentials given in Python, which win over it.
+        output: `--output`: a directory, or a file that ends in .json.
+        checkpoint_seconds: how often a loop makes itself safe from a power loss.
+        retention_seconds: how long records are kept where the mission says nothing; None: for ever.
+    """
+
+    state_directory: Path = Path(".vague-data")
+    auth_file: Path | None = None
+    auth: Mapping[str, Mapping[str, Value]] | None = None
+    output: Path | None = None
+    checkpoint_seconds: float = 1.0
+    journal_max_bytes: int = 1024 * 1024 * 1024
+    retention_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its record, and the failures as they were raised."""
+
+    record: ExecutionRecord
+    errors: tuple[ReqonError, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        return self.record.status is ExecutionStatus.COMPLETED
+
+
+@dataclass(slots=True)
+class _Held:
+    """A mission's lock, and how many runs of this process share it."""
+
+    lock: Lock
+    runs: int = 0
+
+
+class Runner:
+    """Opens what executions share, once: the bus, the state directory, connections, locks. Runs plans."""
+
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        *,
+        clock: Clock = SYSTEM,
+        bus: EventBus | None = None,
+        environment: Mapping[str, str] | None = None,
+        random: Callable[[], float] = chance.random,
+        keep_state: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.bus = bus if bus is not None else EventBus()
+        self.environment = os.environ if environment is None else environment
+        self.random = random
+        self.directory = StateDirectory(settings.state_directory, clock=clock)
+        self.backend: StateBackend = FileBackend(self.directory, journal_max=settings.journal_max_bytes)
+        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+        self._keep_state = keep_state
+        self._opened = False
+        self._connections: Connections | None = None
+        self._auth: Mapping[str, Any] | None = None
+        self._locks: dict[str, _Held] = {}
+
+    # --- what is shared -----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make and check the state directory, read the credentials file.
+
+        Raises:
+            StateError, ConfigurationError: exit 3.
+        """
+        if not self._opened:
+            self.directory.open()
+            self.read_credentials()
+            self._opened = True
+
+    def read_credentials(self) -> None:
+        """Read the `--auth` file again."""
+        file = self.settings.auth_file
+        known = dict(load_auth_file(file, self.environment)) if file is not None else {}
+        for source, record in (self.settings.auth or {}).items():
+            known[source] = {**known.get(source, {}), **record}
+        self._auth = known or None
+
+    @property
+    def connections(self) -> Connections:
+        if self._connections is None:
+            self._connections = Connections(
+                clock=self.clock,
+                environment=self.environment,
+                state_directory=self.directory.path,
+                random=self.random,
+            )
+        return self._connections
+
+    async def close(self) -> None:
+        """Close connections and the state backend."""
+        if self._connections is not None:
+            await self._connections.close()
+            self._connections = None
+        self.backend.close()
+
+    def plan(self, program: MissionProgram) -> Plan:
+        return Plan(program, clock=self.clock, environment=self.environment)
+
+    # --- one run ------------------------------------------------------------------------------------------------------
+
+    async def run(self, plan: Plan, request: RunRequest) -> ExecutionRecord:
+        """Run a mission once; its terminal record, whatever its end.
+
+        Raises:
+            ResumeRefusedError, AlreadyRunningError: nothing was begun.
+            asyncio.CancelledError: told to stop; the record says `interrupted`.
+        """
+        return (await self.execute(plan, request)).record
+
+    async def execute(self, plan: Plan, request: RunRequest) -> Outcome:
+        """As `run`, with the failures as they were raised."""
+        self.open()
+        await self._take_mission(plan)
+        try:
+            record, resumed = self._begin(plan, request)
+            lock = self.directory.execution_lock(record.execution_id)
+            if not lock.take(note=str(os.getpid())):
+                raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
+            try:
+                record = self._save_begin(plan, record, resumed=resumed)
+                return await _Run(self, plan, record, resumed=resumed).execute()
+            finally:
+                lock.release()
+        finally:
+            self._release_mission(plan)
+
+    async def _take_mission(self, plan: Plan) -> None:
+        """One process at a time runs a mission; within ours, the dispatcher decides about overlap."""
+        held = self._locks.get(plan.name)
+        if held is None:
+            lock = self.directory.mission_lock(plan.name)
+            told = False
+            while not lock.take(note=str(os.getpid())):
+                if plan.option("skipIfRunning", True) is not False:
+                    holder = lock.note()
+                    raise AlreadyRunningError(
+                        f"mission '{plan.name}' is running in another process" + (f" (pid {holder})" if holder else "")
+                    )
+                if not told:
+                    log.info("%s runs in another process: waiting for it to end", plan.name)
+                    told = True
+                await self.clock.sleep(LOCK_POLL_SECONDS)
+            held = self._locks.setdefault(plan.name, _Held(lock))
+        held.runs += 1
+
+    def _release_mission(self, plan: Plan) -> None:
+        held = self._locks[plan.name]
+        held.runs -= 1
+        if not held.runs:
+            del self._locks[plan.name]
+            held.lock.release()
+
+    def _begin(self, plan: Plan, request: RunRequest) -> tuple[ExecutionRecord, bool]:
+        """The record to run under: a new one, or the one that is resumed."""
+        if request.resume:
+            found = self._resumable(plan, request)
+            if found is not None:
+                return found, True
+        now = self.clock.now()
+        resumed_from = request.execution_id if request.resume and request.force else None
+        return (
+            ExecutionRecord(
+                execution_id=new_execution_id(now),
+                mission=plan.name,
+                started_at=now,
+                status=ExecutionStatus.RUNNING,
+                trigger=request.trigger,
+                mission_hash=plan.definition_hash,
+                owner=Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.instance),
+                scheduled_for=request.scheduled_for,
+                reqon_version=__version__,
+                resumed_from=resumed_from,
+            ),
+            False,
+        )
+
+    def _resumable(self, plan: Plan, request: RunRequest) -> ExecutionRecord | None:
+        """The execution to resume; None: there is nothing to resume, run anew.
+
+        Raises:
+            ResumeRefusedError: the mission has changed, or the execution that was named cannot go on.
+        """
+        if not plan.enable_state:
+            return None
+        recovery.recover(self.backend, self.directory, mission=plan.name)
+        if request.execution_id is not None:
+            record = self.backend.load(request.execution_id)
+            if record is None or record.mission != plan.name:
+                raise ResumeRefusedError(f"mission '{plan.name}' has no execution {request.execution_id}")
+        else:
+            record = next(iter(self.backend.list(plan.name, limit=1)), None)
+        reason = self._why_not(plan, record)
+        if reason is None:
+            return record
+        if request.force and record is not None:
+            return None
+        named = request.execution_id is not None
+        if record is not None and (named or record.mission_hash != plan.definition_hash) and recovery.may_resume(record):
+            raise ResumeRefusedError(
+                f"cannot resume {record.execution_id} of {plan.name}: {reason}",
+                hint="--force starts it again from its first action, as a new execution",
+            )
+        if named:
+            raise ResumeRefusedError(f"cannot resume {request.execution_id} of {plan.name}: {reason}")
+        return None
+
+    def _why_not(self, plan: Plan, record: ExecutionRecord | None) -> str | None:
+        if record is None:
+            return "there is no earlier execution"
+        if not recovery.may_resume(record):
+            return f"it is {record.status}"
+        if record.mission_hash != plan.definition_hash:
+            return "the mission has changed since"
+        if record.actions_run and not self.backend.journal(record).exists:
+            return "its journal is gone"
+        return None
+
+    def _save_begin(self, plan: Plan, record: ExecutionRecord, *, resumed: bool) -> ExecutionRecord:
+        if not plan.enable_state:
+            return record
+        if resumed:
+            owner = Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.instance)
+            record = recovery.resumed(record, owner=owner)
+            self.backend.save(record)
+            return record
+        return self.backend.create(record)
+
+    def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
+        """A store of the mission, ready for one execution."""
+        definition = plan.program.stores[name]
+        chosen = store_settings(definition, plan.evaluate)
+        try:
+            store = open_store(
+                chosen.adapter,
+                chosen.identifier,
+                chosen.options,
+                directory=self.directory.stores,
+                mission_directory=self._mission_directory(plan),
+                track=plan.enable_state,
+            )
+        except ReqonError as error:
+            raise error.locate(definition.adapter.span) from error
+        carried = before.stores.get(name, StoreTotals())
+        handle = StoreHandle(name, store, getattr(store, "partial", None))
+        return OpenStore(name=name, store=store, handle=handle, before=store.counts.copy(), carried=carried)
+
+    def dead_letters(self, plan: Plan) -> OpenStore:
+        path = self.directory.dead_letters(plan.name)
+        store = open_store(
+            "file", path.stem, {}, directory=path.parent, mission_directory=self._mission_directory(plan)
+        )
+        return OpenStore(name="dlq", store=store, handle=StoreHandle("dlq", store), before=store.counts.copy())
+
+    def _mission_directory(self, plan: Plan) -> Path:
+        path = plan.program.path
+        return path if path.is_dir() else path.parent
+
+    def clients(self, plan: Plan, emit: Callable[[Event], None], wants: Callable[..., bool]) -> dict[str, Client]:
+        """A client for each source.
+
+        Raises:
+            ConfigurationError: no base, no credentials; exit 3.
+        """
+        made: dict[str, Client] = {}
+        for name, definition in plan.program.sources.items():
+            settings = source_settings(definition, plan.evaluate, plan.origins)
+            try:
+                credentials = credentials_for(settings, self._auth, self.environment)
+            except ReqonError as error:
+                raise error.locate(definition.name.span) from error
+            made[name] = self.connections.client(settings, credentials, emit, wants)
+        return made
+
+    def sweep(self, plan: Plan) -> int:
+        """Delete the mission's records that are older than it keeps them; how many went."""
+        keep = plan.retention_seconds or self.settings.retention_seconds
+        if keep is None:
+            return 0
+        gone = expired(self.backend.list(plan.name), now=self.clock.now(), keep_seconds=keep)
+        for record in gone:
+            self.backend.delete(record)
+        return len(gone)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One execution, from its opened stores to its terminal record."""
+
+    runner: Runner
+    plan: Plan
+    record: ExecutionRecord
+    resumed: bool
+    stores: dict[str, OpenStore] = field(default_factory=dict)
+    journal: Journal | None = None
+    raised: list[ReqonError] = field(default_factory=list)
+
+    async def execute(self) -> Outcome:
+        began = self.runner.clock.monotonic()
+        x: Execution | None = None
+        try:
+            x = await self._open()
+        except ReqonError as error:
+            return await self._not_begun(error, began)
+        engine = Engine(x)
+        try:
+            x.emit(
+                MissionStarted(
+                    stage_count=len(self.plan.stages), is_resume=self.resumed, trigger=str(self.record.trigger),
+                    scheduled_for=self.record.scheduled_for,
+                )
+            )
+            return await self._pipeline(x, engine, began)
+        finally:
+            for opened in x.stores.values():
+                opened.store.close()
+            if self.journal is not None:
+                self.journal.close()
+
+    async def _open(self) -> Execution:
+        """Stores, clients, journal; what the interrupted run knew, when it is resumed."""
+        runner, plan = self.runner, self.plan
+        backend = runner.backend if plan.enable_state else None
+        if backend is not None:
+            self.journal = backend.journal(self.record)
+        self.stores = await asyncio.to_thread(self._open_stores)
+        lets = plan.evaluate_lets() if plan.program.lets else {}
+        sync = PendingSync()
+        if plan.reads_sync and backend is not None:
+            last = next(iter(backend.list(plan.name, limit=1, status=ExecutionStatus.COMPLETED)), None)
+            sync = PendingSync(
+                backend.sync_checkpoints(plan.name), last_success=last.completed_at if last is not None else None
+            )
+        resume: ResumePoint | None = None
+        if self.resumed and self.journal is not None:
+            positions = {n: s.store.position() for n, s in self.stores.items() if not s.is_memory}
+            resume, memory = ResumePoint.read(self.journal, positions)
+            for name, changes in memory:
+                self.stores[name].store.restore(changes)  # type: ignore[attr-defined]  # only memory stores are journaled
+            for opened in self.stores.values():
+                opened.before = opened.store.counts.copy()
+            lets = dict(resume.lets) or lets
+            sync.restore(resume.sync, resume.synced)
+        elif self.journal is not None and (lets or sync.known):
+            self.journal.append("start", {"lets": lets, "sync": sync.begun_with()})
+        x = Execution(
+            plan,
+            self.record,
+            clock=runner.clock,
+            bus=runner.bus,
+            backend=backend,
+            journal=self.journal,
+            stores=self.stores,
+            clients={},
+            lets=lets,
+            sync=sync,
+            resume=resume,
+            random=runner.random,
+            checkpoint_seconds=runner.settings.checkpoint_seconds,
+            dead_letters=lambda: runner.dead_letters(plan),
+        )
+        try:
+            x.clients = runner.clients(plan, x.emit, x.wants)
+        except ReqonError:
+            for opened in self.stores.values():
+                opened.store.close()
+            raise
+        return x
+
+    def _open_stores(self) -> dict[str, OpenStore]:
+        opened: dict[str, OpenStore] = {}
+        try:
+            for name in self.plan.program.stores:
+                opened[name] = self.runner.open_store(self.plan, name, self.record)
+        except BaseException:
+            for store in opened.values():
+                store.store.close()
+            raise
+        return opened
+
+    async def _pipeline(self, x: Execution, engine: Engine, began: float) -> Outcome:
+        try:
+            async with asyncio.TaskGroup() as background:
+                x.background = background
+                success = await engine.run()
+            if success:
+                await self._make_safe(x)
+            status = ExecutionStatus.COMPLETED if success else ExecutionStatus.FAILED
+        except asyncio.CancelledError as cancelled:
+            reason = str(cancelled.args[0]) if cancelled.args else CancelReason.STOP
+            failed = reason in (CancelReason.TIMEOUT, CancelReason.STUCK)
+            if failed:
+                self._note(x, f"cancelled: {reason}", reason)
+            record = self._finish(x, engine, ExecutionStatus.FAILED if failed else ExecutionStatus.INTERRUPTED, began, reason)
+            if failed:
+                return Outcome(record, tuple(self.raised))
+            raise
+        except BaseExceptionGroup as group:
+            self._failed(x, group.exceptions[0])
+            status = ExecutionStatus.FAILED
+        except Exception as error:  # one of the four walls: around one run
+            self._failed(x, error)
+            status = ExecutionStatus.FAILED
+        record = self._finish(x, engine, status, began, None)
+        return Outcome(record, tuple(self.raised))
+
+    def _failed(self, x: Execution, error: BaseException) -> None:
+        failure = error if isinstance(error, ReqonError) else x.internal_error(error)
+        x.add_error(failure, action=failure.action, step=failure.step)
+        self.raised.append(failure)
+
+    def _note(self, x: Execution, message: str, kind: str) -> None:
+        error = ReqonError(message)
+        error.kind = kind
+        x.add_error(error, action=None, step=None)
+        self.raised.append(error)
+
+    async def _make_safe(self, x: Execution) -> None:
+        """Everything that a success claims is on disk before it is claimed: stores, then sync checkpoints."""
+        x.flush_stores()
+        stores = [s.store for s in x.stores.values() if not s.is_memory]
+        if stores:
+            await asyncio.to_thread(lambda: [store.sync() for store in stores])
+        changes = x.sync.changes(self.plan.name)
+        if changes and x.backend is not None:
+            await asyncio.to_thread(x.backend.put_sync, self.plan.name, changes)
+            x.sync.tell(x)
+        if self.runner.settings.output is not None:
+            export_stores(x.stores.values(), self.runner.settings.output)
+
+    def _finish(
+        self, x: Execution, engine: Engine, status: ExecutionStatus, began: float, reason: str | None
+    ) -> ExecutionRecord:
+        """The terminal record, then its event. What cannot be written is told all the same."""
+        clock = self.runner.clock
+        seconds = clock.monotonic() - began
+        x.tell_writes()
+        record = replace(
+            x.snapshot(status), completed_at=clock.now(), duration_ms=round(seconds * 1000), owner=self.record.owner
+        )
+        if status is ExecutionStatus.COMPLETED:
+            record = replace(record, active_step=None, resumes_without_progress=0)
+        elif record.items_processed > self.record.items_processed or len(record.actions_run) > len(self.record.actions_run):
+            record = recovery.progressed(record)
+        if x.backend is not None:
+            try:
+                x.flush_stores()
+                if self.journal is not None:
+                    if status is ExecutionStatus.COMPLETED:
+                        x.backend.save(record)
+                        self.journal.discard()
+                    else:
+                        if record.actions_run or self.journal.exists or x.active:
+                            self.journal.sync()
+                        x.backend.save(record)
+            except (OSError, StateError) as error:
+                log.error("the record of %s could not be written: %s", record.execution_id, error)
+                self.directory_failed(error)
+        totals: dict[str, Any] = {
+            "stages_completed": engine.result.completed,
+            "error_count": record.errors_total,
+            "items_processed": record.items_processed,
+            "duration_seconds": seconds,
+            "status": str(status),
+        }
+        first = record.errors[0] if record.errors else None
+        event: Event
+        if status is ExecutionStatus.COMPLETED:
+            event = MissionCompleted(**totals, stages_skipped=engine.result.skipped)
+        elif status is ExecutionStatus.INTERRUPTED:
+            event = MissionPaused(
+                **totals, reason="pause" if reason == CancelReason.OPERATOR else "signal",
+                stage_index=engine.stage_index, step_index=0,
+            )
+        else:
+            event = MissionFailed(
+                **totals, error=first.message if first else "failed", error_type=first.type if first else "internal",
+                failed_stage=engine.result.failed_stage,
+            )
+        x.record = record
+        x.emit(event, duration_ms=record.duration_ms)
+        if status is not ExecutionStatus.INTERRUPTED and x.backend is not None:
+            self.runner.sweep(self.plan)
+        return record
+
+    def directory_failed(self, error: Exception) -> None:
+        self.runner.directory.write_errors += 1
+
+    async def _not_begun(self, error: ReqonError, began: float) -> Outcome:
+        """Stores, sources or credentials are wrong: a failed run with its reason."""
+        clock = self.runner.clock
+        failure = RunError(
+            message=error.message, type="config" if isinstance(error, ConfigurationError) else error.kind,
+            at=clock.now(), location=error.location, hint=error.hint,
+        )
+        seconds = clock.monotonic() - began
+        record = replace(
+            self.record, status=ExecutionStatus.FAILED, completed_at=clock.now(), errors=(failure,), errors_total=1,
+            duration_ms=round(seconds * 1000),
+        )
+        if self.plan.enable_state:
+            self.runner.backend.save(record)
+        from reqon.events import Emitted  # noqa: PLC0415  # only this path has no Execution to emit for it
+
+        self.runner.bus.emit(
+            Emitted(
+                MissionFailed(
+                    status="failed", stages_completed=0, error_count=1, items_processed=record.items_processed,
+                    duration_seconds=seconds, error=failure.message, error_type=failure.type,
+                ),
+                1, record.execution_id, record.mission, clock.now(), None, record.duration_ms,
+            )
+        )
+        return Outcome(record, (error,))
+
+
+def export_stores(stores: "Sequence[OpenStore] | Any", output: Path) -> None:
+    """`--output`: a directory gets one JSON array per store; a file ending in .json one object, name -> array."""
+    if output.suffix == ".json":
+        whole = {opened.name: list(opened.store.records()) for opened in stores}
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_report(output, encode(whole, pretty=True) + b"\n")
+        return
+    make_directory(output)
+    for opened in stores:
+        write_report(output / f"{opened.name}.json", encode(list(opened.store.records()), pretty=True) + b"\n")

@@ -1,0 +1,354 @@
+"""Running a plan: stages, actions, signals, failures; where a resume goes on (spec/language.md 7.1, state.md 5)."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reqon.errors import AbortError, ParallelError, ReqonError
+from reqon.events import (
+    ActionEnded,
+    ActionStarted,
+    CheckpointResumed,
+    StageEnded,
+    StageStarted,
+    StepEnded,
+    StepStarted,
+)
+from reqon.lang.compiler import place_of
+from reqon.lang.operators import PagedResult
+from reqon.runtime.execution import Execution
+from reqon.runtime.frame import Frame
+from reqon.runtime.loops import LoopRun
+from reqon.runtime.paging import journaled_origin, restored
+from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
+from reqon.runtime.resume import ActionPosition
+from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
+from reqon.state.records import ActiveStep
+from reqon.values import Value, decode, encode
+
+
+@dataclass(slots=True)
+class StageResult:
+    """How a stage went; `response` is what the next one starts with."""
+
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failed_stage: str | None = None
+
+
+class Engine:
+    """Runs one execution's pipeline. Failures of actions are kept in the execution's errors."""
+
+    def __init__(self, x: Execution) -> None:
+        self.x = x
+        x.engine = self
+        self.result = StageResult()
+        self.stage_index = 0
+
+    async def run(self) -> bool:
+        """Run all stages; whether everything succeeded.
+
+        Raises:
+            asyncio.CancelledError: told to stop; where it is has been saved.
+        """
+        x = self.x
+        completed = self._completed()
+        response: Value = None
+        rerun = False  # after a group that failed in part, every later stage runs again
+        for stage in x.plan.stages:
+            self.stage_index = stage.index
+            keys = [_key(stage.index, a) for a in stage.actions]
+            if not rerun and all(key in completed for key in keys):
+                self.result.completed += 1
+                continue
+            if stage.condition is not None and not self._holds(stage, response):
+                self.result.skipped += 1
+                x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=True, skipped=True))
+                continue
+            x.emit(
+                StageStarted(
+                    stage_index=stage.index, stage_name=stage.name, total_stages=len(x.plan.stages),
+                    is_parallel=stage.parallel, parallel_actions=stage.actions if stage.parallel else None,
+                )
+            )
+            try:
+                if stage.parallel:
+                    response = await self._group(stage, response, completed if not rerun else frozenset())
+                else:
+                    response = await self._action(stage.actions[0], stage.index, response)
+            except ParallelError as error:
+                self._stage_failed(stage, error)
+                rerun = True
+                response = None
+                if len(error.failures) == len(stage.actions) or x.plan.fail_fast:
+                    return False
+                continue
+            except ReqonError as error:
+                self._stage_failed(stage, error)
+                return False
+            self.result.completed += 1
+            x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=True))
+        return self.result.failed == 0
+
+    def _completed(self) -> frozenset[str]:
+        return frozenset(self.x.resume.completed) if self.x.resume is not None else frozenset()
+
+    def _holds(self, stage: StagePlan, response: Value) -> bool:
+        frame = Frame(self.x, "", None, response)
+        assert stage.condition is not None
+        return bool(stage.condition(frame))
+
+    def _stage_failed(self, stage: StagePlan, error: ReqonError) -> None:
+        self.result.failed += 1
+        self.result.failed_stage = stage.name
+        self.x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=False, error=error.message))
+
+    # --- groups -------------------------------------------------------------------------------------------------------
+
+    async def _group(self, stage: StagePlan, response: Value, completed: frozenset[str]) -> Value:
+        """All actions of a group together, at most `maxConcurrency` at once.
+
+        Raises:
+            ParallelError: some failed; the others ran to their end, unless one aborted or the mode is fail-fast.
+        """
+        gate = asyncio.Semaphore(self.x.plan.max_concurrency)
+        failures: list[tuple[str, ReqonError]] = []
+
+        async def member(name: str) -> None:
+            async with gate:
+                try:
+                    await self._action(name, stage.index, response)
+                except AbortError:
+                    raise
+                except ReqonError as error:
+                    if self.x.plan.fail_fast:
+                        raise
+                    failures.append((name, error))
+
+        try:
+            async with asyncio.TaskGroup() as members:
+                for name in stage.actions:
+                    if _key(stage.index, name) not in completed:
+                        members.create_task(member(name))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if failures:
+            raise ParallelError(failures)
+        return None
+
+    # --- actions ------------------------------------------------------------------------------------------------------
+
+    async def _action(self, name: str, stage: int, response: Value) -> Value:
+        """Run an action of the pipeline; its final response. What it did is saved before it is told."""
+        x = self.x
+        key = _key(stage, name)
+        started = x.clock.monotonic()
+        items = x.items_processed
+        plan = x.plan.action(name)
+        frame = Frame(x, name, key, response)
+        x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)
+        position = x.resume.position(key) if x.resume is not None else None
+        start = self._restore(frame, position) if position is not None else 0
+        try:
+            await self._steps(frame, plan, start)
+        except asyncio.CancelledError:
+            self._remember_active(frame, plan)
+            raise
+        except Exception as error:
+            failure = self._failed(frame, plan, error)
+            self._action_ended(name, started, items, failure.message)
+            if failure is error:
+                raise
+            raise failure from error
+        x.active.pop(key, None)
+        x.actions_run.append(name)
+        if x.keeps_state and x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
+            x.flush_stores()
+            x.journal.append("action", {"a": key})
+        else:
+            x.flush_stores()
+        if stage + 1 < len(x.plan.stages):
+            await x.checkpoint(reason="action", action=name, step=len(plan.steps))
+        else:
+            x.tell_writes()
+        self._action_ended(name, started, items, None)
+        return frame.response
+
+    def _action_ended(self, name: str, started: float, items: int, error: str | None) -> None:
+        x = self.x
+        seconds = x.clock.monotonic() - started
+        x.emit(
+            ActionEnded(
+                action_name=name, success=error is None, items_processed=x.items_processed - items,
+                duration_seconds=seconds, error=error,
+            ),
+            action=name,
+            duration_ms=round(seconds * 1000),
+        )
+
+    async def _steps(self, frame: Frame, plan: ActionPlan, start: int) -> None:
+        """Run an action's steps from one on, until the end or a signal. A retry goes back to its request."""
+        x = frame.x
+        told = x.wants(StepStarted, StepEnded)
+        steps = plan.steps
+        index = start
+        fresh = True
+        while index < len(steps):
+            step = steps[index]
+            frame.step = index
+            if fresh:
+                for target, at in plan.targets.items():
+                    if at == index:
+                        frame.tries[target] = {}
+            fresh = True
+            if told:
+                self._tell_step(frame, step)
+            try:
+                answer = await step.function(frame)
+            except RetryFetch as signal:
+                x.retries += 1
+                await x.clock.sleep(signal.delay_seconds)
+                frame.single = True
+                index, fresh = plan.targets[signal.target], False
+                continue
+            if told:
+                self._tell_step(frame, step, ended=True, flow=answer)
+            if answer is SKIP:
+                return
+            index += 1
+
+    def _tell_step(self, frame: Frame, step: StepPlan, *, ended: bool = False, flow: str | None = None) -> None:
+        path = f"{frame.action}.{step.index}"
+        if ended:
+            event: Any = StepEnded(
+                action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path, success=True, flow=flow
+            )
+        else:
+            event = StepStarted(action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path)
+        frame.x.emit(event, action=frame.action)
+
+    def _remember_active(self, frame: Frame, plan: ActionPlan) -> None:
+        key = frame.key or frame.action
+        if key not in frame.x.active and frame.step < len(plan.steps):
+            frame.x.active[key] = ActiveStep(action=frame.action, step=step_label(plan.steps[frame.step].node))
+
+    def _failed(self, frame: Frame, plan: ActionPlan, error: Exception) -> ReqonError:
+        """Turn what was raised into a failure with its place, kept in the record."""
+        x = self.x
+        if isinstance(error, SkipIteration | RetryFetch):
+            raise AssertionError("a signal left its action") from error
+        span = place_of(error)
+        failure = error if isinstance(error, ReqonError) else x.internal_error(error)
+        failure.locate(span)
+        step = x.plan.step_at(frame.action, span.start) if span is not None else None
+        failure.action = failure.action or frame.action
+        label = step_label(step) if step is not None else None
+        failure.step = failure.step or label
+        self._remember_active(frame, plan)
+        active = x.active.get(frame.key or frame.action)
+        item = active.item if active is not None else None
+        x.add_error(failure, action=frame.action, step=label, item=item)
+        return failure
+
+    # --- called actions -----------------------------------------------------------------------------------------------
+
+    async def call(self, caller: Frame, name: str, response: Value) -> Value:
+        """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy."""
+        frame = Frame(self.x, name, None, response)
+        frame.meta = caller.meta
+        frame.loop = caller.loop
+        frame.index = caller.index
+        frame.call_depth = caller.call_depth + 1
+        plan = self.x.plan.action(name)
+        outer, frame.loop = frame.loop, None
+        try:
+            await self._steps(frame, plan, 0)
+        finally:
+            frame.loop = outer
+        return frame.response
+
+    async def call_stages(
+        self, caller: Frame, stages: list[tuple[tuple[str, ...], Callable[[], object] | None]], response: Value
+    ) -> None:
+        """A `run` step's pipeline, inside the calling action."""
+        for names, condition in stages:
+            if condition is not None and not condition():
+                continue
+            if len(names) == 1:
+                response = await self.call(caller, names[0], response)
+            else:
+                try:
+                    async with asyncio.TaskGroup() as members:
+                        for name in names:
+                            members.create_task(self.call(caller, name, response))
+                except BaseExceptionGroup as group:
+                    raise group.exceptions[0] from None
+                response = None
+
+    # --- saving and restoring an action's state -----------------------------------------------------------------------
+
+    def bind(self, frame: Frame) -> None:
+        """Journal what the step in work began with: variables and `response`. Once per step."""
+        x = self.x
+        journal = x.journal
+        if journal is None or frame.key is None or frame.bound_step == frame.step:
+            return
+        frame.bound_step = frame.step
+        fields: dict[str, Value] = {"a": frame.key, "s": frame.step}
+        if frame.variables:
+            fields["vars"] = {k: _plain(v) for k, v in frame.variables.items()}
+        if frame.meta is not None:
+            fields["meta"] = {"code": frame.meta.get("code"), "headers": dict(frame.meta.get("headers") or {})}
+        body: bytes | None = None
+        pages = journaled_origin(frame.response, journal)
+        if pages is not None:
+            fields["pages"] = pages
+        elif frame.raw_response is not None:
+            body = frame.raw_response
+        elif frame.response is not None:
+            body = encode(_plain(frame.response))
+        journal.append("bind", fields, body=body)
+
+    def announce_loop(self, frame: Frame, loop: LoopRun) -> None:
+        """Journal the frozen list of a loop before its first progress entry."""
+        self.bind(frame)
+        journal = self.x.journal
+        if journal is None:
+            return
+        fields, body = loop.frozen()
+        journal.append("loop", {"a": frame.key, **fields}, body=body)
+
+    def _restore(self, frame: Frame, position: ActionPosition) -> int:
+        """Bring an action back to the step it was in; that step's index."""
+        x = self.x
+        resume = x.resume
+        assert resume is not None
+        frame.variables = dict(position.variables)
+        if position.response_pages is not None:
+            frame.response = restored(resume, position.response_pages)
+        elif position.response_body is not None:
+            raw = resume.journal.read_body(position.response_body)
+            frame.raw_response = raw
+            frame.response = decode(raw)
+        frame.meta = position.meta
+        frame.step = position.step
+        frame.replaying = any("." in path for path in position.loops)
+        x.emit(
+            CheckpointResumed(
+                stage_index=self.stage_index, step_index=position.step,
+                original_execution_id=x.record.execution_id, stages_skipped=self.result.completed,
+            ),
+            action=frame.action,
+        )
+        return position.step
+
+
+def _key(stage: int, action: str) -> str:
+    return f"{stage}/{action}"
+
+
+def _plain(value: Value) -> Value:
+    return dict(value) if isinstance(value, PagedResult) else value
+

@@ -1,0 +1,349 @@
+"""One execution: what it carries, its totals, and how it saves where it is."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from reqon.clock import Clock
+from reqon.errors import ReqonError
+from reqon.events import (
+    CheckpointSaved,
+    DataStored,
+    Emitted,
+    Event,
+    EventBus,
+    ItemsCounted,
+    Noticed,
+    Progressed,
+    RequestAnswered,
+)
+from reqon.secrets import SECRETS
+from reqon.state.backend import Journal, StateBackend
+from reqon.state.records import (
+    MAX_ERRORS,
+    ActiveStep,
+    Checkpoint,
+    ExecutionRecord,
+    ExecutionStatus,
+    RunError,
+    StoreTotals,
+)
+from reqon.stores.base import LocalStore, WriteCounts
+from reqon.values import Value
+
+if TYPE_CHECKING:
+    from reqon.http.client import Client
+    from reqon.runtime.engine import Engine
+    from reqon.lang.operators import StoreHandle
+    from reqon.runtime.fetching import PendingSync
+    from reqon.runtime.plan import Plan
+    from reqon.runtime.resume import ResumePoint
+
+PREVIEW_BYTES = 200
+RECORD_INTERVAL_SECONDS = 0.1
+PROGRESS_INTERVAL_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class OpenStore:
+    """A store of this execution, with what it had counted before we came."""
+
+    name: str
+    store: LocalStore
+    handle: "StoreHandle"
+    before: WriteCounts
+    carried: StoreTotals = field(default_factory=StoreTotals)
+    told: WriteCounts = field(default_factory=WriteCounts)
+
+    @property
+    def is_memory(self) -> bool:
+        return self.store.kind == "memory"
+
+    def totals(self) -> StoreTotals:
+        own = self.store.counts - self.before
+        carried = self.carried
+        return StoreTotals(
+            count=self.store.count(),
+            added=carried.added + own.added,
+            updated=(carried.updated or 0) + own.updated,
+            unchanged=(carried.unchanged or 0) + own.unchanged,
+            deleted=carried.deleted + own.deleted,
+        )
+
+
+class Execution:
+    """Passed down to every step of a run, never global.
+
+    The order of a commit is always: the stores' lines, the journal's entries, the record, the event.
+    """
+
+    def __init__(
+        self,
+        plan: "Plan",
+        record: ExecutionRecord,
+        *,
+        clock: Clock,
+        bus: EventBus,
+        backend: StateBackend | None,
+        journal: Journal | None,
+        stores: Mapping[str, OpenStore],
+        clients: "Mapping[str, Client]",
+        lets: Mapping[str, Value],
+        sync: "PendingSync",
+        resume: "ResumePoint | None" = None,
+        random: Callable[[], float],
+        checkpoint_seconds: float = 1.0,
+        dead_letters: "Callable[[], OpenStore] | None" = None,
+    ) -> None:
+        self.plan = plan
+        self.record = record
+        self.clock = clock
+        self.bus = bus
+        self.backend = backend
+        self.journal = journal
+        self.stores = dict(stores)
+        self.clients = clients
+        self.lets = lets
+        self.sync = sync
+        self.resume = resume
+        self.random = random
+        self.checkpoint_seconds = checkpoint_seconds
+        self.seq = 0
+        self.actions_run: list[str] = list(record.actions_run)
+        self.errors: list[RunError] = []
+        self.errors_total = 0
+        self.active: dict[str, ActiveStep] = {}
+        self.checkpoints: dict[str, Checkpoint] = dict(record.checkpoints)
+        self.loop_items = 0
+        self.stored_items = 0
+        self.fetched_items = 0
+        self.carried_items = record.items_processed
+        self.requests = record.requests
+        self.retries = record.retries
+        self.invalid = record.invalid
+        self._told_invalid = self.invalid
+        self._skipped = 0
+        self._notices: dict[str, int] = {}
+        self._dead_letters = dead_letters
+        self._started = clock.monotonic()
+        self._record_at = 0.0
+        self._progress_at = 0.0
+        self._sync_lock = asyncio.Lock()
+        self.engine: Engine
+        self.background: asyncio.TaskGroup | None = None
+        # File stores are flushed before anything that relies on them; memory ones are journaled instead.
+        self._file_stores = [s for s in self.stores.values() if not s.is_memory]
+        self._memory_stores = [s for s in self.stores.values() if s.is_memory]
+        self._wants_progress = bus.wants(Progressed)
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def emit(self, event: Event, *, action: str | None = None, duration_ms: int | None = None) -> None:
+        """Tell whoever listens; stamps execution, mission and time."""
+        if isinstance(event, RequestAnswered):
+            self.requests += 1
+        if self.bus.wants(type(event)):
+            self.seq += 1
+            record = self.record
+            self.bus.emit(
+                Emitted(
+                    event, self.seq, record.execution_id, record.mission, self.clock.now(), action, duration_ms
+                )
+            )
+
+    def wants(self, *kinds: type[Event]) -> bool:
+        return self.bus.wants(*kinds)
+
+    def notice(self, message: str, *, level: str = "warning", location: str | None = None, limit: int = 100) -> None:
+        """A line for the log; of equal ones at most `limit`, and one that says so."""
+        seen = self._notices[message] = self._notices.get(message, 0) + 1
+        if seen <= limit:
+            self.emit(Noticed(level=level, message=SECRETS.redact(message), location=location))
+        elif seen == limit + 1:
+            self.emit(Noticed(level=level, message=f"{SECRETS.redact(message)} (more of these are only counted)"))
+
+    # --- totals -------------------------------------------------------------------------------------------------------
+
+    @property
+    def items_processed(self) -> int:
+        """Iterations of outermost loops plus records stored as lists; fetched items when there is neither."""
+        return self.carried_items + (self.loop_items + self.stored_items or self.fetched_items)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        return self.clock.monotonic() - self._started
+
+    def add_error(self, error: ReqonError, *, action: str | None, step: str | None, item: Value = None) -> RunError:
+        """Keep a failure for the record: the first hundred, and the number of all."""
+        found = RunError(
+            message=error.message,
+            type=error.kind,
+            at=self.clock.now(),
+            action=error.action or action,
+            step=error.step or step,
+            location=error.location,
+            item=item,
+            status=getattr(error, "status_code", None) or None,
+            hint=error.hint,
+        )
+        self.errors_total += 1
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(found)
+        return found
+
+    def internal_error(self, error: BaseException) -> ReqonError:
+        """What is raised by a bug of ours, as a failure of this run; the log gets its traceback."""
+        logging.getLogger("reqon").error("a bug in Reqon ended %s", self.record.execution_id, exc_info=error)
+        return ReqonError(
+            f"internal error: {type(error).__name__}: {error}", hint="this is a bug in Reqon; the log has its traceback"
+        )
+
+    def snapshot(self, status: ExecutionStatus | None = None, **changes: Any) -> ExecutionRecord:
+        """The record as it is now."""
+        return replace(
+            self.record,
+            status=status or self.record.status,
+            actions_run=tuple(self.actions_run),
+            active_step=next(iter(self.active.values()), None),
+            checkpoints=dict(self.checkpoints),
+            items_processed=self.items_processed,
+            requests=self.requests,
+            retries=self.retries,
+            invalid=self.invalid,
+            errors=tuple(self.errors),
+            errors_total=self.errors_total,
+            stores={name: s.totals() for name, s in self.stores.items()},
+            **changes,
+        )
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    @property
+    def keeps_state(self) -> bool:
+        return self.journal is not None
+
+    def flush_stores(self) -> None:
+        """What was written to stores survives SIGKILL on return: files have it, the journal's buffer has memory's."""
+        for opened in self._file_stores:
+            opened.store.flush()
+        journal = self.journal
+        if journal is not None:
+            for opened in self._memory_stores:
+                changes = opened.store.take_changes()  # type: ignore[attr-defined]
+                if changes:
+                    journal.append("memory", {"store": opened.name, "changes": changes})
+
+    def store_positions(self) -> dict[str, int]:
+        """The number of the last line of each file store: what an entry relies on."""
+        return {s.name: s.store.position() for s in self._file_stores}
+
+    def write_progress(self, kind: str, fields: Mapping[str, Value]) -> None:
+        """Store lines first, then this entry, in one write each: both survive SIGKILL on return."""
+        self.flush_stores()
+        journal = self.journal
+        if journal is not None:
+            positions = self.store_positions()
+            journal.append(kind, {**fields, "n": positions} if positions else fields)
+            journal.write()
+
+    async def checkpoint(self, *, reason: str, action: str, step: int, index: int | None = None, page: int | None = None) -> None:
+        """Make everything so far survive a power loss: stores, then journal, then the record; then say so."""
+        async with self._sync_lock:
+            self.flush_stores()
+            await asyncio.to_thread(self._sync)
+        self.save_record(force=True)
+        self.tell_writes()
+        self.emit(
+            CheckpointSaved(stage_index=0, step_index=step, reason=reason, index=index, page=page), action=action
+        )
+
+    def _sync(self) -> None:
+        for opened in self._file_stores:
+            opened.store.sync()
+        if self.journal is not None:
+            self.journal.sync()
+
+    def save_record(self, *, force: bool = False) -> None:
+        """Show progress in the record, at most ten times a second. The journal is the truth, this its picture."""
+        if self.backend is None:
+            return
+        now = self.clock.monotonic()
+        if force or now >= self._record_at:
+            self._record_at = now + RECORD_INTERVAL_SECONDS
+            self.backend.save(self.snapshot(), durable=False)
+
+    def tell_writes(self) -> None:
+        """One event per store for what was written since the last one."""
+        if self.bus.wants(DataStored):
+            for opened in self.stores.values():
+                now = opened.store.counts - opened.before
+                change = now - opened.told
+                if change.written or change.deleted:
+                    opened.told = now
+                    self.emit(
+                        DataStored(
+                            store_name=opened.name,
+                            store_type=opened.store.kind,
+                            operation="upsert",
+                            item_count=change.written,
+                            added=change.added,
+                            updated=change.updated,
+                            unchanged=change.unchanged,
+                            deleted=change.deleted,
+                        )
+                    )
+        if (self.invalid > self._told_invalid or self._skipped) and self.bus.wants(ItemsCounted):
+            self.emit(ItemsCounted(skipped=self._skipped, invalid=self.invalid - self._told_invalid))
+            self._told_invalid, self._skipped = self.invalid, 0
+
+    def count_skipped(self, number: int) -> None:
+        self._skipped += number
+
+    def tell_progress(self, action: str, step: str, current: int, total: int | None, *, force: bool = False) -> None:
+        """How far an action is, at most ten times a second."""
+        now = self.clock.monotonic()
+        if force or now >= self._progress_at:
+            self._progress_at = now + PROGRESS_INTERVAL_SECONDS
+            self.tell_writes()
+            self.save_record()
+            self.emit(
+                Progressed(
+                    action=action, step=step, current=current, total=total, items_processed=self.items_processed
+                ),
+                action=action,
+            )
+
+    def dead_letters(self) -> OpenStore:
+        """The mission's own dead-letter store, opened when it is first needed."""
+        assert self._dead_letters is not None
+        opened = self.stores.get("dlq")
+        if opened is None:
+            opened = self._dead_letters()
+            self.stores[opened.name] = opened
+            self._file_stores.append(opened)
+        return opened
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+
+def preview(item: Value, key: str = "id") -> Value:
+    """What a record shows of an item: its key field if it has one, at most 200 bytes, secrets redacted."""
+    if isinstance(item, Mapping):
+        if key in item:
+            return {key: _short(item[key])}
+        for name, value in item.items():
+            if isinstance(value, str | int | float):
+                return {name: _short(value)}
+        return None
+    return _short(item) if isinstance(item, str | int | float) else None
+
+
+def _short(value: Value) -> Value:
+    if isinstance(value, str):
+        text = SECRETS.redact(value)
+        return text if len(text.encode()) <= PREVIEW_BYTES else text.encode()[:PREVIEW_BYTES].decode(errors="ignore")
+    return value if isinstance(value, bool | int | float) or value is None else None

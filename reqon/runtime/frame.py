@@ -1,0 +1,85 @@
+"""What one action carries while it runs: `response`, its variables, where it is."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from reqon.errors import FetchError
+from reqon.values import Value
+
+if TYPE_CHECKING:
+    from reqon.runtime.execution import Execution
+    from reqon.runtime.loops import LoopRun
+
+
+class Frame:
+    """One action's state. Generated steps read and write it; nothing of it is shared with other actions.
+
+    Attributes:
+        key: the name its journal entries carry, `<stage>/<action>`; None for an action called by `run` or `jump`,
+            which is repeated as a whole with the step that calls it.
+        response, meta: the value of `response` and the record behind it (`code`, `headers`).
+        failure: why the last guarded fetch failed, if it did.
+        index: the item in work of the outermost loop; indices: those of all loops, for generated keys.
+        replaying: True while a step is repeated up to the loop where a resume goes on: effects are left out.
+    """
+
+    __slots__ = (
+        "action",
+        "bound_step",
+        "call_depth",
+        "failure",
+        "index",
+        "key",
+        "loop",
+        "meta",
+        "raw_response",
+        "replaying",
+        "request",
+        "response",
+        "single",
+        "skipped",
+        "step",
+        "tries",
+        "variables",
+        "webhook",
+        "x",
+    )
+
+    def __init__(self, x: "Execution", action: str, key: str | None, response: Value = None) -> None:
+        self.x = x
+        self.action = action
+        self.key = key
+        self.response = response
+        self.meta: Mapping[str, Any] | None = None
+        self.raw_response: bytes | None = None
+        self.variables: dict[str, Value] = {}
+        self.failure: FetchError | None = None
+        self.request: Value = None
+        self.webhook: Value = None
+        self.index = 0
+        self.loop: LoopRun | None = None
+        self.step = 0
+        self.bound_step = -1
+        self.skipped = 0
+        self.replaying = False
+        self.single = False
+        self.tries: dict[str, dict[str, int]] = {}
+        self.call_depth = 0
+
+    def iteration(self) -> "Frame":
+        """A frame of its own for one iteration of a parallel loop."""
+        child = Frame(self.x, self.action, self.key, self.response)
+        child.meta = self.meta
+        child.variables = self.variables
+        child.request = self.request
+        child.webhook = self.webhook
+        child.loop = self.loop
+        child.step = self.step
+        child.bound_step = self.bound_step
+        child.call_depth = self.call_depth
+        return child
+
+    @property
+    def currentOperation(self) -> str | None:  # noqa: N802  # the mission's own word
+        request = self.request
+        return None if request is None else request["operationId"] or f"{request['method']} {request['path']}"

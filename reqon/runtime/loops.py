@@ -1,0 +1,481 @@
+"""Running a loop: its frozen list, where it is, when it saves, and how it lets others run (spec/language.md 7.3)."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from reqon.clock import perf_seconds
+from reqon.errors import EvaluatorError, ParallelError, ReqonError
+from reqon.events import LoopEnded, LoopStarted
+from reqon.lang.operators import PagedResult, StoreHandle, described
+from reqon.runtime.execution import preview
+from reqon.runtime.frame import Frame
+from reqon.runtime.resume import LoopPosition
+from reqon.state.records import ActiveStep, Checkpoint
+from reqon.stores.base import LocalStore
+from reqon.values import Record, Value, encode
+
+SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSpec:
+    """What is known of an outermost loop before it runs.
+
+    Attributes:
+        path: the step's place in its action.
+        repeatable: its collection is a path into `response` or variables, or computed from them alone: a resume
+            evaluates it again instead of reading it from the journal.
+    """
+
+    path: str
+    variable: str
+    step_type: str
+    has_filter: bool
+    parallel: bool
+    repeatable: bool
+
+
+class StoreSnapshot(Sequence[Record]):
+    """The records of a store as they were ordered when the loop began, read when their turn comes."""
+
+    def __init__(self, store: LocalStore, keys: list[str]) -> None:
+        self.store = store
+        self.keys = keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [r for k in self.keys[index] if (r := self.store.get(k)) is not None]
+        record = self.store.get(self.keys[index])
+        if record is None:
+            raise IndexError(index)
+        return record
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.since(0)
+
+    def since(self, start: int) -> Iterator[Record]:
+        get = self.store.get
+        for key in islice(self.keys, start, None):
+            record = get(key)
+            yield record if record is not None else {"id": key}
+
+
+class Kept(Sequence[Value]):
+    """The elements of a list that a loop's `where` kept."""
+
+    def __init__(self, items: Sequence[Value], kept: Sequence[int]) -> None:
+        self.items = items
+        self.kept = kept
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.items[i] for i in self.kept[index]]
+        return self.items[self.kept[index]]
+
+    def __iter__(self) -> Iterator[Value]:
+        return (self.items[i] for i in self.kept)
+
+
+class FrozenRecords(list[Record]):
+    """The records of a memory store when the loop began, held: they are shared and never changed in place."""
+
+    __slots__ = ("keys", "store")
+
+    def __init__(self, store: LocalStore, keys: list[str], records: Iterable[Record]) -> None:
+        super().__init__(records)
+        self.store = store
+        self.keys = keys
+
+
+def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
+    """What a loop goes through: a list, a paged result's items, the records of a store; nothing for null.
+
+    Raises:
+        EvaluatorError: anything else; the hint names the fields of an object that are lists.
+    """
+    if collection is None:
+        f.x.notice("a loop's collection is null: no iterations")
+        return ()
+    if isinstance(collection, PagedResult):
+        items: Sequence[Value] = collection.items_
+        return items
+    if isinstance(collection, StoreHandle):
+        store = f.x.stores[collection.name].store
+        if store.kind == "memory":
+            return FrozenRecords(store, store.keys(), store.records())
+        return StoreSnapshot(store, store.keys())
+    if isinstance(collection, Sequence) and not isinstance(collection, str):
+        return collection
+    hint = None
+    if isinstance(collection, dict):
+        lists = [k for k, v in collection.items() if isinstance(v, list)]
+        if lists:
+            hint = "its lists are: " + ", ".join(f".{k}" for k in lists[:5])
+    raise EvaluatorError(f"for needs a list, not {described(collection)}", hint=hint)
+
+
+def iterate(items: Sequence[Value], start: int) -> Iterable[Value]:
+    if start == 0:
+        return items
+    if isinstance(items, StoreSnapshot):
+        return items.since(start)
+    if isinstance(items, list | tuple):
+        return islice(items, start, None)
+    return (items[i] for i in range(start, len(items)))
+
+
+def filtered(items: Sequence[Value], keep: Callable[[Value], object] | None) -> Sequence[Value]:
+    """The elements for which `keep` holds, judged before the first iteration."""
+    if keep is None:
+        return items
+    if isinstance(items, StoreSnapshot):
+        pairs = zip(items.keys, items, strict=True)
+        return StoreSnapshot(items.store, [key for key, record in pairs if keep(record)])
+    if isinstance(items, FrozenRecords):
+        kept = [pair for pair in zip(items.keys, items, strict=True) if keep(pair[1])]
+        return FrozenRecords(items.store, [key for key, _ in kept], [record for _, record in kept])
+    if isinstance(items, list | tuple):
+        return [item for item in items if keep(item)]
+    return Kept(items, [i for i, item in enumerate(items) if keep(item)])
+
+
+class LoopRun:
+    """One outermost loop while it runs. Also the `tick` that generated code asks whether it is time to look up."""
+
+    def __init__(self, f: Frame, spec: LoopSpec, items: Sequence[Value], every: int | None) -> None:
+        self.f = f
+        self.spec = spec
+        self.items = items
+        self.total = len(items)
+        self.every = every
+        self.done = 0
+        self.started_at_item = 0
+        self.skipped_before = f.skipped
+        self.finished: set[int] = set()  # parallel loops: done above the smallest index that is not
+        self._written = -1
+        self._announced = False
+        self._counted = 0
+        self._stride = 8
+        self._slice_end = perf_seconds() + SLICE_SECONDS
+        self._last_look = 0.0
+        self._checkpoint_index = 0
+        self._checkpoint_at = f.x.clock.monotonic() + f.x.checkpoint_seconds
+
+    def start_at(self, index: int) -> None:
+        self.done = self.started_at_item = self._counted = self._checkpoint_index = index
+
+    # --- asked by generated code --------------------------------------------------------------------------------------
+
+    def __call__(self, index: int) -> int:
+        """With `index` items done: the next index at which to ask again, or 0 when the loop must pause now."""
+        now = perf_seconds()
+        if now >= self._slice_end or (self.every is not None and index - self._checkpoint_index >= self.every):
+            return 0
+        # Slow items are asked after one by one, quick ones in strides.
+        if now - self._last_look < SLICE_SECONDS / 8:
+            self._stride = min(self._stride * 2, 256)
+        else:
+            self._stride = max(1, self._stride // 2)
+        self._last_look = now
+        stop = index + self._stride
+        if self.every is not None:
+            stop = min(stop, self._checkpoint_index + self.every)
+        return stop
+
+    def again(self, index: int) -> int:
+        """After a pause: the next index at which to ask."""
+        self._slice_end = perf_seconds() + SLICE_SECONDS
+        return index + 1 if self.every is None else min(index + self._stride, self._checkpoint_index + self.every)
+
+    def over(self) -> bool:
+        """Whether an inner loop has worked long enough without a break."""
+        return perf_seconds() >= self._slice_end
+
+    def late(self, index: int) -> bool:
+        """For loops with awaits: whether to pause before the item at `index`."""
+        return perf_seconds() >= self._slice_end or (
+            self.every is not None and index - self._checkpoint_index >= self.every
+        )
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    def current(self, index: int) -> Value:
+        """The item at an index, if it can still be had."""
+        try:
+            return self.items[index]
+        except (IndexError, KeyError):
+            return None
+
+    def count(self, index: int) -> None:
+        """With `index` items done: bring the execution's totals up to date."""
+        x = self.f.x
+        x.loop_items += index - self._counted
+        self._counted = self.done = index
+        skipped = self.f.skipped - self.skipped_before
+        if skipped:
+            x.count_skipped(skipped)
+            self.skipped_before = self.f.skipped
+
+    def write(self, index: int, kind: str = "progress") -> None:
+        """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index."""
+        f = self.f
+        x = f.x
+        if kind == "progress" and index == self._written:
+            return
+        x.active[f.key or f.action] = ActiveStep(
+            action=f.action, step=self.spec.path, index=index, item=preview(self.current(index))
+        )
+        if not x.keeps_state or f.key is None:
+            x.flush_stores()
+            return
+        if not self._announced:
+            self._announced = True
+            x.engine.announce_loop(f, self)
+        fields: dict[str, Value] = {"a": f.key, "p": self.spec.path, "i": index}
+        if self.finished:
+            fields["done"] = sorted(self.finished)
+        if isinstance(self.items, StoreSnapshot) and index < self.total:
+            fields["key"] = self.items.keys[index]
+        x.write_progress(kind, fields)
+        self._written = index
+
+    def frozen(self) -> tuple[dict[str, Value], bytes | None]:
+        """The journal entry that lets a resume go on in the same list: its keys, how to get it again, or itself."""
+        fields: dict[str, Value] = {"p": self.spec.path, "total": self.total}
+        if isinstance(self.items, StoreSnapshot | FrozenRecords):
+            fields["keys"] = self.items.keys
+        elif not self.spec.repeatable:
+            return fields, encode(list(self.items))
+        return fields, None
+
+    async def pause(self, index: int) -> None:
+        """Save progress, checkpoint when one is due, let others run. `index` items are done; -1: in the midst of one."""
+        x, f = self.f.x, self.f
+        if index >= 0:
+            self.count(index)
+            self.write(index)
+            now = x.clock.monotonic()
+            by_count = self.every is not None and index - self._checkpoint_index >= self.every
+            if by_count or now >= self._checkpoint_at:
+                await self.checkpoint(index, "items" if by_count else "interval")
+            x.tell_progress(f.action, f"{self.spec.step_type} {self.spec.variable}", index, self.total)
+        await asyncio.sleep(0)
+        self._slice_end = perf_seconds() + SLICE_SECONDS
+
+    async def checkpoint(self, index: int, reason: str) -> None:
+        """Make all before `index` survive a power loss."""
+        f = self.f
+        x = f.x
+        self._checkpoint_index = index
+        self._checkpoint_at = x.clock.monotonic() + x.checkpoint_seconds
+        self.write(index, "checkpoint")
+        x.checkpoints[f.action] = Checkpoint(
+            items_processed=x.items_processed, at=x.now(), index=index, total=self.total
+        )
+        await x.checkpoint(reason=reason, action=f.action, step=f.step, index=index)
+
+
+LoopBody = Callable[..., Any]
+
+
+async def run_loop(
+    f: Frame,
+    spec: LoopSpec,
+    collection: Value,
+    keep: Callable[[Value], object] | None,
+    body: LoopBody,
+    every: Value,
+    limit: int,
+) -> None:
+    """Run an outermost loop: freeze its list, or take up the frozen one of a killed run; then all items in order."""
+    x = f.x
+    position = x.resume.take_loop(f.key, spec.path) if x.resume is not None and f.key is not None else None
+    if position is None:
+        items = filtered(loop_input(collection, f), keep)
+        start = 0
+    else:
+        items, start = _resumed(f, spec, collection, keep, position)
+        f.replaying = False
+    loop = LoopRun(f, spec, items, _positive(every))
+    outer, f.loop = f.loop, loop
+    loop.start_at(start)
+    if position is not None:
+        loop.finished = set(position.finished)
+    if x.wants(LoopStarted):
+        x.emit(
+            LoopStarted(
+                variable=spec.variable, collection_size=loop.total, has_filter=spec.has_filter,
+                concurrency=limit if spec.parallel else 1,
+            ),
+            action=f.action,
+        )
+    skipped = f.skipped
+    failed = 1
+    try:
+        if spec.parallel:
+            await _run_parallel(f, loop, body, limit, start)
+        else:
+            await _run_in_order(f, loop, body, start)
+        failed = 0
+        loop.count(loop.total)
+        x.active.pop(f.key or f.action, None)
+    except asyncio.CancelledError:
+        _save_where_it_stopped(f, loop)
+        raise
+    except ReqonError:
+        _save_where_it_stopped(f, loop)
+        raise
+    finally:
+        f.loop = outer
+        x.tell_writes()
+        if x.wants(LoopEnded):
+            x.emit(
+                LoopEnded(
+                    variable=spec.variable, total_items=loop.total, items_processed=loop.done,
+                    items_skipped=f.skipped - skipped, items_failed=failed,
+                ),
+                action=f.action,
+            )
+    x.tell_progress(f.action, f"{spec.step_type} {spec.variable}", loop.total, loop.total, force=loop.total > 0)
+
+
+def _save_where_it_stopped(f: Frame, loop: LoopRun) -> None:
+    index = f.index if not loop.spec.parallel else loop.done
+    loop.count(index)
+    loop.write(index, "checkpoint")
+
+
+async def _run_in_order(f: Frame, loop: LoopRun, body: LoopBody, start: int) -> None:
+    f.index = start
+    running = body(iterate(loop.items, start), start, loop)
+    if isinstance(running, Iterator):
+        for index in running:
+            await loop.pause(index)
+    else:
+        await running
+
+
+async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, start: int) -> None:
+    """At most `limit` iterations at once, begun in list order, each in a frame of its own.
+
+    Raises:
+        ParallelError: some failed; or the first failure itself, with `parallelMode: "fail-fast"`.
+    """
+    fail_fast = f.x.plan.fail_fast
+    failures: list[tuple[str, ReqonError]] = []
+    already = set(loop.finished)
+    numbered = enumerate(iterate(loop.items, start), start)
+
+    async def worker() -> None:
+        for index, item in numbered:
+            if index in already:
+                _finish(loop, index)
+                continue
+            own = f.iteration()
+            own.index = index
+            try:
+                await body(own, index, item)
+            except ReqonError as error:
+                if fail_fast:
+                    raise
+                failures.append((f"item {index}", error))
+                continue  # not done: a resume does it again
+            f.skipped += own.skipped
+            _finish(loop, index)
+            if loop.late(loop.done):
+                await loop.pause(loop.done)
+
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(max(1, min(limit, loop.total - start))):
+                workers.create_task(worker())
+    except BaseExceptionGroup as group:
+        errors = [e for e in group.exceptions if isinstance(e, ReqonError)]
+        if errors:
+            raise errors[0] from None
+        raise group.exceptions[0] from None
+    if failures:
+        raise failures[0][1] if len(failures) == 1 else ParallelError(failures)
+
+
+def _finish(loop: LoopRun, index: int) -> None:
+    """`index` is done: move `done` to the smallest index that is not."""
+    loop.finished.add(index)
+    while loop.done in loop.finished:
+        loop.finished.discard(loop.done)
+        loop.done += 1
+
+
+def _resumed(
+    f: Frame, spec: LoopSpec, collection: Value, keep: Callable[[Value], object] | None, position: LoopPosition
+) -> tuple[Sequence[Value], int]:
+    """The list that was frozen when the loop began, and where to go on in it."""
+    items: Sequence[Value]
+    if position.keys is not None and isinstance(collection, StoreHandle):
+        store = f.x.stores[collection.name].store
+        if store.kind == "memory":
+            records = [(key, r) for key in position.keys if (r := store.get(key)) is not None]
+            items = FrozenRecords(store, [key for key, _ in records], [r for _, r in records])
+        else:
+            items = StoreSnapshot(store, position.keys)
+    elif position.items is not None:
+        items = position.items
+    else:
+        items = loop_input(collection, f)
+        items = Kept(items, position.kept) if position.kept is not None else filtered(items, keep)
+        if position.total is not None and position.total != len(items):
+            f.x.notice("the list of a resumed loop has changed: it starts again at its first item")
+            return items, 0
+    return items, min(position.index, len(items))
+
+
+def _positive(every: Value) -> int | None:
+    if every is None:
+        return None
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise EvaluatorError(f"checkpoint every needs a whole number of at least 1, not {every!r}")
+    return every
+
+
+async def breathe(f: Frame) -> None:
+    """Let others run, in the midst of a long inner loop."""
+    if f.loop is None or f.loop.over():
+        await asyncio.sleep(0)
+
+
+def inner_items(f: Frame, collection: Value, keep: Callable[[Value], object] | None) -> Iterable[Value]:
+    """What a loop inside a loop goes through."""
+    return filtered(loop_input(collection, f), keep)
+
+
+async def run_inner_parallel(
+    f: Frame, collection: Value, keep: Callable[[Value], object] | None, body: LoopBody, limit: int
+) -> None:
+    """A `parallel` loop inside a loop."""
+    failures: list[tuple[str, ReqonError]] = []
+    numbered = enumerate(inner_items(f, collection, keep))
+
+    async def worker() -> None:
+        for index, item in numbered:
+            own = f.iteration()
+            own.index = f.index
+            try:
+                await body(own, index, item)
+            except ReqonError as error:
+                failures.append((f"item {index}", error))
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(max(1, limit)):
+            workers.create_task(worker())
+    if failures:
+        raise failures[0][1] if len(failures) == 1 else ParallelError(failures)
+

@@ -1,0 +1,341 @@
+"""A checked program as something that can run: actions as code, stages, typed options. Immutable, shared by executions."""
+
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from reqon.clock import SYSTEM, Clock
+from reqon.errors import ConfigurationError
+from reqon.lang import flow, nodes
+from reqon.lang.compiler import Expressions, Scope, Unit
+from reqon.lang.functions.world import PlainWorld
+from reqon.lang.program import MissionProgram
+from reqon.lang.schemas import Schemas
+from reqon.lang.walk import walk
+from reqon.runtime import settings
+from reqon.runtime.codegen import Code, define, expression, function_of, load
+from reqon.runtime.frame import Frame
+from reqon.runtime.steps.emit import Emitter, Place, reads
+from reqon.runtime.steps.registry import EMITTERS
+from reqon.values import Value
+
+CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "lastSync")
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step of an action: `function(frame)`, a coroutine function."""
+
+    index: int
+    type: str
+    node: nodes.Step
+    function: Callable[[Frame], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPlan:
+    """An action's steps, and at which step each request that a `retry` repeats stands."""
+
+    name: str
+    node: nodes.ActionDef
+    steps: tuple[StepPlan, ...]
+    targets: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One action, or a group that runs together; `condition` takes the mission's frame."""
+
+    index: int
+    actions: tuple[str, ...]
+    parallel: bool
+    condition: Callable[[Frame], object] | None
+
+    @property
+    def name(self) -> str:
+        return f"[{', '.join(self.actions)}]" if self.parallel else self.actions[0]
+
+
+class Plan:
+    """What a mission is when it runs. Actions are compiled when they are first asked for, or all at once by `compile`."""
+
+    def __init__(self, program: MissionProgram, *, clock: Clock = SYSTEM, environment: Mapping[str, str]) -> None:
+        self.program = program
+        self.name = program.name
+        self.definition_hash = program.definition_hash
+        self.environment = environment
+        self._clock = clock
+        self._actions: dict[str, ActionPlan] = {}
+        self._units: dict[str, Unit] = {}
+
+    def __repr__(self) -> str:
+        return f"Plan({self.name}, {self.definition_hash})"
+
+    def compile(self) -> "Plan":
+        """Compile everything now.
+
+        Raises:
+            ReqonError: something that this release cannot run.
+        """
+        for name in self.program.actions:
+            self.action(name)
+        _ = self.stages
+        return self
+
+    # --- options ------------------------------------------------------------------------------------------------------
+
+    def option(self, key: str, default: Value = None) -> Value:
+        """A mission option's value; one in the schedule's block counts too."""
+        written = self.program.options.get(key)
+        if written is None and self.program.schedule is not None:
+            written = next((o for o in self.program.schedule.options if o.key == key), None)
+        if written is None:
+            return default
+        value = settings.option_words(written, self.evaluate)
+        return default if value is None else value
+
+    @cached_property
+    def fail_fast(self) -> bool:
+        return bool(self.option("parallelMode") == "fail-fast")
+
+    @cached_property
+    def max_concurrency(self) -> int:
+        written = self.program.options.get("maxConcurrency")
+        value = None if written is None else settings.option_words(written, self.evaluate)
+        return value if isinstance(value, int) and value >= 1 else 32
+
+    @cached_property
+    def enable_state(self) -> bool:
+        return self.option("enableState", True) is not False
+
+    @cached_property
+    def state_store(self) -> str:
+        return str(self.option("stateStore", "file"))
+
+    @cached_property
+    def retention_seconds(self) -> float | None:
+        value = self.option("stateRetention")
+        return None if value is None else settings.seconds(value, 0.0) or None
+
+    @cached_property
+    def reads_sync(self) -> bool:
+        """Whether the mission uses sync checkpoints or its last success at all."""
+        return any(
+            isinstance(n, nodes.Since)
+            or (isinstance(n, nodes.Name) and n.name == "lastSync")
+            or (isinstance(n, nodes.Call) and n.name.text == "lastSync")
+            or (isinstance(n, nodes.Option) and n.key in ("since", "syncKey"))
+            for action in self.program.actions.values()
+            for n in walk(action)
+        )
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        return settings.literal_origins({**self.program.actions, **self.program.sources, **self.program.lets})
+
+    # --- mission-level expressions ------------------------------------------------------------------------------------
+
+    @cached_property
+    def lets(self) -> Mapping[str, Value]:
+        """Mission-level variables as option values see them; a run evaluates its own."""
+        return self.evaluate_lets()
+
+    def evaluate_lets(self) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        for name, node in self.program.lets.items():
+            values[name] = self.evaluate(node.value, values)
+        return values
+
+    def evaluate(self, node: nodes.Expression, lets: Mapping[str, Value] | None = None) -> Value:
+        """The value of an expression outside of actions: literals, operators, functions, `env`, mission-level lets."""
+        if isinstance(node, nodes.Literal_):
+            return node.value
+        known = self.lets if lets is None else lets
+        unit = self._unit(node)
+        names = {name: _item("lets", name) for name in known}
+        scope = Scope(names=names, current=None, response=None, meta=None, stores={}, sources=frozenset(self.program.sources), schemas=self.program.schemas)
+        made = Expressions(unit, self.schemas).value(node, scope)
+        return function_of(unit, "lets", made, node)(known)
+
+    @cached_property
+    def schemas(self) -> Schemas:
+        return Schemas(self.program.schemas)
+
+    def _unit(self, node: nodes.Node) -> Unit:
+        return Unit(node.span.source, {"world": PlainWorld(self._clock, self.environment)})
+
+    # --- stages and actions -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stages(self) -> tuple[StagePlan, ...]:
+        pipeline = self.program.pipeline
+        if pipeline is None:
+            return ()
+        stages = []
+        for index, stage in enumerate(pipeline.stages):
+            condition = None if stage.condition is None else self._condition(stage.condition)
+            stages.append(StagePlan(index, tuple(a.text for a in stage.actions), stage.parallel, condition))
+        return tuple(stages)
+
+    def _condition(self, node: nodes.Expression) -> Callable[[Frame], object]:
+        unit = self._unit(node)
+        scope = self._scope(response=expression("f.response", node), meta=expression("f.meta", node))
+        made = Expressions(unit, self.schemas).truth(node, scope)
+        return function_of(unit, "f", made, node)
+
+    def _scope(self, *, response: ast.expr, meta: ast.expr) -> Scope:
+        names: dict[str, ast.expr] = {name: _item("f.x.lets", name) for name in self.program.lets}
+        names |= {
+            "request": _attribute("f", "request"),
+            "currentRequest": _attribute("f", "request"),
+            "currentOperation": _attribute("f", "currentOperation"),
+            "webhook": _attribute("f", "webhook"),
+            "lastSync": _attribute("f.x.sync", "last_success"),
+        }
+        stores = {name: _attribute("f.x.stores", name, item=True, then="handle") for name in self.program.stores}
+        return Scope(
+            names=names,
+            current=response,
+            response=response,
+            meta=meta,
+            stores=stores,
+            sources=frozenset(self.program.sources),
+            schemas=self.program.schemas,
+        )
+
+    def action(self, name: str) -> ActionPlan:
+        plan = self._actions.get(name)
+        if plan is None:
+            plan = self._actions[name] = self._compile(self.program.actions[name])
+        return plan
+
+    def _compile(self, action: nodes.ActionDef) -> ActionPlan:
+        unit = self._unit(action)
+        emitter = Emitter(
+            unit, Expressions(unit, self.schemas), self.program, action, EMITTERS, store_names=frozenset(self.program.stores)
+        )
+        definitions: list[ast.stmt] = []
+        names: list[str] = []
+        variables: dict[str, str] = {}
+        for index, step in enumerate(action.steps):
+            name = f"step_{index}"
+            names.append(name)
+            with emitter.before(action.steps, index):
+                definitions.append(self._function(emitter, step, name, index, variables))
+            variables |= _bound_by(step, self.program)
+            if flow.leaves(step):
+                break
+        functions = define(unit, definitions, names)
+        steps = tuple(
+            StepPlan(i, type_of(action.steps[i]), action.steps[i], functions[i]) for i in range(len(names))
+        )
+        targets = {
+            emitter.target_id(step): index for index, step in enumerate(action.steps) if id(step) in emitter.repeated
+        }
+        return ActionPlan(action.name.text, action, steps, targets)
+
+    def _function(
+        self, emitter: Emitter, step: nodes.Step, name: str, index: int, variables: Mapping[str, str]
+    ) -> ast.stmt:
+        unit = emitter.unit
+        response, meta = unit.local("response"), unit.local("meta")
+        scope = self._scope(response=load(response), meta=load(meta))
+        code = Code(unit)
+        code.add("RESPONSE = f.response\nMETA = f.meta", step, RESPONSE=response, META=meta)
+        # What earlier steps bound is read from the frame once, then it is a local like any other.
+        for variable in variables:
+            if reads(variable, [step]):
+                local = unit.local(variable)
+                code.add("LOCAL = f.variables.get(NAME)", step, LOCAL=local, NAME=ast.Constant(variable, lineno=1, col_offset=0))
+                scope = scope.bind(**{variable: load(local)})
+        place = Place(path=str(index), response=response, meta=meta, frame=True)
+        emitter.step(step, scope, code, place)
+        if not flow.leaves(step):
+            code.add("f.response = RESPONSE\nf.meta = META", step, RESPONSE=response, META=meta)
+        wrapper = Code(unit)
+        wrapper.add(f"async def {name}(f):\n    BODY", step, BODY=code.body())
+        return wrapper.statements[0]
+
+    def step_at(self, action: str, offset: int) -> nodes.Step | None:
+        """The innermost step of an action that an offset of its text lies in."""
+        node = self.program.actions.get(action)
+        found: nodes.Step | None = None
+        for step in flow.steps_in(node.steps) if node is not None else ():
+            if step.span.start <= offset < step.span.end:
+                found = step
+        return found
+
+
+def _bound_by(step: nodes.Step, program: MissionProgram) -> dict[str, str]:
+    """The variables that a step of an action's own list leaves behind."""
+    if isinstance(step, nodes.Let):
+        return {step.name.text: ""}
+    if isinstance(step, nodes.Apply) and step.name is not None:
+        return {step.name.text: ""}
+    if isinstance(step, nodes.Map) and step.target.text not in program.schemas and "." not in step.target.text:
+        return {step.target.text: ""}
+    return {}
+
+
+def _item(of: str, name: str) -> ast.expr:
+    return ast.Subscript(_dotted(of), ast.Constant(name, **_P), ast.Load(), **_P)
+
+
+def _attribute(of: str, name: str, *, item: bool = False, then: str = "") -> ast.expr:
+    if item:
+        return ast.Attribute(_item(of, name), then, ast.Load(), **_P)
+    return ast.Attribute(_dotted(of), name, ast.Load(), **_P)
+
+
+def _dotted(path: str) -> ast.expr:
+    first, *rest = path.split(".")
+    node: ast.expr = ast.Name(first, ast.Load(), **_P)
+    for name in rest:
+        node = ast.Attribute(node, name, ast.Load(), **_P)
+    return node
+
+
+_P: dict[str, Any] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+
+_TYPES: dict[type[nodes.Node], str] = {
+    nodes.Fetch: "fetch",
+    nodes.CallStep: "call",
+    nodes.For: "for",
+    nodes.Map: "map",
+    nodes.Apply: "apply",
+    nodes.Validate: "validate",
+    nodes.StoreStep: "store",
+    nodes.MatchStep: "match",
+    nodes.Let: "let",
+    nodes.Wait: "webhook",
+    nodes.Queue: "queue",
+    nodes.Delete: "delete",
+    nodes.Clear: "clear",
+    nodes.Run: "run",
+    nodes.Jump: "run",
+}
+
+
+def type_of(step: nodes.Step) -> str:
+    """The public word for a kind of step (spec/runtime.md 15.2)."""
+    return _TYPES.get(type(step), "custom")
+
+
+def step_label(step: nodes.Step) -> str:
+    """A step as people see it: its first line, shortened."""
+    text = " ".join(step.span.text.split("{", 1)[0].split())
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def build(program: MissionProgram, *, clock: Clock = SYSTEM, environment: Mapping[str, str]) -> Plan:
+    """Make a plan of a checked program.
+
+    Raises:
+        ConfigurationError: it has nothing to run.
+    """
+    if not isinstance(program, MissionProgram):
+        raise ConfigurationError(f"no mission program: {program!r}")
+    return Plan(program, clock=clock, environment=environment)
+

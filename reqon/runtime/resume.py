@@ -1,0 +1,148 @@
+"""What a journal says of a killed run: where it is, and what it knew (spec/state.md 3, 5)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reqon.state.backend import BodyRef, Journal, JournalEntry
+from reqon.values import Value, decode
+
+
+@dataclass(slots=True)
+class LoopPosition:
+    """A loop that had begun. Its list: `keys` of a store, `items` as they were, or to be evaluated again (`kept` of it).
+
+    `index` is the smallest one not done; `finished` those above it that are.
+    """
+
+    index: int = 0
+    total: int | None = None
+    keys: list[str] | None = None
+    items: list[Value] | None = None
+    kept: list[int] | None = None
+    finished: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class JournaledPage:
+    """One page of a fetch: where its body lies and what the next request is."""
+
+    number: int
+    body: BodyRef
+    next: Mapping[str, Value]
+    status: int
+    count: int
+    fingerprint: str
+    sent_at: str | None
+    date: str | None
+    since: Value
+    place: tuple[str, ...] | None
+
+
+@dataclass(slots=True)
+class ActionPosition:
+    """An action that had begun: the step it is in, and what it knew at that step's begin."""
+
+    step: int = 0
+    variables: Mapping[str, Value] = field(default_factory=dict)
+    response: Value = None
+    response_pages: str | None = None
+    response_body: BodyRef | None = None
+    meta: Mapping[str, Value] | None = None
+    loops: dict[str, LoopPosition] = field(default_factory=dict)
+    replies: dict[str, JournalEntry] = field(default_factory=dict)
+
+
+class ResumePoint:
+    """All that a resume needs, read once from the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.actions: dict[str, ActionPosition] = {}
+        self.pages: dict[str, list[JournaledPage]] = {}  # by origin: `<action key>:<step path>`
+        self.completed: list[str] = []
+        self.lets: Mapping[str, Value] = {}
+        self.sync: Mapping[str, Value] = {}
+        self.synced: list[Mapping[str, Value]] = []
+
+    @classmethod
+    def read(cls, journal: Journal, positions: Mapping[str, int]) -> tuple["ResumePoint", list[tuple[str, Sequence[Value]]]]:
+        """The point, and the writes to memory stores in order.
+
+        `positions` is what each file store really holds: an entry that relies on more does not count (O2).
+        """
+        point = cls(journal)
+        memory: list[tuple[str, Sequence[Value]]] = []
+        for entry in journal.entries():
+            if entry.kind == "memory":
+                memory.append((entry.fields["store"], entry.fields["changes"]))
+            else:
+                point._take(entry, positions)
+        return point, memory
+
+    def _take(self, entry: JournalEntry, positions: Mapping[str, int]) -> None:
+        fields = entry.fields
+        if entry.kind == "start":
+            self.lets = fields.get("lets") or {}
+            self.sync = fields.get("sync") or {}
+            return
+        if entry.kind == "sync":
+            self.synced.append(fields)
+            return
+        key = fields["a"]
+        if entry.kind == "action":
+            self.completed.append(key)
+            self.actions.pop(key, None)
+            return
+        at = self.actions.setdefault(key, ActionPosition())
+        if entry.kind == "bind":
+            if at.step != fields["s"]:
+                at.loops.clear()
+            at.step = fields["s"]
+            at.variables = fields.get("vars") or {}
+            at.response = fields.get("response")
+            at.response_pages = fields.get("pages")
+            at.response_body = entry.body
+            at.meta = fields.get("meta")
+        elif entry.kind == "loop":
+            at.loops[fields["p"]] = LoopPosition(
+                total=fields.get("total"),
+                keys=fields.get("keys"),
+                kept=fields.get("kept"),
+                items=decode(self.journal.read_body(entry.body)) if entry.body is not None else None,
+            )
+        elif entry.kind in ("progress", "checkpoint"):
+            relies = fields.get("n") or {}
+            if all(positions.get(store, 0) >= n for store, n in relies.items()) and "p" in fields:
+                loop = at.loops.setdefault(fields["p"], LoopPosition())
+                loop.index = fields["i"]
+                loop.finished = tuple(fields.get("done") or ())
+        elif entry.kind == "page":
+            assert entry.body is not None
+            pages = self.pages.setdefault(f"{key}:{fields['p']}", [])
+            if fields["k"] <= len(pages):
+                del pages[fields["k"] - 1 :]
+            pages.append(
+                JournaledPage(
+                    number=fields["k"], body=entry.body, next=fields["next"], status=fields["st"], count=fields["c"],
+                    fingerprint=fields["fp"], sent_at=fields.get("at"), date=fields.get("date"),
+                    since=fields.get("since"), place=tuple(fields["items"]) if fields.get("items") is not None else None,
+                )
+            )
+        elif entry.kind == "response":
+            at.replies[fields["p"]] = entry
+
+    def position(self, key: str) -> ActionPosition | None:
+        return self.actions.get(key)
+
+    def take_loop(self, key: str | None, path: str) -> LoopPosition | None:
+        """The loop's position, once: a second run of the same loop begins anew."""
+        at = self.actions.get(key) if key is not None else None
+        return at.loops.pop(path, None) if at is not None else None
+
+    def take_pages(self, origin: str) -> list[JournaledPage]:
+        """The pages of a fetch, once: a second run of the same step fetches anew."""
+        return self.pages.pop(origin, [])
+
+    def take_reply(self, key: str, path: str) -> JournalEntry | None:
+        at = self.actions.get(key)
+        return at.replies.pop(path, None) if at is not None else None

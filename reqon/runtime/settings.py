@@ -1,0 +1,243 @@
+"""Mission and source options, evaluated and typed, when a run begins (spec/language.md 2.3, 2.4)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ConfigurationError
+from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
+from reqon.http.retry import RetryPolicy
+from reqon.lang import nodes
+from reqon.lang.walk import walk
+from reqon.values import Value
+
+Evaluate = Callable[[nodes.Expression], Value]
+
+WORD_OPTIONS = frozenset(("auth", "strategy", "backoff", "validationMode", "parallelMode", "stateStore", "catchUp"))
+CREDENTIAL_OPTIONS = {
+    "token": "token",
+    "username": "username",
+    "password": "password",
+    "apiKey": "key",
+    "apiKeyHeader": "header",
+    "apiKeyQuery": "query",
+    "apiKeyPrefix": "prefix",
+}
+
+
+def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozenset[str]) -> SourceSettings:
+    """A source's options for one run.
+
+    Raises:
+        ConfigurationError: no base, or an option whose computed value does not fit.
+    """
+    name = source.name.text
+    values: dict[str, Value] = {}
+    headers: list[tuple[str, Value]] = []
+    for option in source.options:
+        if option.key == "headers":
+            continue
+        values[option.key] = option_words(option, evaluate)
+    header_option = next((o for o in source.options if o.key == "headers"), None)
+    if header_option is not None:
+        written = evaluate(header_option.value)  # type: ignore[arg-type]
+        headers = list(written.items()) if isinstance(written, dict) else []
+    base = values.get("base")
+    if not isinstance(base, str) or not base.strip():
+        span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
+        variables = [n for n in _variables(source)]
+        hint = f"set the variable {variables[0]}" if variables else "give it a base: \"https://…\""
+        raise ConfigurationError("", Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint))
+    inline = {field: values[key] for key, field in CREDENTIAL_OPTIONS.items() if values.get(key) is not None}
+    if isinstance(values.get("oauth"), dict):
+        inline |= values["oauth"]
+    key_header = values.get("idempotencyKey")
+    return SourceSettings(
+        name=name,
+        base=_checked_base(base.strip().rstrip("/"), source),
+        auth=values.get("auth"),
+        inline=inline,
+        headers=tuple(headers),
+        timeout_seconds=seconds(values.get("timeout"), 30.0),
+        connect_timeout_seconds=None if values.get("connectTimeout") is None else seconds(values["connectTimeout"], 10.0),
+        retry=retry_policy(values.get("retry")),
+        rate_limit=_rate_limit(values.get("rateLimit")),
+        breaker=_breaker(values.get("circuitBreaker")),
+        idempotency_header="Idempotency-Key" if key_header is True else key_header or None,
+        allow_origins=frozenset(values.get("allowOrigins") or ()),
+        literal_origins=origins,
+        max_response_bytes=int(values.get("maxResponseBytes") or 64 * 1024 * 1024),
+        max_redirects=int(values.get("maxRedirects") if values.get("maxRedirects") is not None else 5),
+        propagate_trace=bool(values.get("propagateTrace")),
+    )
+
+
+def _variables(source: nodes.SourceDef) -> list[str]:
+    option = next((o for o in source.options if o.key == "base"), None)
+    if option is None:
+        return []
+    return [
+        n.arguments[0].value
+        for n in walk(option)
+        if isinstance(n, nodes.Call) and n.name.text == "env" and n.arguments and isinstance(n.arguments[0], nodes.Literal_)
+    ]
+
+
+def _checked_base(base: str, source: nodes.SourceDef) -> str:
+    span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
+    try:
+        parts = urlsplit(base)
+        problem = None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            problem = f"'{base}' is no http(s) URL"
+        elif parts.username or parts.password or parts.query or parts.fragment:
+            problem = "a base has no user, query or fragment"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise ConfigurationError("", Diagnostic("bad-option-value", problem, span, 'write base: "https://api.example.com/v1"'))
+    return base
+
+
+def option_words(option: nodes.Option, evaluate: Evaluate) -> Value:
+    """An option's value; an enumerated bare word is its own text."""
+    value = option.value
+    assert not isinstance(value, nodes.Since | nodes.Paginate)
+    if option.key in WORD_OPTIONS and isinstance(value, nodes.Name):
+        return value.name
+    if isinstance(value, nodes.ObjectLiteral):
+        out: dict[str, Value] = {}
+        for entry in value.entries:
+            if isinstance(entry, nodes.Spread):
+                out |= evaluate(entry.value) or {}
+            elif entry.key in WORD_OPTIONS and isinstance(entry.value, nodes.Name):
+                out[entry.key] = entry.value.name
+            else:
+                out[entry.key] = evaluate(entry.value)
+        return out
+    return evaluate(value)
+
+
+def seconds(value: Value, default: float) -> float:
+    """An option in milliseconds, or a duration, as seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    return value / 1000
+
+
+def retry_policy(written: Value, base: RetryPolicy | None = None) -> RetryPolicy | None:
+    """`retry: { … }` over the policy of the source, key by key; None when nothing is written anywhere."""
+    if not isinstance(written, dict):
+        return base
+    known = base or RetryPolicy()
+    delay = written.get("delay")
+    maximum = written.get("maxDelay")
+    return RetryPolicy(
+        max_attempts=int(written.get("maxAttempts") or known.max_attempts),
+        backoff=written.get("backoff") or known.backoff,
+        initial_delay_seconds=seconds(written.get("initialDelay"), known.initial_delay_seconds),
+        max_delay_seconds=known.max_delay_seconds if maximum is None else seconds(maximum, 30.0),
+        delay_seconds=known.delay_seconds if delay is None else seconds(delay, 0.0),
+        jitter=written["jitter"] if written.get("jitter") is not None else known.jitter,
+    )
+
+
+def _rate_limit(written: Value) -> RateLimitSettings | None:
+    if not isinstance(written, dict):
+        return None
+    strategy = written.get("strategy") or "pause"
+    return RateLimitSettings(
+        requests_per_minute=written.get("requestsPerMinute") or written.get("fallbackRpm") or 60,
+        strategy="pause" if strategy == "queue" else strategy,
+        max_wait_seconds=seconds(written.get("maxWait"), 60.0),
+        adaptive=bool(written.get("adaptive")),
+        notify_at_seconds=seconds(written.get("notifyAt"), 10.0),
+    )
+
+
+def _breaker(written: Value) -> BreakerSettings | None:
+    if written is True:
+        return BreakerSettings()
+    if not isinstance(written, dict):
+        return None
+    known = BreakerSettings()
+    codes = written.get("failureStatusCodes")
+    return BreakerSettings(
+        failure_threshold=int(written.get("failureThreshold") or known.failure_threshold),
+        reset_timeout_seconds=seconds(written.get("resetTimeout"), known.reset_timeout_seconds),
+        success_threshold=int(written.get("successThreshold") or known.success_threshold),
+        failure_window_seconds=seconds(written.get("failureWindow"), known.failure_window_seconds),
+        failure_status_codes=frozenset(codes) if codes else known.failure_status_codes,
+        count_network_errors=written.get("countNetworkErrors") is not False,
+    )
+
+
+def literal_origins(program_nodes: Mapping[str, nodes.Node]) -> frozenset[str]:
+    """scheme://host:port of every URL that stands in a string literal of a mission."""
+    found: set[str] = set()
+    for root in program_nodes.values():
+        for node in walk(root):
+            if isinstance(node, nodes.Literal_) and isinstance(node.value, str) and node.value.startswith(("http://", "https://")):
+                found.add(origin_of(node.value))
+    return frozenset(found)
+
+
+def origin_of(url: str) -> str:
+    """scheme://host:port, the port always written."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        port = 0
+    return f"{parts.scheme}://{parts.hostname or ''}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """A store definition, evaluated: which adapter, under what name, with which options."""
+
+    adapter: str
+    identifier: str
+    options: Mapping[str, Any]
+
+
+def store_settings(store: nodes.StoreDef, evaluate: Evaluate) -> StoreSettings:
+    """The adapter call that a store definition comes to; `match` and `if` choose between several.
+
+    Raises:
+        ConfigurationError: it comes to no adapter call.
+    """
+    call = _chosen(store.adapter, evaluate)
+    if call is None:
+        raise ConfigurationError(
+            "",
+            Diagnostic("bad-option-value", f"store '{store.name.text}' comes to no adapter", store.adapter.span, 'write file("name") or memory("name")'),
+        )
+    values = [evaluate(a) for a in call.arguments if not isinstance(a, nodes.Lambda | nodes.Spread)]
+    identifier = values[0] if values and isinstance(values[0], str) else store.name.text
+    options = values[1] if len(values) > 1 and isinstance(values[1], dict) else {}
+    return StoreSettings(call.name.text, identifier, options)
+
+
+def _chosen(node: nodes.Expression, evaluate: Evaluate) -> nodes.Call | None:
+    if isinstance(node, nodes.Call):
+        return node
+    if isinstance(node, nodes.Conditional):
+        return _chosen(node.then if evaluate(node.condition) else node.otherwise, evaluate)
+    if isinstance(node, nodes.MatchExpression):
+        # Which arm it is, is found by evaluating the same match with the arms' numbers as results.
+        arms = tuple(
+            nodes.MatchExpressionArm(
+                pattern=arm.pattern, guard=arm.guard, value=nodes.Literal_(value=i, span=arm.value.span), span=arm.span
+            )
+            for i, arm in enumerate(node.arms)
+        )
+        index = evaluate(nodes.MatchExpression(subject=node.subject, arms=arms, span=node.span))
+        return None if index is None else _chosen(node.arms[index].value, evaluate)
+    return None
+

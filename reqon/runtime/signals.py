@@ -1,0 +1,28 @@
+"""What a step answers, when it isn't simply done."""
+
+from typing import Final
+
+from reqon.errors import ReqonRuntimeError
+
+# A generated step that ends its action answers this; one that is done answers None.
+SKIP: Final = "skip"
+
+
+class RetryFetch(Exception):  # noqa: N818  # a signal, not an error
+    """Go back to a fetch of this action and repeat it, after so many seconds."""
+
+    def __init__(self, target: str, delay_seconds: float) -> None:
+        super().__init__(target)
+        self.target = target
+        self.delay_seconds = delay_seconds
+
+
+class SkipIteration(Exception):  # noqa: N818  # a signal, not an error
+    """End this iteration from within a block that a plain `continue` cannot leave."""
+
+
+class StopRun(ReqonRuntimeError):
+    """The run was told to stop and has saved where it is: ends as `interrupted`."""
+
+    code = "interrupted"
+    kind = "interrupted"

@@ -1,0 +1,1 @@
+"""Steps to code: one module per kind of step writes the statements that do it, and holds what they call."""

@@ -1,0 +1,236 @@
+"""`skip`, `continue`, `abort`, `retry`, `jump` and `run` (spec/language.md 7.7, 7.10)."""
+
+import ast
+from typing import Any
+
+from reqon.errors import AbortError, RetryExhaustedError
+from reqon.http.retry import RetryPolicy
+from reqon.lang import nodes
+from reqon.lang.compiler import Scope
+from reqon.lang.operators import text as text_of
+from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.frame import Frame
+from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
+from reqon.runtime.steps.emit import Emitter, Place
+from reqon.values import Value
+
+DEFAULT_ATTEMPTS = 3
+
+
+def emit_skip(e: Emitter, step: nodes.Node, scope: Scope, code: Code, place: Place) -> Scope:
+    if place.skip == "continue":
+        code.add("f.skipped += 1\ncontinue", step)
+    elif place.skip == "raise":
+        code.add("raise SkipIteration", step, SkipIteration=e.constant(SkipIteration, "SkipIteration"))
+    elif place.skip == "return":
+        code.add("f.skipped += 1\nreturn SKIPPED", step, SKIPPED=ast.Constant(SKIP, lineno=1, col_offset=0))
+    else:
+        code.add(
+            "f.response = RESPONSE\nf.meta = META\nreturn SKIPPED",
+            step,
+            RESPONSE=place.response,
+            META=place.meta,
+            SKIPPED=ast.Constant(SKIP, lineno=1, col_offset=0),
+        )
+    return scope
+
+
+def emit_continue(e: Emitter, step: nodes.Continue, scope: Scope, code: Code, place: Place) -> Scope:
+    return scope
+
+
+def emit_abort(e: Emitter, step: nodes.Abort, scope: Scope, code: Code, place: Place) -> Scope:
+    message = (
+        ast.Constant("Execution aborted", lineno=1, col_offset=0)
+        if step.message is None
+        else expression("text_of(VALUE)", step, text_of=e.constant(text_of, "text_of"), VALUE=e.value(step.message, scope))
+    )
+    code.add("raise AbortError(MESSAGE)", step, AbortError=e.constant(AbortError, "AbortError"), MESSAGE=message)
+    return scope
+
+
+def emit_retry(e: Emitter, step: nodes.Retry, scope: Scope, code: Code, place: Place) -> Scope:
+    target = e.targets[id(step)]
+    assert target is not None, "the checker refuses a retry without a request"
+    code.add(
+        "raise go_back(f, TARGET, NAME, OPTIONS)",
+        step,
+        go_back=e.constant(go_back, "go_back"),
+        TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
+        NAME=ast.Constant(directive_name(step), lineno=1, col_offset=0),
+        OPTIONS=options(e, step.options, scope, step),
+    )
+    return scope
+
+
+def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Place) -> Scope:
+    called = e.unit.local("called")
+    inner = code.child()
+    inner.add(
+        "CALLED = await call_action(f, NAME, RESPONSE)",
+        step,
+        CALLED=called,
+        call_action=e.constant(call_action, "call_action"),
+        NAME=ast.Constant(step.action.text, lineno=1, col_offset=0),
+        RESPONSE=place.response,
+    )
+    e.effect(step, code, inner, place)
+    if step.then == "retry":
+        target = e.targets[id(step)]
+        assert target is not None, "the checker refuses a retry without a request"
+        code.add(
+            "adopt_token(f, CALLED)\nraise go_back(f, TARGET, NAME, OPTIONS, no_delay=True)",
+            step,
+            CALLED=called,
+            adopt_token=e.constant(adopt_token, "adopt_token"),
+            go_back=e.constant(go_back, "go_back"),
+            TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
+            NAME=ast.Constant(directive_name(step), lineno=1, col_offset=0),
+            OPTIONS=options(e, step.options, scope, step),
+        )
+    return scope
+
+
+def emit_run(e: Emitter, step: nodes.Run, scope: Scope, code: Code, place: Place) -> Scope:
+    """Run a pipeline inside this action; its actions have frames of their own."""
+    stages: list[ast.expr] = []
+    for stage in step.stages:
+        names = ast.Constant(tuple(a.text for a in stage.actions), lineno=1, col_offset=0)
+        condition = (
+            ast.Constant(None, lineno=1, col_offset=0)
+            if stage.condition is None
+            else expression("lambda: TEST", stage, TEST=e.truth(stage.condition, scope))
+        )
+        stages.append(expression("(NAMES, CONDITION)", stage, NAMES=names, CONDITION=condition))
+    inner = code.child()
+    inner.add(
+        "await call_stages(f, STAGES, RESPONSE)",
+        step,
+        call_stages=e.constant(call_stages, "call_stages"),
+        STAGES=ast.List(stages, ast.Load(), lineno=1, col_offset=0),
+        RESPONSE=place.response,
+    )
+    e.effect(step, code, inner, place)
+    return scope
+
+
+def directive_name(step: nodes.Node) -> str:
+    return f"retry@{step.span.start}"
+
+
+def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node) -> ast.expr:
+    """A brace list of options as a dict expression; enumerated words as strings."""
+    keys: list[ast.expr | None] = []
+    values: list[ast.expr] = []
+    for option in written:
+        keys.append(ast.Constant(option.key, lineno=1, col_offset=0))
+        values.append(option_value(e, option, scope))
+    return expression("EXPR", node, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
+
+
+WORDS = frozenset(("exponential", "linear", "constant", "pause", "throttle", "queue", "fail", "strict", "warn", "off"))
+
+
+def option_value(e: Emitter, option: nodes.Option, scope: Scope) -> ast.expr:
+    value = option.value
+    if isinstance(value, nodes.Name) and value.name in WORDS:
+        return ast.Constant(value.name, lineno=1, col_offset=0)
+    if isinstance(value, nodes.ObjectLiteral) and any(
+        isinstance(x, nodes.Entry) and isinstance(x.value, nodes.Name) and x.value.name in WORDS for x in value.entries
+    ):
+        parts: list[tuple[ast.expr | None, ast.expr]] = []
+        for entry in value.entries:
+            if isinstance(entry, nodes.Spread):
+                parts.append((None, e.value(entry.value, scope)))
+            elif isinstance(entry.value, nodes.Name) and entry.value.name in WORDS:
+                parts.append((ast.Constant(entry.key, lineno=1, col_offset=0), ast.Constant(entry.value.name, lineno=1, col_offset=0)))
+            else:
+                parts.append((ast.Constant(entry.key, lineno=1, col_offset=0), e.value(entry.value, scope)))
+        return expression("EXPR", value, EXPR=ast.Dict([k for k, _ in parts], [v for _, v in parts], lineno=1, col_offset=0))
+    assert not isinstance(value, nodes.Since | nodes.Paginate)
+    return e.value(value, scope)
+
+
+# --- what the code calls ---------------------------------------------------------------------------------------------
+
+
+def may_retry(f: Frame, target: str, directive: str, maximum: Value) -> bool:
+    """Whether a directive's budget, the first execution included, allows one more."""
+    allowed = maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else DEFAULT_ATTEMPTS
+    return f.tries.get(target, {}).get(directive, 1) < allowed
+
+
+def exhausted(f: Frame, cause: Exception | None) -> RetryExhaustedError:
+    error = RetryExhaustedError(
+        "retry is used up" + (f": {cause}" if cause is not None else ""),
+        hint="a later arm that ends in abort, skip or queue decides what happens then",
+    )
+    error.__cause__ = cause
+    return error
+
+
+def go_back(f: Frame, target: str, directive: str, options: dict[str, Any], *, no_delay: bool = False) -> RetryFetch:
+    """The signal that repeats a request: counts, and says how long to wait."""
+    tries = f.tries.setdefault(target, {})
+    executed = tries.get(directive, 1)
+    tries[directive] = executed + 1
+    delay = _seconds(options.get("delay"))
+    if delay is None and not no_delay and f.failure is not None:
+        delay = f.failure.retry_after
+    if delay is None:
+        delay = 0.0 if no_delay and not options else policy(options).delay_before(executed + 1, f.x.random)
+    return RetryFetch(target, delay)
+
+
+def policy(options: dict[str, Any]) -> RetryPolicy:
+    """Retry options as written; values that make no sense fall back to the default."""
+    made: dict[str, Any] = {}
+    if (attempts := options.get("maxAttempts")) is not None:
+        made["max_attempts"] = attempts
+    if options.get("backoff") in ("exponential", "linear", "constant"):
+        made["backoff"] = options["backoff"]
+    for key, name in (("initialDelay", "initial_delay_seconds"), ("maxDelay", "max_delay_seconds"), ("delay", "delay_seconds")):
+        seconds = _seconds(options.get(key))
+        if seconds is not None:
+            made[name] = seconds
+    if isinstance(options.get("jitter"), int | float):
+        made["jitter"] = options["jitter"]
+    return RetryPolicy(**made)
+
+
+def _seconds(value: Value) -> float | None:
+    from datetime import timedelta  # noqa: PLC0415
+
+    if isinstance(value, timedelta):
+        value = value.total_seconds() * 1000
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    return value / 1000
+
+
+async def repeat(f: Frame, signal: RetryFetch) -> None:
+    """Wait, then let the request go once more, as a single attempt."""
+    f.x.retries += 1
+    await f.x.clock.sleep(signal.delay_seconds)
+    f.single = True
+
+
+async def call_action(f: Frame, name: str, response: Value) -> Value:
+    """Run an action in a frame of its own; its final response."""
+    return await f.x.engine.call(f, name, response)
+
+
+async def call_stages(f: Frame, stages: list[tuple[tuple[str, ...], Any]], response: Value) -> None:
+    await f.x.engine.call_stages(f, stages, response)
+
+
+def adopt_token(f: Frame, response: Value) -> None:
+    """After a 401: the token found in a renewing action's response is the source's from now on."""
+    failure = f.failure
+    if failure is None or failure.status_code != 401 or not isinstance(response, dict):
+        return
+    for name in ("access_token", "accessToken", "token"):
+        token = response.get(name)
+        if isinstance(token, str) and token:
+            f.x.clients[failure.source].adopt(response)
+            return

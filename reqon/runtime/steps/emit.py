@@ -1,0 +1,247 @@
+"""From a list of steps to Python statements: what all kinds of step share.
+
+A mission's action becomes one function per step of its list. Inside a function, `response` and every variable are
+Python locals; only what a later step reads goes through the frame.
+"""
+
+import ast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ConfigurationError
+from reqon.lang import flow, nodes
+from reqon.lang.compiler import Expressions, Scope, Unit
+from reqon.lang.program import MissionProgram
+from reqon.lang.walk import walk
+from reqon.runtime.codegen import Code, expression, load
+
+ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list of steps stands in the generated code.
+
+    Attributes:
+        path: of the step in its action, as in `2.1.0`.
+        response, meta: the locals that hold `response` and what lies behind it.
+        frame: True for an action's own list: bindings go into the frame.
+        skip: how `skip` leaves from here.
+        in_loop: inside the body of an outermost loop; in_generator: of one that has no awaits.
+        indices: the locals that count the loops around.
+        tries: retry target id -> the local that counts its repetitions.
+    """
+
+    path: str
+    response: str
+    meta: str
+    frame: bool = False
+    skip: Literal["return", "continue", "raise", "step"] = "step"
+    in_loop: bool = False
+    in_generator: bool = False
+    indices: tuple[str, ...] = ()
+
+    def at(self, index: int) -> "Place":
+        return replace(self, path=f"{self.path}.{index}" if self.path else str(index))
+
+    def inner(self) -> "Place":
+        """The same for a nested list of the same function."""
+        return replace(self, frame=False)
+
+
+Emit: TypeAlias = "Callable[[Emitter, Any, Scope, Code, Place], Scope]"
+
+
+class Emitter:
+    """Writes the functions of one action."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        expressions: Expressions,
+        program: MissionProgram,
+        action: nodes.ActionDef,
+        emitters: Mapping[type[nodes.Node], Emit],
+        *,
+        store_names: Collection[str],
+    ) -> None:
+        self.unit = unit
+        self.expressions = expressions
+        self.program = program
+        self.action = action
+        self.emitters = emitters
+        self.store_names = store_names
+        self.targets = {id(t.directive): t.request for t in flow.retry_targets(action.steps)}
+        self.repeated = {id(request) for request in self.targets.values() if request is not None}
+        self.target_ids: dict[int, str] = {}
+        self.following: Sequence[nodes.Step] = ()
+        self.guarded_match = False
+        self.reads_request = any(
+            isinstance(n, nodes.Name) and n.name in ("request", "currentRequest", "currentOperation")
+            for a in program.actions.values()
+            for n in walk(a)
+        )
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def value(self, node: nodes.Expression, scope: Scope) -> ast.expr:
+        return self.expressions.value(node, scope)
+
+    def truth(self, node: nodes.Expression, scope: Scope) -> ast.expr:
+        return self.expressions.truth(node, scope)
+
+    def constant(self, value: object, hint: str) -> ast.expr:
+        """Something the code calls or names that is no expression of the mission."""
+        return self.unit.constant(value, hint)
+
+    def temporary(self, node: nodes.Node, value: ast.expr, code: Code, hint: str) -> str:
+        """Put a value into a fresh local, unless it is one already."""
+        if isinstance(value, ast.Name) and value.id not in self.unit.globals:
+            return value.id
+        local = self.unit.local(hint)
+        code.add("LOCAL = VALUE", node, LOCAL=local, VALUE=value)
+        return local
+
+    def bind(self, name: str, value: ast.expr, node: nodes.Node, scope: Scope, code: Code, place: Place) -> Scope:
+        """Bind a variable here; at an action's own level the frame keeps it for later steps."""
+        local = self.unit.local(name)
+        code.add("LOCAL = VALUE", node, LOCAL=local, VALUE=value)
+        if place.frame:
+            code.add("f.variables[NAME] = LOCAL", node, NAME=ast.Constant(name, lineno=1, col_offset=0), LOCAL=local)
+        return scope.bind(**{name: load(local)})
+
+    # --- lists --------------------------------------------------------------------------------------------------------
+
+    def steps(self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place) -> None:
+        """Write a nested list of steps: an arm's block, a loop's body."""
+        for index, step in enumerate(steps):
+            if isinstance(step, nodes.Continue):
+                return
+            if id(step) in self.repeated:
+                self._repeatable(steps, index, scope, code, place)
+                return
+            with self.before(steps, index):
+                scope = self.step(step, scope, code, place.at(index))
+            if flow.leaves(step):
+                return
+
+    @contextmanager
+    def before(self, steps: Sequence[nodes.Step], index: int) -> Iterator[None]:
+        """While a step is written: which steps follow it, and whether it is a match that guards a request."""
+        known = self.following, self.guarded_match
+        self.following = steps[index + 1 :]
+        self.guarded_match = flow.guarding_match(steps, index)
+        try:
+            yield
+        finally:
+            self.following, self.guarded_match = known
+
+    def step(self, step: nodes.Step, scope: Scope, code: Code, place: Place) -> Scope:
+        emit = self.emitters.get(type(step))
+        if emit is None:
+            raise ConfigurationError(
+                "",
+                Diagnostic(
+                    "not-built",
+                    f"'{step.span.text.split()[0]}' cannot be run yet",
+                    step.span,
+                    "this construct is read and checked, but this release does not run it",
+                ),
+            )
+        return emit(self, step, scope, code, place)
+
+    def _repeatable(
+        self, steps: Sequence[nodes.Step], index: int, scope: Scope, code: Code, place: Place
+    ) -> None:
+        """A request that a later `retry` may go back to, and everything behind it in its list."""
+        step = steps[index]
+        identity = self.target_id(step)
+        inner = code.child()
+        within = replace(place, skip="raise") if place.skip == "continue" else place
+        with self.before(steps, index):
+            scope = self.step(step, scope, inner, within.at(index))
+        rest = code.child()
+        self._rest(steps, index + 1, scope, rest, within)
+        code.add(
+            """
+f.tries[ID] = {}
+f.single = False
+while True:
+    try:
+        BODY
+        REST
+        break
+    except RETRY as signal:
+        if signal.target != ID:
+            raise
+        await repeat(f, signal)
+""",
+            step,
+            ID=ast.Constant(identity, lineno=1, col_offset=0),
+            BODY=inner.body(),
+            REST=rest.body(),
+            RETRY=self.constant(_signals().RetryFetch, "RetryFetch"),
+            repeat=self.constant(_repeat(), "repeat"),
+        )
+
+    def _rest(self, steps: Sequence[nodes.Step], start: int, scope: Scope, code: Code, place: Place) -> None:
+        for index in range(start, len(steps)):
+            step = steps[index]
+            if isinstance(step, nodes.Continue):
+                return
+            if id(step) in self.repeated:
+                self._repeatable(steps, index, scope, code, place)
+                return
+            with self.before(steps, index):
+                scope = self.step(step, scope, code, place.at(index))
+            if flow.leaves(step):
+                return
+
+    def target_id(self, request: nodes.Node) -> str:
+        """The name by which a retry finds its request."""
+        return self.target_ids.setdefault(id(request), f"{self.action.name.text}#{request.span.start}")
+
+    def has_repeats(self, steps: Sequence[nodes.Step]) -> bool:
+        """Whether a body holds a request that a retry goes back to: a plain `continue` then can't leave it."""
+        return any(id(step) in self.repeated for step in flow.steps_in(steps))
+
+    def is_async(self, steps: Sequence[nodes.Step], *, in_loop: bool) -> bool:
+        """Whether a list has to await something."""
+        for step in flow.steps_in(steps):
+            if isinstance(step, ASYNC_STEPS):
+                return True
+            if isinstance(step, nodes.For) and (step.parallel or not in_loop):
+                return True
+        return False
+
+    def effect(self, node: nodes.Node, code: Code, inner: Code, place: Place) -> None:
+        """Statements with an effect: left out while a step is only repeated to reach the loop it was killed in."""
+        if place.in_loop or place.frame:
+            code.statements += inner.statements
+        else:
+            code.add("if not f.replaying:\n    BODY", node, BODY=inner.body())
+
+    def indices(self, place: Place, node: nodes.Node) -> ast.expr:
+        """The tuple of the loop counters here."""
+        names: list[ast.expr] = [load(name) for name in place.indices]
+        return expression("EXPR", node, EXPR=ast.Tuple(names, ast.Load(), lineno=1, col_offset=0))
+
+
+def _signals() -> Any:
+    from reqon.runtime import signals  # noqa: PLC0415  # the same room, kept out of the module's face
+
+    return signals
+
+
+def _repeat() -> Any:
+    from reqon.runtime.steps.directives import repeat  # noqa: PLC0415  # directives imports this module
+
+    return repeat
+
+
+def reads(name: str, steps: Sequence[nodes.Step]) -> bool:
+    """Whether a name occurs in an expression of these steps."""
+    return any(isinstance(node, nodes.Name) and node.name == name for step in steps for node in walk(step))

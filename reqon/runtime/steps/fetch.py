@@ -1,0 +1,363 @@
+"""`get`, `post` and their kin: a request's parts as expressions, and the call that sends it (spec/language.md 7.2)."""
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ConfigurationError, FetchError
+from reqon.http.paths import PartKind, PathPart, assemble, template_of
+from reqon.lang import flow, nodes
+from reqon.lang.compiler import Scope
+from reqon.lang.parser import parse_expression
+from reqon.lang.placeholders import split
+from reqon.lang.walk import walk
+from reqon.runtime.codegen import Code, constant, expression, function_of, load
+from reqon.runtime.fetching import FetchSpec, PaginateSpec, SinceSpec, failed, run_fetch, sync_key
+from reqon.runtime.steps.directives import option_value
+from reqon.runtime.steps.emit import Emitter, Place
+
+# Options that are known before the run; all others are evaluated when the step runs.
+_STATIC = frozenset(("source", "paginate", "until", "since"))
+
+
+def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: Place) -> Scope:
+    options = {o.key: o for o in step.options}
+    source = _source(e, step, options)
+    parts, used = _parts(e, step, scope, options)
+    since = _since(e, step, options)
+    uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
+    keeps_sync = (since is not None and since.uses_checkpoint) or uses_last_sync or "syncKey" in options
+    spec = FetchSpec(
+        source=source,
+        method=step.method,
+        path=place.path,
+        template=template_of([p for p, _ in parts]),
+        guarded=_is_guarded(e, step),
+        shows_request=e.reads_request,
+        step_path=place.path,
+        paginate=_paginate(e, options.get("paginate")),
+        since=since,
+        until_path=_until_path(options.get("until")),
+        keeps_sync=keeps_sync,
+    )
+    spec_name = e.constant(spec, "fetch")
+    target = e.unit.local("target")
+    made = _target(e, step, parts)
+    call = code.child()
+    within = scope
+    if uses_last_sync:
+        last = e.unit.local("last_sync")
+        key = options.get("syncKey")
+        written = e.value(key.value, scope) if key is not None and isinstance(key.value, nodes.Node) else constant(None)  # type: ignore[arg-type]
+        call.add(
+            "LOCAL = f.x.sync.since(sync_key(SPEC, TARGET, WRITTEN))",
+            step, LOCAL=last, sync_key=e.constant(sync_key, "sync_key"), SPEC=spec_name, TARGET=target, WRITTEN=written,
+        )
+        within = scope.bind(lastSync=load(last))
+    call.add(
+        "RESPONSE, META = await run_fetch(f, SPEC, TARGET, OPTIONS, UNTIL)",
+        step,
+        RESPONSE=place.response,
+        META=place.meta,
+        run_fetch=e.constant(run_fetch, "run_fetch"),
+        SPEC=spec_name,
+        TARGET=target,
+        OPTIONS=_options(e, step, within, used),
+        UNTIL=_until(e, options, scope, spec),
+    )
+    if isinstance(made, ast.Constant) or not spec.guarded:
+        code.add("TARGET = VALUE", step.path, TARGET=target, VALUE=made)
+        code.statements += call.statements
+    else:
+        # A path that cannot be built is a failure like any other: the match decides.
+        code.add(
+            "try:\n    TARGET = VALUE\nexcept FetchErrors as error:\n    RESPONSE, META = failed(f, SPEC, error)\nelse:\n    CALL",
+            step.path,
+            TARGET=target,
+            VALUE=made,
+            FetchErrors=e.constant(FetchError, "FetchError"),
+            RESPONSE=place.response,
+            META=place.meta,
+            failed=e.constant(failed, "failed"),
+            SPEC=spec_name,
+            CALL=call.body(),
+        )
+    return scope
+
+
+def _is_guarded(e: Emitter, step: nodes.Fetch) -> bool:
+    return flow.is_guarded([step, *e.following], 0)
+
+
+def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> str:
+    if step.source is not None:
+        return step.source.text
+    written = options.get("source")
+    if written is not None:
+        value = written.value
+        name = value.name if isinstance(value, nodes.Name) else value.value if isinstance(value, nodes.Literal_) else None
+        if isinstance(name, str) and name in e.program.sources:
+            return name
+        raise ConfigurationError(
+            "", Diagnostic("undefined-source", "source: needs the name of a declared source", value.span, None)
+        )
+    return next(iter(e.program.sources))
+
+
+# --- the path --------------------------------------------------------------------------------------------------------
+
+
+def _parts(
+    e: Emitter, step: nodes.Fetch, scope: Scope, options: dict[str, nodes.Option]
+) -> tuple[list[tuple[PathPart, ast.expr | None]], set[str]]:
+    """The parts of a path, each with the expression of its value; and the parameters it used up."""
+    path = step.path
+    used: set[str] = set()
+    if isinstance(path, nodes.Literal_) and isinstance(path.value, str):
+        out: list[tuple[PathPart, ast.expr | None]] = []
+        for piece in split(path)[0]:
+            if isinstance(piece, str):
+                out.append((PathPart(PartKind.TEXT, piece), None))
+            elif piece.expression is not None:
+                out.append((PathPart(PartKind.VALUE, None, piece.text), _placeholder(e, piece.expression, scope, options, used)))
+        return out, used
+    operands = _operands(path)
+    if operands is None:
+        return [_single(e, path, scope, PartKind.RAW)], used
+    return [
+        (PathPart(PartKind.TEXT, o.value), None)
+        if isinstance(o, nodes.Literal_) and isinstance(o.value, str)
+        else _single(e, o, scope, PartKind.JOINED)
+        for o in operands
+    ], used
+
+
+def _operands(path: nodes.Expression) -> list[nodes.Expression] | None:
+    """The operands of `concat(…)` or a chain of `+`; None for any other expression."""
+    if isinstance(path, nodes.Call) and path.name.text == "concat" and path.form == "plain":
+        if all(not isinstance(a, nodes.Spread | nodes.Lambda) for a in path.arguments):
+            return list(path.arguments)  # type: ignore[arg-type]
+        return None
+    if isinstance(path, nodes.Binary) and path.operator == "+":
+        left = _operands(path.left)
+        return [*(left if left is not None else [path.left]), path.right]
+    return None
+
+
+def _single(e: Emitter, node: nodes.Expression, scope: Scope, kind: PartKind) -> tuple[PathPart, ast.expr]:
+    if isinstance(node, nodes.Call) and node.name.text == "pathSegments" and len(node.arguments) == 1:
+        return PathPart(PartKind.SEGMENTS, None, node.span.text), e.value(node.arguments[0], scope)  # type: ignore[arg-type]
+    return PathPart(kind, None, node.span.text), e.value(node, scope)
+
+
+def _placeholder(
+    e: Emitter, node: nodes.Expression, scope: Scope, options: dict[str, nodes.Option], used: set[str]
+) -> ast.expr:
+    """A placeholder's value: a name, else a parameter of this request, else an environment variable."""
+    if isinstance(node, nodes.Name) and node.name not in scope.names and node.name not in scope.stores:
+        params = options.get("params")
+        if params is not None and isinstance(params.value, nodes.ObjectLiteral):
+            for entry in params.value.entries:
+                if isinstance(entry, nodes.Entry) and entry.key == node.name:
+                    used.add(node.name)
+                    return e.value(entry.value, scope)
+        if node.name.isupper() and node.name not in e.program.sources and node.name != "response":
+            call = nodes.Call(
+                name=nodes.Word(text="env", span=node.span),
+                arguments=(nodes.Literal_(value=node.name, span=node.span),),
+                span=node.span,
+            )
+            return e.value(call, scope)
+    return e.value(node, scope)
+
+
+def _target(e: Emitter, step: nodes.Fetch, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
+    """The assembled path: a constant where it is one."""
+    if all(value is None for _, value in parts):
+        return constant(assemble([part for part, _ in parts]))
+    made: list[ast.expr] = []
+    for part, value in parts:
+        if value is None:
+            made.append(e.constant(part, "part"))
+        else:
+            made.append(
+                expression(
+                    "PathPart(KIND, VALUE, TEXT)", step.path, PathPart=e.constant(PathPart, "PathPart"),
+                    KIND=e.constant(part.kind, "kind"), VALUE=value, TEXT=constant(part.expression),
+                )
+            )
+    return expression(
+        "assemble(PARTS)", step.path, assemble=e.constant(assemble, "assemble"),
+        PARTS=ast.Tuple(made, ast.Load(), lineno=1, col_offset=0),
+    )
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def _options(e: Emitter, step: nodes.Fetch, scope: Scope, used: set[str]) -> ast.expr:
+    """What the step evaluates each time it runs, by option name; None where there is nothing."""
+    keys: list[ast.expr | None] = []
+    values: list[ast.expr] = []
+    for option in step.options:
+        if option.key == "since" and not isinstance(option.value, nodes.Since):
+            if not (isinstance(option.value, nodes.Name) and option.value.name == "lastSync"):
+                keys.append(constant("since"))
+                values.append(option_value(e, option, scope))
+            continue
+        if option.key in _STATIC:
+            continue
+        keys.append(constant(option.key))
+        if option.key in ("params", "query") and used and isinstance(option.value, nodes.ObjectLiteral):
+            rest = tuple(x for x in option.value.entries if not (isinstance(x, nodes.Entry) and x.key in used))
+            values.append(e.value(nodes.ObjectLiteral(entries=rest, span=option.value.span), scope))
+        else:
+            values.append(option_value(e, option, scope))
+    since = next((o.value for o in step.options if o.key == "since"), None)
+    if isinstance(since, nodes.Since) and since.key is not None:
+        keys.append(constant("syncKey"))
+        values.append(e.value(since.key, scope))
+    if isinstance(since, nodes.Since):
+        for option in since.options:
+            if option.key == "key" and isinstance(option.value, nodes.Node):
+                keys.append(constant("syncKey"))
+                values.append(option_value(e, option, scope))
+    if not keys:
+        return constant(None)
+    return expression("EXPR", step, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
+
+
+def _paginate(e: Emitter, option: nodes.Option | None) -> PaginateSpec | None:
+    if option is None:
+        return None
+    value = option.value
+    if isinstance(value, nodes.Paginate):
+        name = value.strategy.text
+        arguments = value.arguments
+        if name == "link":
+            relation = arguments[0].value if arguments and isinstance(arguments[0], nodes.Literal_) else "next"
+            return PaginateSpec("link", "", 0, relation=str(relation))
+        if name == "cursor" and len(arguments) == 1:
+            return PaginateSpec("cursor", "cursor", 0, _finder(e, arguments[0]))
+        parameter = _word(arguments[0])
+        size = arguments[1].value if len(arguments) > 1 and isinstance(arguments[1], nodes.Literal_) else 0
+        finder = _finder(e, arguments[2]) if name == "cursor" and len(arguments) > 2 else None
+        if name in ("offset", "page") or finder is not None:
+            return PaginateSpec(name, parameter, int(size), finder)
+    elif isinstance(value, nodes.ObjectLiteral):
+        written: dict[str, Any] = {x.key: x.value for x in value.entries if isinstance(x, nodes.Entry)}
+        kind = _word(written["type"]) if "type" in written else "page"
+        parameter = _word(written["param"]) if "param" in written else kind
+        size_node = written.get("pageSize")
+        size = size_node.value if isinstance(size_node, nodes.Literal_) else 0
+        if kind == "link":
+            return PaginateSpec("link", "", 0)
+        if kind in ("offset", "page"):
+            return PaginateSpec(kind, parameter, int(size))
+        if kind == "cursor" and "cursorPath" in written:
+            return PaginateSpec("cursor", parameter, int(size), _finder(e, written["cursorPath"]))
+    raise ConfigurationError(
+        "",
+        Diagnostic("bad-option-value", "this pagination cannot be run", option.value.span, "use offset(p, n), page(p, n), cursor(p, n, \"path\") or link()"),
+    )
+
+
+def _word(node: nodes.Node) -> str:
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Literal_) and isinstance(node.value, str):
+        return node.value
+    return node.span.text
+
+
+def _finder(e: Emitter, node: nodes.Expression) -> Callable[..., Any]:
+    """A function of a page's body and headers that finds its cursor; `link.next` reads the Link header if there is no such field."""
+    if isinstance(node, nodes.Literal_) and isinstance(node.value, str):
+        span = node.span
+        tree, problems = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
+        if tree is None or problems:
+            raise ConfigurationError("", Diagnostic("bad-option-value", "the cursor path is no path", span, 'such as "meta.next"'))
+        node = tree
+    page = e.unit.local("page")
+    find = _page_function(e, node, page)
+    if node.span.text.strip() == "link.next":
+        from reqon.http.pagination import link_target  # noqa: PLC0415
+
+        def from_header(body: Any, headers: Any) -> Any:
+            if isinstance(body, dict) and "link" in body:
+                return find(body)
+            return link_target(headers.get("Link"), "next")
+
+        return from_header
+    return lambda body, _headers: find(body)
+
+
+def _page_function(e: Emitter, node: nodes.Expression, page: str) -> Callable[[Any], Any]:
+    """An expression in which names are fields of the page."""
+    scope = Scope(current=load(page), schemas=e.program.schemas, fields=True)
+    return function_of(e.unit, page, e.expressions.value(node, scope), node)
+
+
+def _since(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> SinceSpec | None:
+    option = options.get("since")
+    if option is None:
+        return None
+    value = option.value
+    if isinstance(value, nodes.Name) and value.name == "lastSync":
+        return SinceSpec(uses_checkpoint=True)
+    if isinstance(value, nodes.Since):
+        written: dict[str, Any] = {o.key: o.value for o in value.options}
+        update = written.get("updateFrom")
+        finder = None
+        if isinstance(update, nodes.Literal_):
+            found = _finder(e, update)
+            finder = lambda body: _latest(found(body, {}))  # noqa: E731  # a name would add nothing
+        return SinceSpec(
+            uses_checkpoint=True,
+            parameter=_word(written["param"]) if "param" in written else "modified_since",
+            format=_word(written["format"]) if "format" in written else "iso",
+            update_from=finder,
+        )
+    return SinceSpec(uses_checkpoint="syncKey" in options and False)
+
+
+def _latest(value: Any) -> Any:
+    if isinstance(value, list):
+        return max((v for v in value if isinstance(v, str)), default=None)
+    return value
+
+
+def _until_path(option: nodes.Option | None) -> tuple[str, ...] | None:
+    """The path inside `length(response.x.y)` or `response.x.y.length` of an `until`."""
+    if option is None or not isinstance(option.value, nodes.Node):
+        return None
+    for node in walk(option.value):
+        inner: nodes.Node | None = None
+        if isinstance(node, nodes.Call) and node.name.text == "length" and len(node.arguments) == 1:
+            inner = node.arguments[0]
+        elif isinstance(node, nodes.Member) and node.key == "length":
+            inner = node.target
+        path: list[str] = []
+        while isinstance(inner, nodes.Member):
+            path.append(inner.key)
+            inner = inner.target
+        if path and isinstance(inner, nodes.Name) and inner.name == "response":
+            return tuple(reversed(path))
+    return None
+
+
+def _until(e: Emitter, options: dict[str, nodes.Option], scope: Scope, spec: FetchSpec) -> ast.expr:
+    """`until` as a function of the page, its virtual fields, the parameter's next value and the strategy's opinion."""
+    option = options.get("until")
+    if option is None or spec.paginate is None or not isinstance(option.value, nodes.Node):
+        return constant(None)
+    page, meta, following, more = (e.unit.local(n) for n in ("page", "meta", "next", "more"))
+    from dataclasses import replace  # noqa: PLC0415
+
+    names: dict[str, ast.expr] = {"hasMore": load(more)}
+    if spec.paginate.parameter:
+        names[spec.paginate.parameter] = load(following)
+    within = replace(scope.bind(names).with_current(load(page)), response=load(page), meta=load(meta))
+    test = e.truth(option.value, within)  # type: ignore[arg-type]
+    return expression(f"lambda {page}, {meta}, {following}, {more}: TEST", option.value, TEST=test)

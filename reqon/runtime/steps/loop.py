@@ -1,0 +1,197 @@
+"""`for`: a loop's body as one function over all its items (spec/language.md 7.3)."""
+
+import ast
+from dataclasses import replace
+
+from reqon.lang import nodes
+from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
+from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.loops import LoopSpec, breathe, inner_items, run_inner_parallel, run_loop
+from reqon.runtime.signals import SkipIteration
+from reqon.runtime.steps.emit import Emitter, Place
+
+DEFAULT_CONCURRENCY = 10
+
+
+def emit_for(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) -> Scope:
+    if place.in_loop:
+        _inner(e, step, scope, code, place)
+    else:
+        _outermost(e, step, scope, code, place)
+    return scope
+
+
+def _outermost(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) -> None:
+    """A function for the body, and the call that runs it: in order, or in parallel, from wherever a resume begins."""
+    waits = e.is_async(step.body, in_loop=True)
+    name = e.unit.local("loop")
+    item, index = e.unit.local(step.variable.text), e.unit.local("i")
+    response, meta = e.unit.local("response"), e.unit.local("meta")
+    inside = replace(
+        place,
+        response=response,
+        meta=meta,
+        frame=False,
+        in_loop=True,
+        in_generator=not waits and not step.parallel,
+        skip="return" if step.parallel else "continue",
+    )
+    body = code.child()
+    e.steps(step.body, _inside(scope, step, item, response, meta), body, inside)
+    wrapped = _catching_skips(e, step, body)
+    if step.parallel:
+        template = "async def NAME(f, INDEX, ITEM):\n    RESPONSE = OUTER\n    META = OUTER_META\n    BODY"
+    elif waits:
+        template = """
+async def NAME(items, start, tick):
+    for INDEX, ITEM in enumerate(items, start):
+        if tick.late(INDEX):
+            await tick.pause(INDEX)
+        f.index = INDEX
+        RESPONSE = OUTER
+        META = OUTER_META
+        BODY
+"""
+    else:
+        template = """
+def NAME(items, start, tick):
+    stop = start
+    for INDEX, ITEM in enumerate(items, start):
+        if INDEX >= stop:
+            stop = tick(INDEX)
+            if not stop:
+                yield INDEX
+                stop = tick.again(INDEX)
+        f.index = INDEX
+        RESPONSE = OUTER
+        META = OUTER_META
+        BODY
+"""
+    holes = {"NAME": name, "INDEX": index, "ITEM": item, "RESPONSE": response, "META": meta, "BODY": wrapped.body()}
+    code.add(_arguments(template, index, item), step, **holes, OUTER=place.response, OUTER_META=place.meta)
+    code.add(
+        "await run_loop(f, SPEC, COLLECTION, KEEP, BODY, EVERY, LIMIT)",
+        step.collection,
+        run_loop=e.constant(run_loop, "run_loop"),
+        SPEC=e.constant(_spec(e, step, scope, place), "loop_spec"),
+        COLLECTION=e.value(step.collection, scope),
+        KEEP=_keep(e, step, scope),
+        BODY=load(name),
+        EVERY=_none() if step.checkpoint is None else e.value(step.checkpoint, scope),
+        LIMIT=_limit(e, scope),
+    )
+
+
+def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) -> None:
+    """A loop inside a loop: a plain Python loop, unless it is parallel."""
+    item, counter = e.unit.local(step.variable.text), e.unit.local("j")
+    response, meta = e.unit.local("response"), e.unit.local("meta")
+    inside = replace(place, response=response, meta=meta, frame=False, indices=(*place.indices, counter))
+    scope_inside = _inside(scope, step, item, response, meta)
+    body = code.child()
+    if step.parallel:
+        e.steps(step.body, scope_inside, body, replace(inside, skip="return"))
+        name = e.unit.local("inner")
+        template = "async def NAME(f, INDEX, ITEM):\n    RESPONSE = OUTER\n    META = OUTER_META\n    BODY"
+        code.add(
+            _arguments(template, counter, item), step, NAME=name, RESPONSE=response, META=meta,
+            OUTER=place.response, OUTER_META=place.meta, BODY=body.body(),
+        )
+        code.add(
+            "await run_inner_parallel(f, COLLECTION, KEEP, BODY, LIMIT)",
+            step.collection,
+            run_inner_parallel=e.constant(run_inner_parallel, "run_inner_parallel"),
+            COLLECTION=e.value(step.collection, scope),
+            KEEP=_keep(e, step, scope),
+            BODY=load(name),
+            LIMIT=_limit(e, scope),
+        )
+        return
+    e.steps(step.body, scope_inside, body, replace(inside, skip="continue"))
+    if place.in_generator:
+        rest = "if COUNTER & 63 == 63 and tick.over():\n            yield -1"
+    elif e.is_async(step.body, in_loop=True) or not place.in_generator:
+        rest = "if COUNTER & 63 == 63:\n            await breathe(f)"
+    template = f"""
+for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
+    if True:
+        {rest}
+    RESPONSE = OUTER
+    META = OUTER_META
+    BODY
+"""
+    code.add(
+        template,
+        step,
+        COUNTER=counter,
+        ITEM=item,
+        inner_items=e.constant(inner_items, "inner_items"),
+        breathe=e.constant(breathe, "breathe"),
+        COLLECTION=e.value(step.collection, scope),
+        KEEP=_keep(e, step, scope),
+        RESPONSE=response,
+        META=meta,
+        OUTER=place.response,
+        OUTER_META=place.meta,
+        BODY=_catching_skips(e, step, body).body(),
+    )
+
+
+def _arguments(template: str, index: str, item: str) -> str:
+    """Parameter names are no expressions, so they are put into the text."""
+    return template.replace("(f, INDEX, ITEM)", f"(f, {index}, {item})")
+
+
+def _inside(scope: Scope, step: nodes.For, item: str, response: str, meta: str) -> Scope:
+    inside = scope.bind(**{step.variable.text: load(item)}).with_current(load(item))
+    return replace(inside, response=load(response), meta=load(meta))
+
+
+def _catching_skips(e: Emitter, step: nodes.For, body: Code) -> Code:
+    if step.parallel or not e.has_repeats(step.body):
+        return body
+    out = body.child()
+    out.add(
+        "try:\n    BODY\nexcept SkipIteration:\n    f.skipped += 1",
+        step,
+        BODY=body.body(),
+        SkipIteration=e.constant(SkipIteration, "SkipIteration"),
+    )
+    return out
+
+
+def _keep(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
+    """The loop's `where` as a function of one element, or None."""
+    if not step.conditions:
+        return _none()
+    element = e.unit.local(step.variable.text)
+    within = scope.bind(**{step.variable.text: load(element)}).with_current(load(element))
+    tests = [e.truth(condition, within) for condition in step.conditions]
+    test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
+    return expression(f"lambda {element}: TEST", step.conditions[0], TEST=test)
+
+
+def _limit(e: Emitter, scope: Scope) -> ast.expr:
+    for option in e.action.options:
+        if option.key == "concurrency" and isinstance(option.value, nodes.Node):
+            return e.value(option.value, replace(scope, current=None))  # type: ignore[arg-type]
+    return ast.Constant(DEFAULT_CONCURRENCY, lineno=1, col_offset=0)
+
+
+def _spec(e: Emitter, step: nodes.For, scope: Scope, place: Place) -> LoopSpec:
+    conditions = [step.collection, *step.conditions]
+    depends = set().union(*(free_names(c) for c in conditions)) - {step.variable.text}
+    on_stores = any(name in e.store_names and name not in scope.names for name in depends)
+    repeatable = not on_stores and all(is_deterministic(c) for c in conditions)
+    return LoopSpec(
+        path=place.path,
+        variable=step.variable.text,
+        step_type="for",
+        has_filter=bool(step.conditions),
+        parallel=step.parallel,
+        repeatable=repeatable and (reads_response(step.collection) or bool(depends)),
+    )
+
+
+def _none() -> ast.expr:
+    return ast.Constant(None, lineno=1, col_offset=0)

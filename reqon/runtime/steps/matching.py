@@ -1,0 +1,189 @@
+"""`match`: the first arm that takes the value decides (spec/language.md 7.2, 7.8)."""
+
+import ast
+from collections.abc import Sequence
+
+from reqon.errors import AbortError, FetchError, NoMatchError, ReqonRuntimeError, StoreError
+from reqon.lang import flow, nodes
+from reqon.lang.compiler import Scope
+from reqon.lang.operators import described
+from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.execution import preview
+from reqon.runtime.frame import Frame
+from reqon.runtime.signals import StopRun
+from reqon.runtime.steps.directives import DEFAULT_ATTEMPTS, directive_name, emit_skip, exhausted, may_retry, option_value
+from reqon.runtime.steps.emit import Emitter, Place
+from reqon.secrets import SECRETS
+from reqon.values import Record, Value, encode
+
+
+def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, place: Place) -> Scope:
+    """A chain of tests. After a guarded request the arms also see its error response, by the rules of 7.2."""
+    guarded = e.guarded_match
+    on_response = isinstance(step.subject, nodes.Name) and step.subject.name == "response"
+    subject: str | None = None
+    if on_response:
+        subject = place.response
+    elif step.subject is not None:
+        subject = e.temporary(step.subject, e.value(step.subject, scope), code, "subject")
+    spent = None
+    if any(_retry_of(arm.body) is not None for arm in step.arms):
+        spent = e.unit.local("spent")
+        code.add("SPENT = False", step, SPENT=spent)
+    chain = _no_arm(e, step, subject, spent, code, guarded=guarded)
+    for arm in reversed(step.arms):
+        chain = _arm(e, arm, chain, subject, spent, scope, place, guarded=guarded, on_response=on_response)
+    if not step.catch:
+        code.statements += chain.statements
+        return scope
+    caught = e.unit.local("caught")
+    handlers = code.child()
+    handlers.add("raise", step)
+    for arm in reversed(step.catch):
+        handlers = _arm(e, arm, handlers, caught, None, scope, place, guarded=False, on_response=False)
+    code.add(
+        "try:\n    BODY\nexcept RuntimeErrors as error:\n    CAUGHT = describe(f, error)\n    HANDLERS",
+        step,
+        BODY=chain.body(),
+        RuntimeErrors=e.constant(ReqonRuntimeError, "ReqonRuntimeError"),
+        CAUGHT=caught,
+        describe=e.constant(describe, "describe"),
+        HANDLERS=handlers.body(),
+    )
+    return scope
+
+
+def _no_arm(
+    e: Emitter, step: nodes.MatchStep, subject: str | None, spent: str | None, code: Code, *, guarded: bool
+) -> Code:
+    out = code.child()
+    value = load(subject) if subject is not None else ast.Constant(None, lineno=1, col_offset=0)
+    out.add(
+        "raise no_arm(f, VALUE, GUARDED, SPENT)",
+        step,
+        no_arm=e.constant(no_arm, "no_arm"),
+        VALUE=value,
+        GUARDED=ast.Constant(guarded, lineno=1, col_offset=0),
+        SPENT=load(spent) if spent is not None else ast.Constant(False, lineno=1, col_offset=0),
+    )
+    return out
+
+
+def _arm(
+    e: Emitter,
+    arm: nodes.Arm,
+    otherwise: Code,
+    subject: str | None,
+    spent: str | None,
+    scope: Scope,
+    place: Place,
+    *,
+    guarded: bool,
+    on_response: bool,
+) -> Code:
+    """`if <this arm takes it>: body else: otherwise`."""
+    out = otherwise.child()
+    tests: list[ast.expr] = []
+    within = scope
+    if subject is None:
+        assert not isinstance(arm.pattern, _PATTERNS)
+        tests.append(e.truth(arm.pattern, scope))  # type: ignore[arg-type]
+    elif not isinstance(arm.pattern, nodes.Wildcard):
+        assert isinstance(arm.pattern, _PATTERNS)
+        test, within = e.expressions.pattern(arm.pattern, subject, scope, response=on_response)
+        if not (isinstance(test, ast.Constant) and test.value is True):
+            tests.append(test)
+    if guarded and flow.takes_anything(arm, e.program.schemas) and not flow.decides(arm.body):
+        # `_ -> continue` and `_ -> store …` are meant for success.
+        tests.append(expression("f.failure is None", arm))
+    if subject is not None:
+        within = within.with_current(load(subject))
+    if arm.guard is not None:
+        tests.append(e.truth(arm.guard, within))
+    retry = _retry_of(arm.body)
+    if spent is not None and retry is None and not flow.gives_up(arm.body):
+        # Behind a retry that is used up only an arm that gives up may take the value.
+        tests.append(expression("not SPENT", arm, SPENT=spent))
+    if retry is not None and spent is not None:
+        target = e.targets[id(retry)]
+        assert target is not None, "the checker refuses a retry without a request"
+        maximum = next((option_value(e, o, within) for o in retry.options if o.key == "maxAttempts"), None)
+        jumps = isinstance(retry, nodes.Jump)
+        tests.append(
+            expression(
+                "may_retry(f, TARGET, NAME, MAXIMUM) or (SPENT := True) is None",
+                retry,
+                SPENT=spent,
+                may_retry=e.constant(may_retry, "may_retry"),
+                TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
+                NAME=ast.Constant(directive_name(retry), lineno=1, col_offset=0),
+                # A jump's budget counts jumps, a retry's the executions of the request.
+                MAXIMUM=maximum or ast.Constant(DEFAULT_ATTEMPTS + jumps, lineno=1, col_offset=0),
+            )
+        )
+    body = out.child()
+    steps = flow.steps_of(arm.body)
+    e.steps(steps, within, body, place.inner())
+    if isinstance(arm.body, nodes.Queue):
+        emit_skip(e, arm.body, within, body, place)
+    if not tests:
+        return body
+    test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
+    out.add("if TEST:\n    BODY\nelse:\n    OTHERWISE", arm, TEST=test, BODY=body.body(), OTHERWISE=otherwise.body())
+    return out
+
+
+def _retry_of(body: nodes.ArmBody) -> nodes.Retry | nodes.Jump | None:
+    """The directive whose budget an arm depends on: its body, or the last step of its block."""
+    steps: Sequence[nodes.Step] = flow.steps_of(body)
+    last = steps[-1] if steps else None
+    if isinstance(last, nodes.Retry) or (isinstance(last, nodes.Jump) and last.then == "retry"):
+        return last
+    return None
+
+
+_PATTERNS = (
+    nodes.Wildcard,
+    nodes.LiteralPattern,
+    nodes.NamePattern,
+    nodes.ValuePattern,
+    nodes.ArrayPattern,
+    nodes.ObjectPattern,
+)
+
+
+# --- what the code calls ---------------------------------------------------------------------------------------------
+
+
+def no_arm(f: Frame, value: Value, guarded: bool, spent: bool) -> Exception:
+    """No arm takes the value: the request's own error, if it failed."""
+    if spent:
+        return exhausted(f, f.failure)
+    if guarded and f.failure is not None:
+        return f.failure
+    shown = SECRETS.redact(encode(preview(value)).decode()) if value is not None else "null"
+    return NoMatchError(
+        f"no arm takes this value: {described(value)} {shown}"[:300], hint="add `_ -> continue` for all other values"
+    )
+
+
+def describe(f: Frame, error: ReqonRuntimeError) -> Record:
+    """What a `catch` arm matches. Aborts and stops go on."""
+    if isinstance(error, AbortError | StopRun):
+        raise error
+    code: Value = None
+    if isinstance(error, FetchError):
+        code = error.status_code
+    elif isinstance(error, StoreError):
+        code = error.backend_code
+        if isinstance(code, str) and code.isdigit():
+            code = int(code)
+    return {
+        "error": error.message,
+        "kind": error.kind,
+        "code": code,
+        "action": f.action,
+        "step": error.step,
+        "source": getattr(error, "source", None),
+        "store": getattr(error, "store", None),
+    }
