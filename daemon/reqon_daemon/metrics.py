@@ -256,7 +256,7 @@ class Metrics:
             self.missions_loaded.at(state).set(number)
 
     def errors_counted(self, execution_id: str, total: int) -> None:
-        """This execution may be resumed, and so many of its errors are of the past."""
+        """So many errors of an execution that may be resumed are of the past."""
         if len(self._errors_seen) >= _REMEMBERED_ERRORS:
             self._errors_seen.pop(next(iter(self._errors_seen)))
         self._errors_seen[execution_id] = total
@@ -457,8 +457,8 @@ class Metrics:
         for status in RunOutcome:
             self.runs.at(name, status)
             self.resumes.at(name, status)
-        for outcome in SlotOutcome:
-            self.slots.at(name, outcome)
+        for decision in SlotOutcome:
+            self.slots.at(name, decision)
         for outcome in ITEM_OUTCOMES:
             self.items.at(name, outcome)
         for action in facts.actions:

@@ -1,0 +1,573 @@
+"""Listens for what goes wrong, keeps the incidents, and hands their notices to the lanes (spec/daemon.md 6).
+
+Judging is quick and happens where the happening is told; writing and sending have tasks of their own, so no run ever
+waits for an alert. Order on disk: the outbox's files, then the incidents. A crash between the two judges the same
+history again and finds the same ids.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from pathlib import Path
+
+import structlog
+
+from reqon.clock import SYSTEM, Clock, rfc3339
+from reqon.diagnostics import Diagnostic
+from reqon.errors import StateError
+from reqon.events import Emitted, EventBus, FetchFailed, MissionEnded
+from reqon.files import DISK, FileSystem, failpoint, make_directory
+from reqon.secrets import SECRETS
+from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon.values import JsonError, Record, decode, encode
+from reqon_daemon.happenings import (
+    Happenings,
+    MissionPaused,
+    MissionsReloaded,
+    MissionUnpaused,
+    RunEnded,
+    RunOutcome,
+    SchedulerTicked,
+    SlotDecided,
+    SlotOutcome,
+)
+from reqon_daemon.health import Health
+from reqon_daemon.incidents import (
+    ENDED_BY_SUCCESS,
+    Incident,
+    Incidents,
+    Kind,
+    Notice,
+    Report,
+    Status,
+    kind_of,
+    report_of,
+    succeeded,
+    summary,
+)
+from reqon_daemon.metrics import Metrics
+from reqon_daemon.outbox import KEEP_FOR, Answer, Entry, Lane, Outbox, Outcome, Sender
+from reqon_daemon.targets import AlertmanagerTarget, LogTarget, log_notice
+
+REFRESH_SECONDS = 60.0
+RESOLVED_KEPT = timedelta(minutes=5)
+STALE_CHECK_SECONDS = 10.0
+START_GRACE_SECONDS = 120.0
+_SOFT_SAVE_SECONDS = 10.0
+_FAILURES_TO_WORRY = 3
+_REMEMBERED_GROUPS = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What alerts need to know of a loaded mission. `freshness_limit_seconds` is None where no dead man watches."""
+
+    name: str
+    path: str = ""
+    targets: tuple[Sender, ...] = ()
+    registered_at: datetime
+    last_success_at: datetime | None = None
+    freshness_limit_seconds: float | None = None
+    paused: bool = False
+
+
+@dataclass(slots=True)
+class Alerts:
+    """The incidents of one daemon and their delivery.
+
+    `load`, then `mission_loaded` for each mission, `judge_past` and `run`; `flush` before the end.
+    """
+
+    directory: Path
+    targets: Sequence[Sender] = ()
+    instance: str = field(default_factory=socket.gethostname)
+    repeat_seconds: float = 4 * 3600.0
+    clock: Clock = SYSTEM
+    disk: FileSystem = DISK
+    metrics: Metrics | None = None
+    health: Health | None = None
+    incidents: Incidents = field(init=False)
+    outbox: Outbox = field(init=False)
+    _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
+    _missions: dict[str, Watched] = field(default_factory=dict, init=False)
+    _groups: dict[str, str] = field(default_factory=dict, init=False)
+    _unsaid: list[Notice] = field(default_factory=list, init=False)
+    _changed: bool = field(default=False, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _tasks: asyncio.TaskGroup | None = field(default=None, init=False)
+    _resolved: list[tuple[datetime, Notice]] = field(default_factory=list, init=False)
+    _began: float = field(default=0.0, init=False)
+    _stale_checked: float = field(default=0.0, init=False)
+    _soft_saved: float = field(default=0.0, init=False)
+    _troubles: dict[str, int] = field(default_factory=dict, init=False)
+    _shown_active: set[tuple[str, str]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.incidents = Incidents(self.instance, timedelta(seconds=self.repeat_seconds))
+        self.outbox = Outbox(self.directory / "outbox", self.disk)
+        self._began = self._soft_saved = self.clock.monotonic()
+        self.targets = tuple(self.targets) or (LogTarget(),)
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "incidents.json"
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the incidents and undelivered alerts of earlier processes; what cannot be read is set aside."""
+        make_directory(self.directory)
+        self.outbox.load()
+        try:
+            self.incidents.load(decode(self.disk.read(self.path)))
+        except FileNotFoundError:
+            pass
+        except (JsonError, StateError) as error:
+            aside = self.path.with_name(f"incidents-{self.clock.now():%Y%m%dT%H%M%SZ}.damaged.json")
+            self.path.rename(aside)
+            log.warning("the incidents cannot be read; they begin anew", file=str(aside), error=str(error))
+        for sender in self.targets:
+            self._lane(sender)
+
+    async def run(self) -> None:
+        """Write down and deliver until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for lane in self._lanes.values():
+                    tasks.create_task(lane.run())
+                tasks.create_task(self._refresh())
+                await self._keep()
+        finally:
+            self._tasks = None
+            for lane in self._lanes.values():
+                await lane.sender.close()
+
+    async def flush(self, seconds: float) -> bool:
+        """Wait until all is said that can be said, at most so long. Whether it is; the rest stays in the outbox."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._unsaid or self._changed:
+                    self._saved.clear()
+                    self._wake.set()
+                    await self._saved.wait()
+                for lane in tuple(self._lanes.values()):
+                    await lane.idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # --- what is known of missions ------------------------------------------------------------------------------------
+
+    def mission_loaded(self, watched: Watched) -> None:
+        """Watch a mission from now on, or with what changed."""
+        self._missions[watched.name] = watched
+        self.incidents.begin(watched.name, self.clock.now())
+        for sender in watched.targets:
+            self._lane(sender)
+        self._show_active()
+        self._changed = True
+
+    def mission_removed(self, name: str) -> None:
+        """The mission is gone, and what it had is over."""
+        self._missions.pop(name, None)
+        self._say(self.incidents.forget(name, self.clock.now()))
+
+    def judge_past(self, records: Iterable[ExecutionRecord], *, retrying: Collection[str] = ()) -> None:
+        """Judge, in order, the ends that nobody has judged. `retrying`: executions with a rerun planned."""
+        news = [record for record in records if self.incidents.is_news(record)]
+        for record in sorted(news, key=lambda r: (r.completed_at or r.started_at, r.execution_id)):
+            self._judge(record, will_retry=record.execution_id in retrying)
+
+    def crashed(self, records: Iterable[ExecutionRecord]) -> None:
+        """Those executions were lost with their process."""
+        for record in records:
+            self._say(self.incidents.fire(self._completed(report_of(record, Kind.CRASHED, at=self.clock.now()))))
+
+    def load_errors(self, broken: Mapping[str, Sequence[Diagnostic]]) -> None:
+        """The files that cannot be loaded now: all of them, by path."""
+        now = self.clock.now()
+        for path, found in broken.items():
+            first = next((d for d in found if d.severity == "error"), found[0] if found else None)
+            text = first.message if first else "it cannot be read"
+            report = Report(
+                mission=path,
+                kind=Kind.LOAD_ERROR,
+                at=now,
+                cause=blake2b(f"{path}\0{text}\0{now}".encode(), digest_size=8).hexdigest(),
+                summary=summary(path, Kind.LOAD_ERROR, text),
+                location=str(first.span) if first and first.span else None,
+                error=text,
+                hint=first.hint if first else None,
+            )
+            self._say(self.incidents.fire(report))
+        mended = {m for m, kind in self.incidents.firing() if kind is Kind.LOAD_ERROR} - set(broken)
+        for path in mended:
+            self._say(self.incidents.end(path, (Kind.LOAD_ERROR,), now))
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    def observe(self, happenings: Happenings) -> None:
+        """Hear what happens in the daemon."""
+        happenings.on(RunEnded, self._on_run_ended)
+        happenings.on(SlotDecided, self._on_slot)
+        happenings.on(MissionsReloaded, lambda happening: self.load_errors(happening.broken))
+        happenings.on(MissionPaused, lambda happening: self._on_pause(happening.mission, paused=True))
+        happenings.on(MissionUnpaused, lambda happening: self._on_pause(happening.mission, paused=False))
+        happenings.on(SchedulerTicked, self._on_tick)
+
+    def listen(self, bus: EventBus) -> None:
+        """Hear which source a run failed on: what makes several missions' failures one incident."""
+        bus.on(FetchFailed, self._on_fetch_failed)
+        bus.on(MissionEnded, self._on_mission_ended)
+
+    def _on_fetch_failed(self, emitted: Emitted) -> None:
+        if len(self._groups) >= _REMEMBERED_GROUPS:
+            self._groups.pop(next(iter(self._groups)))
+        self._groups[emitted.execution_id] = f"{emitted.source}/{emitted.kind}"
+
+    def _on_mission_ended(self, emitted: Emitted) -> None:
+        if emitted.status == ExecutionStatus.COMPLETED:
+            self._groups.pop(emitted.execution_id, None)
+
+    def _on_run_ended(self, happening: RunEnded) -> None:
+        if happening.outcome is RunOutcome.SUCCESS:
+            watched = self._missions.get(happening.mission)
+            if watched is not None:
+                self._missions[happening.mission] = replace(watched, last_success_at=happening.at)
+        record = happening.record
+        if record is not None and record.completed_at is not None:
+            self._judge(record, will_retry=happening.will_retry, error_type=happening.error_type)
+        elif happening.outcome is RunOutcome.SUCCESS:
+            self._say(self.incidents.end(happening.mission, ENDED_BY_SUCCESS, happening.at))
+        elif happening.outcome is RunOutcome.FAILURE and not happening.will_retry:
+            self._say(self.incidents.fire(self._unrecorded(happening)))
+
+    def _on_slot(self, happening: SlotDecided) -> None:
+        mission = happening.mission
+        if happening.outcome.runs:
+            self._say(self.incidents.end(mission, (Kind.SLOT_MISSED,), happening.at))
+        elif happening.outcome is SlotOutcome.MISSED:
+            report = Report(
+                mission=mission,
+                kind=Kind.SLOT_MISSED,
+                at=happening.at,
+                cause=rfc3339(happening.due),
+                summary=f"{summary(mission, Kind.SLOT_MISSED)}: {rfc3339(happening.due)}, {happening.reason}",
+                error=happening.reason,
+            )
+            self._say(self.incidents.fire(self._completed(report)))
+
+    def _on_pause(self, mission: str, *, paused: bool) -> None:
+        if watched := self._missions.get(mission):
+            self._missions[mission] = replace(watched, paused=paused)
+
+    def _on_tick(self, happening: SchedulerTicked) -> None:
+        now = self.clock.monotonic()
+        self._say(self.incidents.due(happening.at))
+        if now - self._stale_checked >= STALE_CHECK_SECONDS and now - self._began >= START_GRACE_SECONDS:
+            self._stale_checked = now
+            stale = {mission for mission, kind in self.incidents.firing() if kind is Kind.STALE}
+            for watched in tuple(self._missions.values()):
+                self._check_freshness(watched, happening.at, firing=watched.name in stale)
+        if self._changed and now - self._soft_saved >= _SOFT_SAVE_SECONDS:
+            self._wake.set()
+
+    def _check_freshness(self, watched: Watched, now: datetime, *, firing: bool) -> None:
+        since = max(watched.last_success_at or watched.registered_at, watched.registered_at)
+        limit = watched.freshness_limit_seconds
+        stale = limit is not None and not watched.paused and (now - since).total_seconds() > limit
+        if stale and not firing:
+            never = watched.last_success_at is None
+            text = f"{'never, loaded' if never else 'last success'} {rfc3339(since)}; the limit is {limit:.0f} s"
+            report = Report(
+                mission=watched.name,
+                kind=Kind.STALE,
+                at=now,
+                cause=rfc3339(since),
+                summary=summary(watched.name, Kind.STALE, text),
+                error=text,
+            )
+            self._say(self.incidents.fire(self._completed(report)))
+        elif firing and not stale:
+            self._say(self.incidents.end(watched.name, (Kind.STALE,), now))
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    def _judge(self, record: ExecutionRecord, *, will_retry: bool, error_type: str | None = None) -> None:
+        at = record.completed_at or self.clock.now()
+        if succeeded(record):
+            self._say(self.incidents.end(record.mission, ENDED_BY_SUCCESS, at))
+        elif record.status is ExecutionStatus.FAILED and not will_retry:
+            kind = kind_of(error_type) if error_type else None
+            group = self._groups.pop(record.execution_id, None)
+            self._say(self.incidents.fire(self._completed(report_of(record, kind, group=group))))
+        self.incidents.note(record.mission, at, record.execution_id)
+        self._changed = True  # the next write should hold it; nobody waits for it
+
+    def _unrecorded(self, happening: RunEnded) -> Report:
+        kind = kind_of(happening.error_type)
+        return self._completed(
+            Report(
+                mission=happening.mission,
+                kind=kind,
+                at=happening.at,
+                cause=happening.execution_id or rfc3339(happening.at),
+                summary=summary(happening.mission, kind, happening.error),
+                execution_id=happening.execution_id,
+                trigger=str(happening.trigger),
+                duration_seconds=happening.duration_seconds,
+                error=happening.error,
+                error_type=happening.error_type,
+            )
+        )
+
+    def _completed(self, report: Report) -> Report:
+        """The report with what only the daemon knows: the last success, and how to go on."""
+        watched = self._missions.get(report.mission)
+        if watched is None:
+            return report
+        resume = None
+        if report.execution_id is not None:
+            resume = f"reqon {watched.path or report.mission} --resume --execution {report.execution_id}"
+        return replace(report, last_success=watched.last_success_at, resume=resume)
+
+    # --- saying -------------------------------------------------------------------------------------------------------
+
+    def _say(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            self._unsaid.append(notice)
+            if notice.status is Status.RESOLVED:
+                self._resolved.append((notice.at, notice))
+            self._changed = True
+            self._wake.set()
+
+    async def _keep(self) -> None:
+        """Write down what there is to say, then let the lanes say it."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            notices, self._unsaid = self._unsaid, []
+            self._changed = False
+            self._soft_saved = self.clock.monotonic()
+            entries = [entry for notice in notices for entry in self._entries(notice)]
+            # Taken now, in this thread: the state that goes with exactly these notices.
+            state = encode(self.incidents.to_value(), pretty=True) + b"\n"
+            fresh = await asyncio.to_thread(self._write, entries, state)
+            self._show_active()
+            for entry in fresh:
+                self._show_pending(entry.target)
+                self._lanes[entry.target].wake()
+            self._saved.set()
+
+    def _write(self, entries: Sequence[Entry], state: bytes) -> list[Entry]:
+        fresh = self.outbox.add(entries)
+        failpoint("before-incidents-write")
+        try:
+            self.disk.replace(self.path, state, "incidents")
+        except OSError as error:
+            problem = "the incidents cannot be written down"
+            log.error(problem, error=str(error))  # noqa: TRY400  # the disk's fault, no bug
+            if self.metrics is not None:
+                self.metrics.state_write_errors.inc()
+        return fresh
+
+    def _entries(self, notice: Notice) -> Iterable[Entry]:
+        """One entry per target; repeats and updates only where the last word is out."""
+        shown = notice_of(notice, self.instance)
+        for sender in self._senders(notice.incident):
+            if notice.status in (Status.REPEAT, Status.UPDATE):
+                waiting = self.outbox.waiting_for(sender.key, notice.incident.id)
+                if notice.status is Status.REPEAT and waiting:
+                    continue
+            yield Entry(
+                id=notice.id,
+                target=sender.key,
+                status=notice.status,
+                incident=notice.incident.id,
+                created_at=notice.at,
+                number=0,
+                notice=shown,
+            )
+
+    def _senders(self, incident: Incident) -> Iterable[Sender]:
+        senders = {sender.key: sender for sender in self.targets}
+        for mission in incident.everyone:
+            if watched := self._missions.get(mission):
+                senders |= {sender.key: sender for sender in watched.targets}
+        if len(senders) > 1 and all(isinstance(s, LogTarget) for s in self.targets):
+            senders.pop(LogTarget().key, None)  # the log stands in only where there is nobody else
+        return senders.values()
+
+    def _lane(self, sender: Sender) -> Lane:
+        lane = self._lanes.get(sender.key)
+        if lane is None:
+            lane = Lane(sender, self.outbox, self.clock, self._told)
+            self._lanes[sender.key] = lane
+            if self._tasks is not None:
+                self._tasks.create_task(lane.run())
+            self._show_pending(sender.key)
+        return lane
+
+    def _told(self, entry: Entry, outcome: Outcome) -> None:
+        """A lane tried."""
+        sender = self._lanes[entry.target].sender
+        if self.metrics is not None:
+            self.metrics.alerts_sent.at(sender.shown, outcome.answer).inc()
+        self._show_pending(entry.target, less=entry if outcome.answer is not Answer.LATER else None)
+        if outcome.answer is Answer.DELIVERED:
+            self._troubles.pop(sender.shown, None)
+            self._worry(sender.shown, worried=False)
+            log.info("alert delivered", target=sender.shown, alert_id=entry.id, status=str(entry.status))
+            return
+        number = self._troubles[sender.shown] = self._troubles.get(sender.shown, 0) + 1
+        if outcome.answer is Answer.REJECTED:
+            log.error("alert refused by its target", target=sender.shown, alert_id=entry.id, reason=outcome.reason)
+            log_notice(entry)  # the log is the last one to tell
+            self._worry(sender.shown, worried=True)
+        else:
+            log.warning("alert not delivered yet", target=sender.shown, alert_id=entry.id, reason=outcome.reason)
+            self._worry(sender.shown, worried=number >= _FAILURES_TO_WORRY)
+
+    def _worry(self, shown: str, *, worried: bool) -> None:
+        if self.health is not None:
+            reasons = (f"alerts to {shown} are not delivered",) if worried else ()
+            self.health.concern(f"alerts to {shown}", reasons)
+
+    # --- Alertmanager forgets what it isn't told again ----------------------------------------------------------------
+
+    async def _refresh(self) -> None:
+        while True:
+            await self.clock.sleep(REFRESH_SECONDS)
+            now = self.clock.now()
+            self._drop_unclaimed(now)
+            self._resolved = [(at, notice) for at, notice in self._resolved if now - at <= RESOLVED_KEPT]
+            for lane in tuple(self._lanes.values()):
+                if isinstance(lane.sender, AlertmanagerTarget):
+                    await self._refresh_one(lane.sender)
+
+    async def _refresh_one(self, sender: AlertmanagerTarget) -> None:
+        firing = [
+            (notice_of(Notice(id="", status=Status.REPEAT, at=i.notified_at, incident=i), self.instance), False)
+            for i in self.incidents.incidents.values()
+        ]
+        shown_again = {notice["fingerprint"] for notice, _ in firing}
+        over = [(notice_of(notice, self.instance), True) for _, notice in self._resolved]
+        pairs = firing + [pair for pair in over if pair[0]["fingerprint"] not in shown_again]
+        if pairs:
+            outcome = await sender.refresh(pairs)
+            if outcome.answer is not Answer.DELIVERED:
+                log.warning("alerts could not be refreshed", target=sender.shown, reason=outcome.reason)
+
+    def _drop_unclaimed(self, now: datetime) -> None:
+        """Entries for a target that is no longer configured are kept as long as any, then told to the log."""
+        for entry in list(self.outbox.entries.values()):
+            if entry.target not in self._lanes and now - entry.created_at >= KEEP_FOR:
+                log_notice(entry)
+                self.outbox.remove(entry)
+
+    # --- metrics ------------------------------------------------------------------------------------------------------
+
+    def _show_pending(self, key: str, *, less: Entry | None = None) -> None:
+        if self.metrics is not None and (lane := self._lanes.get(key)):
+            number = len(self.outbox.of(key)) - (less is not None and less.file_name in self.outbox.entries)
+            self.metrics.alerts_pending.at(lane.sender.shown).set(number)
+
+    def _show_active(self) -> None:
+        if self.metrics is None:
+            return
+        firing = {(mission, str(kind)) for mission, kind in self.incidents.firing()}
+        resting = {(m, str(k)) for m in self._missions for k in ENDED_BY_SUCCESS if k is not Kind.TEST}
+        for mission, kind in (firing | resting) - self._shown_active:
+            self.metrics.alert_active.at(mission, kind).set((mission, kind) in firing)
+        for mission, kind in self._shown_active:
+            if (mission, kind) in firing or (mission, kind) in resting:
+                self.metrics.alert_active.at(mission, kind).set((mission, kind) in firing)
+            else:
+                self.metrics.alert_active.drop(mission=mission)
+        self._shown_active = firing | resting
+
+
+def notice_of(notice: Notice, instance: str) -> Record:
+    """What a notice says, redacted, as targets take it: labels, annotations (texts all), times, keys."""
+    incident, report = notice.incident, notice.incident.report
+    labels = {
+        "alertname": incident.kind.alert_name,
+        "mission": incident.mission,
+        "kind": str(incident.kind),
+        "instance": instance,
+        "severity": incident.kind.severity,
+    }
+    others = [mission for mission in incident.everyone if mission != incident.mission]
+    line = report.summary + (f" (and {len(others)} more: {', '.join(others[:20])})" if others else "")
+    notes = {
+        "summary": line,
+        "execution": report.execution_id,
+        "trigger": report.trigger,
+        "started": report.started_at,
+        "duration": None if report.duration_seconds is None else f"{report.duration_seconds:.1f} s",
+        "action": report.action,
+        "step": report.step,
+        "location": report.location,
+        "error": report.error,
+        "errorType": report.error_type,
+        "hint": report.hint,
+        "items": report.items_processed,
+        "lastSuccess": report.last_success or ("never" if report.execution_id else None),
+        "missions": ", ".join(incident.everyone) if others else None,
+        "resume": report.resume,
+    }
+    shown = {
+        name: rfc3339(value) if isinstance(value, datetime) else str(value)
+        for name, value in notes.items()
+        if value is not None
+    }
+    identity = f"{instance}\0{incident.mission}\0{incident.kind}"
+    said: Record = {
+        "summary": line,
+        "labels": labels,
+        "annotations": shown,
+        "missions": list(incident.everyone),
+        "startsAt": rfc3339(incident.started_at),
+        "endsAt": rfc3339(notice.at) if notice.status is Status.RESOLVED else None,
+        "fingerprint": blake2b(identity.encode(), digest_size=8).hexdigest(),
+        "dedup": f"reqon/{instance}/{incident.mission}/{incident.kind}",
+    }
+    redacted: Record = SECRETS.redact_value(said)
+    return redacted
+
+
+async def send_test(
+    targets: Sequence[Sender], instance: str, *, clock: Clock = SYSTEM, told: Callable[[str, Outcome], None]
+) -> bool:
+    """Send a test alert and its resolve to each target, once; tells each answer. Whether all were delivered."""
+    now = clock.now()
+    cause = rfc3339(now)
+    report = Report(
+        mission="reqon-test", kind=Kind.TEST, at=now, cause=cause, summary="this is a test of Reqon's alerts"
+    )
+    incidents = Incidents(instance)
+    notices = [*incidents.fire(report), *incidents.end("reqon-test", (Kind.TEST,), now)]
+    delivered = True
+    for sender in targets:
+        for notice in notices:
+            entry = Entry(
+                id=notice.id,
+                target=sender.key,
+                status=notice.status,
+                incident=notice.incident.id,
+                created_at=now,
+                number=0,
+                notice=notice_of(notice, instance),
+            )
+            outcome = await sender.send(entry)
+            told(sender.shown, outcome)
+            delivered &= outcome.answer is Answer.DELIVERED
+        await sender.close()
+    return delivered
