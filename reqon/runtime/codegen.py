@@ -55,6 +55,8 @@ class _Stamp:
             assert isinstance(filling, ast.expr), node.id
             return filling
         kind = type(node)
+        if isinstance(node, ast.arg) and isinstance(renamed := self._holes.get(node.arg), str):
+            return ast.arg(renamed, **self._place)
         values = [self._field(getattr(node, name, None)) for name in _fields(kind)]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(self._holes.get(node.name), str):
             values[0] = self._holes[node.name]

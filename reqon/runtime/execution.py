@@ -18,7 +18,6 @@ from reqon.events import (
     ItemsCounted,
     Noticed,
     Progressed,
-    RequestAnswered,
 )
 from reqon.secrets import SECRETS
 from reqon.state.backend import Journal, StateBackend
@@ -143,8 +142,6 @@ class Execution:
 
     def emit(self, event: Event, *, action: str | None = None, duration_ms: int | None = None) -> None:
         """Tell whoever listens; stamps execution, mission and time."""
-        if isinstance(event, RequestAnswered):
-            self.requests += 1
         if self.bus.wants(type(event)):
             self.seq += 1
             record = self.record

@@ -10,7 +10,8 @@ from typing import Any
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.errors import EvaluatorError, FetchError, PaginationError
 from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched, SyncCheckpointMoved
-from reqon.http.client import Client, envelope
+from reqon.http.client import Client
+from reqon.http.failures import envelope
 from reqon.http.messages import Reply, Request
 from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
 from reqon.lang import instants
@@ -19,6 +20,7 @@ from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
 from reqon.runtime.settings import retry_policy, seconds
+from reqon.secrets import SECRETS
 from reqon.state.backend import SyncCheckpoint
 from reqon.state.ids import derived_key
 from reqon.state.records import Checkpoint
@@ -194,7 +196,7 @@ async def run_fetch(
         if x.wants(FetchStarted):
             x.emit(
                 FetchStarted(
-                    source=spec.source, method=request.method, path=spec.template, url=client.url_of(request),
+                    source=spec.source, method=request.method, path=spec.template, url=url_of(client, request),
                     has_pagination=spec.paginate is not None, has_since=spec.since is not None,
                 ),
                 action=f.action,
@@ -215,6 +217,8 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
     """A request's failure as an error response where a match looks at it; else it is raised."""
     error.source = error.source or spec.source
     x = f.x
+    x.requests += error.attempts
+    x.retries += max(0, error.attempts - 1)
     x.emit(
         FetchFailed(
             source=spec.source, method=spec.method, path=spec.template, url=error.url, error=error.message,
@@ -228,6 +232,12 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
     f.failure = error
     f.raw_response = None
     return ErrorResponse(envelope(error)), None
+
+
+def url_of(client: Client, request: Request) -> str:
+    """The URL as events show it: without the parameters, secrets masked."""
+    target = request.target
+    return SECRETS.redact(target if target.startswith("http") else client.settings.base + target)
 
 
 def _request(f: Frame, spec: FetchSpec, target: str, options: Mapping[str, Value], key: str | None) -> Request:
@@ -287,8 +297,6 @@ def _since(x: Execution, spec: SinceSpec, options: Mapping[str, Value], key: str
 
 
 def _shown(spec: FetchSpec, request: Request) -> Value:
-    from reqon.secrets import SECRETS  # noqa: PLC0415  # only missions that read `request` pay for it
-
     return {
         "method": request.method,
         "source": spec.source,
@@ -313,6 +321,7 @@ async def _one(
         x.engine.bind(f)
         x.write_progress("progress", {"a": f.key})
     reply = await client.send(request, single=single)
+    x.requests += reply.attempts
     x.retries += reply.attempts - 1
     if outermost:
         items, _ = find_items(reply.value) if not spec.keeps_sync else find_items(reply.value)
@@ -347,7 +356,7 @@ def _tell_completed(
             records = len(find_items(reply.value)[0]) or (1 if reply.value is not None else 0)
         x.emit(
             FetchCompleted(
-                source=spec.source, method=request.method, path=spec.template, url=client.url_of(request),
+                source=spec.source, method=request.method, path=spec.template, url=url_of(client, request),
                 status=reply.status, record_count=records, bytes_received=len(reply.raw), attempts=reply.attempts,
                 pages_fetched=pages,
             ),
@@ -466,6 +475,7 @@ class _PageRun:
                     self._start_over()
                     continue
                 raise
+            x.requests += reply.attempts
             x.retries += reply.attempts - 1
             ended = await self._take(reply)
         return reply

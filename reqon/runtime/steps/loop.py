@@ -68,7 +68,7 @@ def NAME(items, start, tick):
         BODY
 """
     holes = {"NAME": name, "INDEX": index, "ITEM": item, "RESPONSE": response, "META": meta, "BODY": wrapped.body()}
-    code.add(_arguments(template, index, item), step, **holes, OUTER=place.response, OUTER_META=place.meta)
+    code.add(template, step, **holes, OUTER=place.response, OUTER_META=place.meta)
     code.add(
         "await run_loop(f, SPEC, COLLECTION, KEEP, BODY, EVERY, LIMIT)",
         step.collection,
@@ -94,7 +94,7 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
         name = e.unit.local("inner")
         template = "async def NAME(f, INDEX, ITEM):\n    RESPONSE = OUTER\n    META = OUTER_META\n    BODY"
         code.add(
-            _arguments(template, counter, item), step, NAME=name, RESPONSE=response, META=meta,
+            template, step, NAME=name, INDEX=counter, ITEM=item, RESPONSE=response, META=meta,
             OUTER=place.response, OUTER_META=place.meta, BODY=body.body(),
         )
         code.add(
@@ -135,11 +135,6 @@ for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
         OUTER_META=place.meta,
         BODY=_catching_skips(e, step, body).body(),
     )
-
-
-def _arguments(template: str, index: str, item: str) -> str:
-    """Parameter names are no expressions, so they are put into the text."""
-    return template.replace("(f, INDEX, ITEM)", f"(f, {index}, {item})")
 
 
 def _inside(scope: Scope, step: nodes.For, item: str, response: str, meta: str) -> Scope:
