@@ -24,6 +24,15 @@ def is_secret_variable(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+def _forms(value: str | None) -> set[str]:
+    """How a secret may be written; nothing for one that is too short."""
+    if not value or len(value) < _SHORTEST:
+        return set()
+    encoded = base64.b64encode(value.encode()).decode()
+    forms = {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
+    return forms | {value.replace("\\", "\\\\").replace('"', '\\"'), ascii(value)[1:-1]}
+
+
 class SecretRegistry:
     """The values that are written `***` wherever they turn up, plain, URL-encoded, base64 or JSON-escaped."""
 
@@ -35,18 +44,22 @@ class SecretRegistry:
 
     def add(self, *values: str | None) -> None:
         """Know these from now on. Values below six characters would mask ordinary text and are left out."""
-        forms: set[str] = set()
-        for value in values:
-            if value and len(value) >= _SHORTEST:
-                encoded = base64.b64encode(value.encode()).decode()
-                forms |= {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
-                forms |= {value.replace("\\", "\\\\").replace('"', '\\"'), ascii(value)[1:-1]}
-        forms -= self._forms
+        forms = set().union(*map(_forms, values)) - self._forms
         if forms:
             self._forms |= forms
-            # Longest first: a secret that contains another one is masked as a whole.
-            ordered = sorted(self._forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, ordered)))
+            self._compile()
+
+    def forget(self, *values: str | None) -> None:
+        """Hide these no longer: tokens that were replaced long ago, or a daemon's list would grow for ever."""
+        forms = set().union(*map(_forms, values)) & self._forms
+        if forms:
+            self._forms -= forms
+            self._compile()
+
+    def _compile(self) -> None:
+        # Longest first: a secret that contains another one is masked as a whole.
+        ordered = sorted(self._forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def add_header(self, name: str) -> None:
         """Hide this header's value, whatever it is."""
