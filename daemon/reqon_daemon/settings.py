@@ -106,7 +106,7 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
     metadata = {"read": read, "secret": secret, **names}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,7 @@ class DaemonSettings:
                 values[name] = _read(option, given, source)
                 sources[name] = source
         settings = cls(**values, sources=sources)
-        SECRETS.add(settings.alert_secret, settings.heartbeat_url, *settings.alert_url)
+        SECRETS.add(settings.alert_secret)
         return settings
 
     def source_of(self, name: str) -> str:

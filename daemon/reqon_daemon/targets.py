@@ -50,7 +50,6 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
         ConfigurationError: it means none; shows no more of it than its scheme.
     """
     scheme, _, rest = text.partition(":")
-    SECRETS.add(text)
     if scheme == "exec" and rest.strip():
         return CommandTarget(text, tuple(shlex.split(rest)))
     if scheme == "log":
@@ -61,8 +60,7 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
         _ = parts.port
     except ValueError as error:
         raise ConfigurationError(f"an alert target of the form {scheme}:… is no URL: {error}") from error
-    # A short path is an ordinary word, which must not be masked wherever it stands.
-    SECRETS.add(*(part for part in (parts.path.strip("/"), parts.query) if len(part) >= _SECRET_PATH), parts.password)
+    hide_url(text)
     if not host:
         raise ConfigurationError(
             "an alert target is no URL with a host",
@@ -87,6 +85,15 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
         f"'{parts.scheme}://' is no kind of alert target known here",
         hint="targets are https://…, alertmanager+http://host:9093, pagerduty://KEY, exec:./command or log:",
     )
+
+
+def hide_url(text: str) -> None:
+    """Let nothing of a URL be shown but its scheme and host."""
+    parts = urlsplit(text)
+    if parts.path.strip("/") or parts.query:
+        SECRETS.add(text)
+    # A short path is an ordinary word, which must not be masked wherever it stands.
+    SECRETS.add(*(part for part in (parts.path.strip("/"), parts.query) if len(part) >= _SECRET_PATH), parts.password)
 
 
 def is_plain_text(text: str) -> bool:
@@ -124,6 +131,7 @@ class HttpTarget:
     text: str
     url: str
     clock: Clock = field(default=SYSTEM, kw_only=True)
+    seconds: float = field(default=TRY_SECONDS, kw_only=True)
     key: str = field(init=False)
     shown: str = field(init=False)
     _session: "aiohttp.ClientSession | None" = field(default=None, init=False)
@@ -160,7 +168,7 @@ class HttpTarget:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
-        limit = aiohttp.ClientTimeout(total=TRY_SECONDS)
+        limit = aiohttp.ClientTimeout(total=self.seconds)
         try:
             async with self._session.post(
                 self.url, data=body, headers=headers, timeout=limit, allow_redirects=False
@@ -170,7 +178,7 @@ class HttpTarget:
                     answer.close()  # whatever else it has to say, the connection isn't worth it
                 return self._judge(answer.status, answer.headers, read)
         except TimeoutError:
-            return Outcome(Answer.LATER, f"no answer within {TRY_SECONDS:.0f} s")
+            return Outcome(Answer.LATER, f"no answer within {self.seconds:.0f} s")
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(Answer.LATER, SECRETS.redact(f"{type(error).__name__}: {error}"))
         except ValueError:

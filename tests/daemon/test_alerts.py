@@ -1,0 +1,585 @@
+"""From a failed run to the on-call person: real servers, real files, restarts and kills in between."""
+
+import asyncio
+import hmac
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from reqon import files
+from reqon.clock import SYSTEM, Clock
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ConfigurationError
+from reqon.secrets import SECRETS
+from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
+from reqon_daemon.alerts import Alerts, Watched, send_test
+from reqon_daemon.happenings import Happenings, RunEnded, RunOutcome, SchedulerTicked, SlotDecided, SlotOutcome
+from reqon_daemon.health import Health
+from reqon_daemon.incidents import Status
+from reqon_daemon.metrics import Metrics
+from reqon_daemon.outbox import CAPACITY, Answer, Entry, Lane, Outbox, Outcome, Sender
+from reqon_daemon.targets import (
+    AlertmanagerTarget,
+    CommandTarget,
+    PagerDutyTarget,
+    SlackTarget,
+    WebhookTarget,
+    is_plain_text,
+    parse_target,
+)
+from tests.support.alert_target import alert_target
+from tests.support.clocks import FakeClock
+
+START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
+
+
+class FastClock:
+    """A clock that runs so many times faster than the machine's."""
+
+    def __init__(self, factor: float = 1000.0) -> None:
+        self._factor = factor
+        self._began = SYSTEM.monotonic()
+
+    def monotonic(self) -> float:
+        return (SYSTEM.monotonic() - self._began) * self._factor
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.monotonic())
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self._factor)
+
+
+def record(
+    mission: str = "A", number: int = 1, *, failed: bool = True, message: str = "HTTP 503", seconds: int = 0
+) -> ExecutionRecord:
+    at = START + timedelta(seconds=seconds or number)
+    error = RunError(message=message, type="http", at=at, action="Load", step="get", location="a.vague:3:5")
+    return ExecutionRecord(
+        execution_id=f"exec_{number:026d}",
+        mission=mission,
+        started_at=at - timedelta(seconds=1),
+        completed_at=at,
+        status=ExecutionStatus.FAILED if failed else ExecutionStatus.COMPLETED,
+        errors=(error,) if failed else (),
+        errors_total=int(failed),
+        duration_ms=1000,
+        items_processed=7,
+    )
+
+
+def ended(made: ExecutionRecord, *, will_retry: bool = False) -> RunEnded:
+    failed = made.status is ExecutionStatus.FAILED
+    return RunEnded(
+        at=made.completed_at or START,
+        mission=made.mission,
+        trigger=Trigger.SCHEDULE,
+        due=None,
+        outcome=RunOutcome.FAILURE if failed else RunOutcome.SUCCESS,
+        duration_seconds=1,
+        execution_id=made.execution_id,
+        record=made,
+        will_retry=will_retry,
+    )
+
+
+def watched(name: str = "A", *targets: Sender, limit: float | None = None) -> Watched:
+    return Watched(name=name, path="a.vague", targets=targets, registered_at=START, freshness_limit_seconds=limit)
+
+
+@asynccontextmanager
+async def alerting(
+    directory: Path, *targets: Sender, clock: Clock | None = None, missions: tuple[str, ...] = ("A",)
+) -> AsyncIterator[tuple[Alerts, Happenings]]:
+    """Alerts that run, with those missions loaded."""
+    alerts = Alerts(directory, targets, instance="host", clock=clock or FastClock(), metrics=Metrics())
+    happenings = Happenings()
+    alerts.load()
+    alerts.observe(happenings)
+    for name in missions:
+        alerts.mission_loaded(watched(name))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(alerts.run())
+        try:
+            yield alerts, happenings
+        finally:
+            running.cancel()
+
+
+def files_of(directory: Path) -> list[str]:
+    outbox = directory / "outbox"
+    return sorted(p.name for p in outbox.iterdir()) if outbox.exists() else []
+
+
+async def test_a_failure_is_told_once_and_resolved_once_over_a_restart(tmp_path: Path) -> None:
+    """A3 in part: twenty failures, a restart, a success."""
+    async with alert_target() as api:
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+            for number in range(1, 21):
+                happenings.emit(ended(record(number=number)))
+            await api.count(1)
+            assert await alerts.flush(5)
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+            happenings.emit(ended(record(number=21, failed=False)))
+            await api.count(2)
+            assert await alerts.flush(5)
+        assert api.states == ["firing", "resolved"]
+        assert files_of(tmp_path) == []
+
+
+async def test_the_body_is_alertmanagers_and_says_what_to_do(tmp_path: Path) -> None:
+    async with alert_target() as api:
+        async with alerting(tmp_path, parse_target(f"{api.url}/hook")) as (_, happenings):
+            happenings.emit(ended(record(number=5)))
+            (taken,) = await api.count(1)
+        body = taken.body
+        assert body["version"] == "4"
+        (alert,) = body["alerts"]
+        assert alert["labels"] == {
+            "alertname": "ReqonMissionFailed",
+            "mission": "A",
+            "kind": "failed",
+            "instance": "host",
+            "severity": "error",
+        }
+        notes = alert["annotations"]
+        assert notes["summary"] == "A failed: HTTP 503"
+        assert notes["location"] == "a.vague:3:5"
+        assert notes["items"] == "7"
+        assert notes["lastSuccess"] == "never"
+        assert notes["resume"] == f"reqon a.vague --resume --execution exec_{5:026d}"
+        assert all(isinstance(value, str) for value in notes.values())
+
+
+async def test_a_failure_that_will_be_retried_is_no_incident(tmp_path: Path) -> None:
+    async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        happenings.emit(ended(record(number=1), will_retry=True))
+        assert await alerts.flush(5)
+        assert api.taken == []
+        happenings.emit(ended(record(number=2)))
+        await api.count(1)
+
+
+async def test_failure_and_success_while_the_target_is_down_are_both_told_in_order(tmp_path: Path) -> None:
+    """A3 in part: the target is down."""
+    async with alert_target(503, 503, 503, 200) as api:
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+            happenings.emit(ended(record(number=1)))
+            happenings.emit(ended(record(number=2, failed=False)))
+            await api.count(5)
+            assert await alerts.flush(5)
+        assert api.states == ["firing"] * 4 + ["resolved"]
+        assert len(set(api.ids)) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
+async def test_what_a_target_refuses_is_not_sent_again(tmp_path: Path, status: int) -> None:
+    """A4 in part: client errors."""
+    health = Health()
+    async with alert_target(status) as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        alerts.health = health
+        happenings.emit(ended(record()))
+        await api.count(1)
+        assert await alerts.flush(5)
+        assert files_of(tmp_path) == []
+        assert len(api.taken) == 1
+        assert health.reasons == (f"alerts to {api.url} are not delivered",)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_what_a_target_cannot_take_now_is_sent_again_with_the_same_id(tmp_path: Path, status: int) -> None:
+    """A4 in part: 429 and server errors."""
+    async with alert_target(status, status, 200) as api:
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+            happenings.emit(ended(record()))
+            await api.count(3)
+            assert await alerts.flush(5)
+        assert len(set(api.ids)) == 1
+        assert files_of(tmp_path) == []
+
+
+async def test_retry_after_is_kept(tmp_path: Path) -> None:
+    async with alert_target(429, 200) as api:
+        api.headers = {"Retry-After": "120"}
+        clock = FastClock()
+        async with alerting(tmp_path, parse_target(api.url), clock=clock) as (_, happenings):
+            happenings.emit(ended(record()))
+            await api.count(1)
+            began = clock.monotonic()
+            await api.count(2)
+            assert clock.monotonic() - began > 100
+
+
+async def test_a_redirect_is_not_followed_and_a_huge_answer_not_read(tmp_path: Path) -> None:
+    """A4 in part: redirect, 10 MB answer."""
+    async with alert_target(302) as api:
+        api.headers = {"Location": "/elsewhere"}
+        target = parse_target(api.url)
+        assert (await target.send(_entry(target.key))).answer is Answer.REJECTED
+        assert [one.path for one in api.taken] == ["/"]
+        await target.close()
+    async with alert_target(200) as api:
+        api.body = b"x" * 10_000_000
+        target = parse_target(api.url)
+        assert (await target.send(_entry(target.key))).answer is Answer.DELIVERED
+        await target.close()
+
+
+async def test_a_target_that_hangs_ends_by_its_deadline(tmp_path: Path) -> None:
+    """A4 in part: hang."""
+    async with alert_target() as api:
+        api.hold = asyncio.Event()
+        target = WebhookTarget(api.url, api.url, seconds=0.3)
+        assert (await target.send(_entry(target.key))).answer is Answer.LATER
+        await target.close()
+
+
+async def test_a_target_that_is_gone_is_tried_again() -> None:
+    target = parse_target("http://127.0.0.1:9")
+    outcome = await target.send(_entry(target.key))
+    assert outcome.answer is Answer.LATER
+    await target.close()
+
+
+async def test_one_target_down_does_not_hold_up_another(tmp_path: Path) -> None:
+    async with alert_target() as up, alert_target() as down:
+        down.hold = asyncio.Event()
+        targets = (parse_target(down.url), parse_target(up.url))
+        async with alerting(tmp_path, *targets) as (_, happenings):
+            happenings.emit(ended(record()))
+            await up.count(1)
+
+
+async def test_after_72_hours_an_alert_goes_to_the_log_and_out_of_the_box(tmp_path: Path) -> None:
+    clock = FakeClock(START)
+    outbox = Outbox(tmp_path)
+    told: list[Outcome] = []
+    async with alert_target(500) as api:
+        target = parse_target(api.url)
+        lane = Lane(target, outbox, clock, lambda _entry, outcome: told.append(outcome))
+        outbox.add([_entry(target.key)])
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(lane.run())
+            await lane.idle.wait()
+            running.cancel()
+        await target.close()
+        assert told[-1].answer is Answer.REJECTED
+        assert "72 h" in told[-1].reason
+        assert 72 * 3600 <= (clock.now() - START).total_seconds() < 73 * 3600
+        assert len(api.taken) < 1200  # five minutes apart at the most
+
+
+def _entry(
+    target: str, *, number: int = 1, status: Status = Status.FIRING, incident: str | None = None, summary: str = "s"
+) -> Entry:
+    labels = {"alertname": "ReqonMissionFailed", "mission": "A", "kind": "failed", "instance": "h", "severity": "error"}
+    return Entry(
+        id=f"id{number}-{status}",
+        target=target,
+        status=status,
+        incident=incident or f"incident{number}",
+        created_at=START,
+        number=0,
+        notice={
+            "summary": summary,
+            "labels": labels,
+            "annotations": {"summary": summary, "error": "<boom>"},
+            "missions": ["A"],
+            "startsAt": "2026-03-01T08:15:00.000Z",
+            "endsAt": None,
+            "fingerprint": "f",
+            "dedup": "reqon/h/A/failed",
+        },
+    )
+
+
+class _Killed(BaseException):
+    """Stands for SIGKILL: nothing after it happens."""
+
+
+FAILPOINTS = [
+    "before-outbox-sync",
+    "after-outbox-sync",
+    "before-outbox-replace",
+    "after-outbox-replace",
+    "before-incidents-write",
+    "before-incidents-sync",
+    "before-incidents-replace",
+    "after-incidents-replace",
+    "before-outbox-note",
+    "before-outbox-remove",
+    "after-outbox-remove",
+]
+
+
+@pytest.mark.parametrize("point", FAILPOINTS)
+async def test_a_kill_anywhere_loses_no_incident_and_repeats_only_ids(tmp_path: Path, point: str) -> None:
+    """A2 in part: once per failpoint."""
+
+    def kill(_name: str) -> None:
+        raise _Killed
+
+    async def until_killed(target: Sender) -> None:
+        async with alerting(tmp_path, target) as (_, happenings):
+            happenings.emit(ended(failure))
+            await asyncio.sleep(5)
+
+    failure = record(number=3)
+    async with alert_target() as api:
+        files.arm(point, kill)
+        try:
+            with pytest.raises(BaseException) as raised:  # noqa: PT011  # a group, or the kill itself
+                await until_killed(parse_target(api.url))
+        finally:
+            files.arm(point, None)
+        assert isinstance(raised.value, _Killed | BaseExceptionGroup)
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
+            alerts.judge_past([failure])
+            await api.count(1)
+            assert await alerts.flush(5)
+        assert set(api.states) == {"firing"}
+        assert len(set(api.ids)) == 1
+        assert len(api.ids) <= 2
+        assert [name for name in files_of(tmp_path) if name.endswith(".json")] == []
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
+            alerts.judge_past([failure])
+            assert await alerts.flush(5)
+            assert len(set(api.ids)) == 1
+
+
+async def test_ends_that_nobody_judged_are_judged_at_start(tmp_path: Path) -> None:
+    async with alert_target() as api:
+        async with alerting(tmp_path) as (alerts, _):
+            assert await alerts.flush(5)  # the missions are known from here on
+        past = [record(number=2), record(number=1, failed=False), record(number=4), record(number=3, failed=False)]
+        async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
+            alerts.judge_past(past)
+            await api.count(3)
+        assert api.states == ["firing", "resolved", "firing"]
+
+
+async def test_a_disk_that_refuses_does_not_keep_alerts_back(tmp_path: Path) -> None:
+    """A5 in part: disk full."""
+
+    class Full(files.Disk):
+        def replace(self, path: Path, data: object, what: str, **_more: object) -> None:  # type: ignore[override]
+            raise OSError(28, "No space left on device")
+
+    async with alert_target() as api:
+        alerts = Alerts(tmp_path, (parse_target(api.url),), instance="h", clock=FakeClock(START), disk=Full())
+        alerts.load()
+        alerts.mission_loaded(watched())
+        happenings = Happenings()
+        alerts.observe(happenings)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(alerts.run())
+            happenings.emit(ended(record()))
+            await api.count(1)
+            running.cancel()
+
+
+async def test_a_mission_not_succeeding_in_time_is_stale_until_it_does(tmp_path: Path) -> None:
+    clock = FastClock(10_000)
+    async with (
+        alert_target() as api,
+        alerting(tmp_path, parse_target(api.url), clock=clock, missions=()) as (alerts, happenings),
+    ):
+        alerts.mission_loaded(watched(limit=3600))
+        while not api.taken:
+            happenings.emit(SchedulerTicked(at=clock.now()))
+            await asyncio.sleep(0.001)
+        assert clock.monotonic() > 3600
+        assert api.taken[0].body["commonLabels"]["kind"] == "stale"
+        assert api.taken[0].body["commonLabels"]["severity"] == "critical"
+        happenings.emit(ended(record(number=9, failed=False)))
+        await api.count(2)
+        assert api.states == ["firing", "resolved"]
+
+
+async def test_a_missed_slot_and_a_broken_file_are_told(tmp_path: Path) -> None:
+    async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        happenings.emit(
+            SlotDecided(
+                at=START, mission="A", due=START, outcome=SlotOutcome.MISSED, reason="catchUp is none", first_due=START
+            )
+        )
+        await api.count(1)
+        alerts.load_errors({"missions/b.vague": (Diagnostic("syntax", "expected '}'"),)})
+        await api.count(2)
+        alerts.load_errors({})
+        await api.count(3)
+        assert [one.body["commonLabels"]["kind"] for one in api.taken] == ["slot_missed", "load_error", "load_error"]
+        assert api.states == ["firing", "firing", "resolved"]
+
+
+async def test_no_secret_leaves_in_an_alert(tmp_path: Path) -> None:
+    """K1 in part: alert bodies and the outbox."""
+    SECRETS.add("hunter2-hunter2")
+    async with alert_target(500) as api, alerting(tmp_path, parse_target(api.url)) as (_, happenings):
+        happenings.emit(ended(record(message="token hunter2-hunter2 refused at https://x/?token=hunter2")))
+        (taken, *_more) = await api.count(1)
+        assert b"hunter2" not in taken.raw
+        for file in (tmp_path / "outbox").iterdir():
+            assert b"hunter2" not in file.read_bytes()
+            assert api.url.encode() not in file.read_bytes()
+
+
+async def test_missions_have_targets_of_their_own_and_the_log_is_the_last_resort(tmp_path: Path) -> None:
+    async with alert_target() as api, alerting(tmp_path, missions=("B",)) as (alerts, happenings):
+        alerts.mission_loaded(watched("A", parse_target(api.url)))
+        happenings.emit(ended(record("A")))
+        happenings.emit(ended(record("B", 2)))
+        (taken,) = await api.count(1)
+        assert await alerts.flush(5)
+        assert taken.body["commonLabels"]["mission"] == "A"
+
+
+async def test_metrics_show_what_fires_and_what_waits(tmp_path: Path) -> None:
+    async with alert_target(200) as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        happenings.emit(ended(record()))
+        await api.count(1)
+        assert await alerts.flush(5)
+        assert alerts.metrics is not None
+        text = alerts.metrics.render()[0].decode()
+        assert 'reqon_alert_active{kind="failed",mission="A"} 1.0' in text
+        assert 'reqon_alert_active{kind="stale",mission="A"} 0.0' in text
+        assert f'reqon_alerts_sent_total{{outcome="delivered",target="{api.url}"}} 1.0' in text
+        assert f'reqon_alerts_pending{{target="{api.url}"}} 0.0' in text
+
+
+# --- the outbox ------------------------------------------------------------------------------------------------------
+
+
+def test_an_outbox_is_bounded_and_never_drops_a_first_notice(tmp_path: Path) -> None:
+    """A5 in part: bounded."""
+    outbox = Outbox(tmp_path, files.DISK)
+    numbers = iter(range(10_000))
+    outbox.add(_entry("t", number=next(numbers), status=Status.FIRING) for _ in range(CAPACITY - 10))
+    outbox.add(_entry("t", number=next(numbers), status=Status.REPEAT) for _ in range(20))
+    assert len(outbox.entries) == CAPACITY
+    assert outbox.dropped == 10
+    outbox.add(_entry("t", number=next(numbers), status=Status.FIRING) for _ in range(50))
+    assert len(outbox.entries) <= CAPACITY
+    kept = list(outbox.entries.values())
+    assert sum(e.notice.get("merged", 1) for e in kept if e.status is Status.FIRING) == CAPACITY - 10 + 50
+    again = Outbox(tmp_path)
+    again.load()
+    assert again.entries.keys() == outbox.entries.keys()
+
+
+def test_an_outbox_that_is_read_again_keeps_its_order(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.add(_entry("t", number=n) for n in (3, 1, 2))
+    (tmp_path / "junk.json").write_bytes(b"{")
+    again = Outbox(tmp_path)
+    again.load()
+    assert [e.id for e in again.of("t")] == ["id3-firing", "id1-firing", "id2-firing"]
+    assert again.add([_entry("t", number=1)]) == []
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_signs_the_body() -> None:
+    async with alert_target() as api:
+        target = parse_target(api.url, secret="sesame-sesame")
+        await target.send(_entry(target.key))
+        await target.close()
+        (taken,) = api.taken
+        signed = f"{taken.headers['X-Reqon-Timestamp']}.".encode() + taken.raw
+        expected = hmac.new(b"sesame-sesame", signed, sha256).hexdigest()
+        assert taken.headers["X-Reqon-Signature"] == f"sha256={expected}"
+
+
+async def test_pagerduty_triggers_and_resolves_under_one_key() -> None:
+    async with alert_target(202) as api:
+        target = PagerDutyTarget("pagerduty://KEY", api.url, routing_key="R0UTINGKEY")
+        await target.send(_entry(target.key))
+        await target.send(_entry(target.key, status=Status.RESOLVED))
+        await target.close()
+        trigger, resolve = (one.body for one in api.taken)
+        assert trigger["event_action"] == "trigger"
+        assert trigger["payload"]["severity"] == "error"
+        assert resolve["event_action"] == "resolve"
+        assert trigger["dedup_key"] == resolve["dedup_key"]
+
+
+async def test_alertmanager_gets_alerts_that_end_ahead_and_hears_of_them_again(tmp_path: Path) -> None:
+    clock = FastClock()
+    async with alert_target() as api:
+        target = parse_target(api.url.replace("http", "alertmanager+http"), clock=clock)
+        assert isinstance(target, AlertmanagerTarget)
+        async with alerting(tmp_path, target, clock=clock) as (_, happenings):
+            happenings.emit(ended(record()))
+            taken = await api.count(3)
+            assert {one.path for one in taken} == {"/api/v2/alerts"}
+            ends = [one.body[0]["endsAt"] for one in taken]
+            assert sorted(ends) == ends
+            assert len(set(ends)) >= 2
+            happenings.emit(ended(record(number=2, failed=False)))
+            number = len(api.taken)
+            await api.count(number + 2)
+            assert api.taken[-1].body[0]["endsAt"] < clock.now().isoformat()
+
+
+async def test_slack_gets_readable_lines() -> None:
+    async with alert_target() as api:
+        target = parse_target(f"{api.url.replace('http', 'slack+http')}/services/T0/B0/verysecretvalue")
+        assert isinstance(target, SlackTarget)
+        await target.send(_entry(target.key))
+        await target.close()
+        assert api.taken[0].body["text"].splitlines() == [":rotating_light: firing: *s*", "error: &lt;boom&gt;"]
+        assert "verysecretvalue" not in target.shown
+
+
+async def test_a_command_gets_json_and_a_clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_SECRET", "x")
+    out = tmp_path / "out"
+    script = tmp_path / "page.py"
+    script.write_text(f"import os,sys; open({str(out)!r},'w').write(sys.stdin.read() + str(sorted(os.environ)))")
+    target = parse_target(f"exec:{sys.executable} {script}")
+    assert (await target.send(_entry(target.key))).answer is Answer.DELIVERED
+    assert '"summary":"s"' in out.read_text()
+    assert "PLANTED_SECRET" not in out.read_text()
+    assert "REQON_ALERT_ID" in out.read_text()
+
+
+async def test_a_command_that_fails_or_hangs_is_tried_later(tmp_path: Path) -> None:
+    failing = CommandTarget("exec:false", ("false",))
+    assert (await failing.send(_entry("t"))).answer is Answer.LATER
+    hanging = CommandTarget("exec:x", ("sh", "-c", "sleep 60 & sleep 60"), seconds=0.2)
+    assert (await hanging.send(_entry("t"))).reason == "did not end within 0 s"
+    missing = CommandTarget("exec:x", (str(tmp_path / "nothing"),))
+    assert (await missing.send(_entry("t"))).answer is Answer.LATER
+
+
+@pytest.mark.parametrize("text", ["ftp://host/x", "https://", "nonsense", "exec:", "https://host:port/", ""])
+def test_what_is_no_target_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_target(text)
+
+
+def test_a_plain_connection_is_noticed_unless_it_stays_here() -> None:
+    assert is_plain_text("http://alerts.example.org/x")
+    assert is_plain_text("alertmanager+http://10.0.0.1:9093")
+    assert not is_plain_text("https://alerts.example.org/x")
+    assert not is_plain_text("http://127.0.0.1:1/x")
+    assert not is_plain_text("http://localhost/x")
+    assert not is_plain_text("exec:./x")
+
+
+async def test_a_test_alert_reports_each_answer() -> None:
+    answers: list[tuple[str, Answer]] = []
+
+    def told(shown: str, outcome: Outcome) -> None:
+        answers.append((shown, outcome.answer))
+
+    async with alert_target(200) as good, alert_target(404) as bad:
+        assert not await send_test([parse_target(good.url), parse_target(bad.url)], "host", told=told)
+        assert answers == [(good.url, Answer.DELIVERED)] * 2 + [(bad.url, Answer.REJECTED)] * 2
+        assert good.states == ["firing", "resolved"]
