@@ -1,0 +1,1 @@
+"""Subscribers that show what happens: logs, progress bars."""

@@ -1,0 +1,242 @@
+"""Log lines: structlog, JSON or text, to stderr, every secret masked (spec/daemon.md 8, spec/reliability.md 6 and 8).
+
+The last processor before the renderer is the redaction; no renderer shows local variables of a traceback.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import IO, Any
+
+import structlog
+
+from reqon.clock import SYSTEM, rfc3339
+from reqon.events import (
+    BreakerChanged,
+    DataStored,
+    DataValidated,
+    Emitted,
+    Event,
+    EventBus,
+    FetchCompleted,
+    FetchFailed,
+    FetchRetried,
+    ItemsCounted,
+    MissionCompleted,
+    MissionFailed,
+    MissionPaused,
+    MissionStarted,
+    Noticed,
+    PageFetched,
+    Progressed,
+    RateLimitHit,
+    RateLimitResumed,
+    RequestAnswered,
+    StageEnded,
+    StageStarted,
+    SyncCheckpointMoved,
+    camel,
+)
+from reqon.secrets import SECRETS
+from reqon.values import encode, to_builtins
+
+FIELD_LIMIT = 8 * 1024
+FORMATS = ("json", "logfmt", "text")
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR}
+_FIRST = ("timestamp", "level", "message", "mission", "execution_id", "slot", "action", "step", "source", "attempt")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+\-]+")
+_COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+
+Entry = MutableMapping[str, Any]
+
+
+def configure(
+    *,
+    stream: IO[str] | None = None,
+    form: str | None = None,
+    level: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Send all of Reqon's log lines to a stream: text with colours on a terminal, JSON elsewhere, unless told otherwise.
+
+    Raises:
+        ValueError: an unknown format or level.
+    """
+    stream = sys.stderr if stream is None else stream
+    chosen = form or environment.get("REQON_LOG_FORMAT") or ("text" if stream.isatty() else "json")
+    if chosen not in FORMATS:
+        raise ValueError(f"log format must be json, logfmt or text, not '{chosen}'")
+    least = (level or environment.get("REQON_LOG_LEVEL") or "info").lower()
+    if least not in LEVELS:
+        raise ValueError(f"log level must be debug, info, warn or error, not '{least}'")
+    render: Callable[[Entry], str] = {"json": as_json, "logfmt": as_logfmt, "text": _text_renderer(stream)}[chosen]
+    shared: list[Any] = [structlog.contextvars.merge_contextvars, _level, _timestamp]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[least]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = _SteadyHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                lambda _logger, _name, entry: render(redacted(entry)),
+            ],
+        )
+    )
+    for name in ("reqon", "reqon_daemon"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(LEVELS[least])
+        logger.propagate = False
+
+
+class _SteadyHandler(logging.StreamHandler[IO[str]]):
+    """A closed stderr or a full log disk ends nothing."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def _level(_logger: Any, name: str, entry: Entry) -> Entry:
+    entry["level"] = "warning" if name == "warn" else "error" if name == "exception" else name
+    return entry
+
+
+def _timestamp(_logger: Any, _name: str, entry: Entry) -> Entry:
+    entry["timestamp"] = rfc3339(SYSTEM.now())
+    return entry
+
+
+def redacted(entry: Entry) -> Entry:
+    """The entry with `event` as `message`, its keys in order, every text masked and cut to 8 KiB."""
+    known = dict(entry)
+    known["message"] = known.pop("event", "")
+    if "exception" in known:
+        known["exception"] = str(known["exception"])
+    ordered = {key: known.pop(key) for key in _FIRST if known.get(key) is not None}
+    return {key: _field(value) for key, value in {**ordered, **known}.items() if not key.startswith("_")}
+
+
+def _field(value: Any) -> Any:
+    safe = SECRETS.redact_value(to_builtins(value) if not isinstance(value, str) else value)
+    if isinstance(safe, str):
+        safe = safe.encode("utf-8", "backslashreplace").decode()
+        return safe if len(safe) <= FIELD_LIMIT else safe[:FIELD_LIMIT] + "…"
+    return safe
+
+
+def as_json(entry: Entry) -> str:
+    return encode(dict(entry)).decode()
+
+
+def as_logfmt(entry: Entry) -> str:
+    return " ".join(f"{key}={_logfmt(value)}" for key, value in entry.items())
+
+
+def _logfmt(value: Any) -> str:
+    text = value if isinstance(value, str) else encode(value).decode()
+    return text if _PLAIN.fullmatch(text) else encode(text).decode()
+
+
+def escape_controls(text: str) -> str:
+    """Control characters, ESC and line breaks as `\\x1b`: a log line stays one line and moves no cursor."""
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def _text_renderer(stream: IO[str]) -> Callable[[Entry], str]:
+    coloured = stream.isatty() and "NO_COLOR" not in os.environ
+
+    def render(entry: Entry) -> str:
+        entry = dict(entry)
+        stamp = str(entry.pop("timestamp", ""))[11:19]
+        level = str(entry.pop("level", "info"))
+        message = escape_controls(str(entry.pop("message", "")))
+        exception = entry.pop("exception", None)
+        rest = " ".join(f"{key}={escape_controls(_logfmt(value))}" for key, value in entry.items())
+        shown = f"{level.upper():<7}"
+        if coloured:
+            shown = f"{_COLOURS.get(level, '')}{shown}\x1b[0m"
+        line = f"{stamp} {shown} {message}" + (f"  {rest}" if rest else "")
+        if exception:
+            line += "\n" + "\n".join("    " + escape_controls(part) for part in str(exception).splitlines())
+        return line
+
+    return render
+
+
+# --- events as lines -------------------------------------------------------------------------------------------------
+
+_INFO = (MissionStarted, MissionCompleted, MissionPaused, StageStarted, StageEnded, FetchCompleted, DataStored, SyncCheckpointMoved)
+_WARNING = (FetchRetried, RateLimitHit, RateLimitResumed, BreakerChanged)
+_SILENT = (Progressed, RequestAnswered, ItemsCounted)
+_ALWAYS_ERRORS = frozenset(("bad_path", "bad_header", "origin_blocked"))
+
+
+def level_of(event: Event) -> str:
+    """The level of an event's line (spec/runtime.md 15.3)."""
+    if isinstance(event, Noticed):
+        return event.level
+    if isinstance(event, MissionFailed):
+        return "error"
+    if isinstance(event, FetchFailed):
+        return "debug" if event.delivered and event.kind not in _ALWAYS_ERRORS else "error"
+    if isinstance(event, DataValidated):
+        return "info" if event.passed else "warning"
+    if isinstance(event, _INFO):
+        return "info"
+    return "warning" if isinstance(event, _WARNING) else "debug"
+
+
+class EventLog:
+    """Writes each event as a log line: message = its type, its fields, and which execution."""
+
+    def __init__(self, bus: EventBus, *, level: str = "info") -> None:
+        self._log = structlog.get_logger("reqon.events")
+        self._least = LEVELS[level]
+        kinds = _all_events()
+        for kind in kinds:
+            # Nobody listens to what would not be shown, so that it is never built.
+            if kind in _SILENT or (self._least > logging.DEBUG and _at_most_debug(kind)):
+                continue
+            bus.on(kind, self.write)
+
+    def write(self, emitted: Emitted) -> None:
+        event = emitted.event
+        fields = {camel(name): getattr(event, name) for name in event.__dataclass_fields__}
+        fields = {k: v for k, v in fields.items() if v is not None}
+        message = emitted.type
+        if isinstance(event, Noticed):
+            message = fields.pop("message")
+            fields.pop("level", None)
+        getattr(self._log, level_of(event))(
+            message,
+            mission=emitted.mission,
+            execution_id=emitted.execution_id,
+            **({"action": emitted.action} if emitted.action else {}),
+            **({"duration": emitted.duration} if emitted.duration is not None else {}),
+            **{k: v for k, v in fields.items() if k not in ("mission", "action", "duration")},
+        )
+
+
+def _all_events() -> list[type[Event]]:
+    found: list[type[Event]] = []
+    pending = [Event]
+    while pending:
+        kind = pending.pop()
+        below = kind.__subclasses__()
+        pending += below
+        if not below:
+            found.append(kind)
+    return found
+
+
+def _at_most_debug(kind: type[Event]) -> bool:
+    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated)) or kind is PageFetched
