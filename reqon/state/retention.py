@@ -33,8 +33,9 @@ def parse_duration(text: str) -> float:
         ValueError: no such duration, or more than a hundred years.
     """
     match = _DURATION.fullmatch(text)
-    word = match[2].lower() if match else ""
-    factor = _UNITS.get(word or "ms") or (_UNITS.get(word.removesuffix("s")) if len(word) > 2 else None)
+    word = (match[2].lower() if match else "") or "ms"
+    singular = word.removesuffix("s")
+    factor = _UNITS.get(word) or (_UNITS.get(singular) if len(singular) > 2 else None)
     if match is None or factor is None:
         raise ValueError(f"{text!r} is no duration; write 30d, 7 days, 12h, 90m, 45s, or milliseconds")
     seconds = float(match[1]) * factor

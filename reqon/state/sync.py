@@ -24,16 +24,11 @@ class SyncCheckpoints:
 
     def of(self, mission: str) -> dict[str, SyncCheckpoint]:
         """See `StateBackend.sync_checkpoints`."""
-        found: dict[str, SyncCheckpoint] = {}
-        own: dict[str, SyncCheckpoint] = {}
-        prefix = mission + "/"
-        for key, entry in self._read().items():
-            owner = _owner(entry)
-            if owner == mission and key.startswith(prefix):
-                own[key.removeprefix(prefix)] = self._checkpoint(key, entry)
-            elif owner in (mission, None):
-                found[key] = self._checkpoint(key, entry)
-        return found | own
+        return {
+            _key(place, entry, mission): self._checkpoint(place, entry)
+            for place, entry in self._read().items()
+            if _owner(entry) in (mission, None)
+        }
 
     def put(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
         """See `StateBackend.put_sync`. A time never moves back, nor past now."""
@@ -42,8 +37,9 @@ class SyncCheckpoints:
         now = self._directory.clock.now()
         with self._directory.shared_lock(self._path):
             entries = self._read()
+            own = {_key(place, e, mission): place for place, e in entries.items() if _owner(e) == mission}
             for key, change in changes.items():
-                place = _place(entries, mission, key)
+                place = own.get(key) or _free_place(entries, mission, key)
                 entry = entries.get(place, {})
                 before = self._checkpoint(place, entry) if entry else None
                 last_sync = min(change.last_sync, now)
@@ -51,6 +47,8 @@ class SyncCheckpoints:
                     last_sync = max(last_sync, before.last_sync)
                 total = change.items_synced + (before.items_synced if before else 0)
                 moved = {"lastSync": rfc3339(last_sync), "itemsSynced": total, "mission": mission}
+                if _plain_key(place, mission) != key:
+                    moved["key"] = key
                 entries[place] = {**entry, **moved}
             self._write(entries)
 
@@ -110,12 +108,22 @@ def _owner(entry: Value) -> str | None:
     return owner if isinstance(owner, str) else None
 
 
-def _place(entries: Record, mission: str, key: str) -> str:
-    """Under which name a mission's entry for a key stands, or will stand."""
+def _plain_key(place: str, mission: str) -> str:
+    return place.removeprefix(mission + "/")
+
+
+def _key(place: str, entry: Value, mission: str) -> str:
+    """Which key an entry is for: what its place says, unless that would be taken for another key."""
+    if _owner(entry) is None:
+        return place
+    key = entry.get("key")
+    return key if isinstance(key, str) else _plain_key(place, mission)
+
+
+def _free_place(entries: Record, mission: str, key: str) -> str:
+    """Under which name the first entry of a mission for a key will stand."""
+    if key not in entries or _owner(entries[key]) is None:
+        return key
     own = f"{mission}/{key}"
-    if own in entries and _owner(entries[own]) == mission:
-        return own
-    # A key that begins as another entry's own name would, must not be taken for one.
-    if key.startswith(mission + "/"):
-        return own
-    return key if key not in entries or _owner(entries[key]) in (mission, None) else own
+    # Another mission's key may look like ours.
+    return next(place for place in (own, *(f"{own}#{n}" for n in range(2, 1000))) if place not in entries)

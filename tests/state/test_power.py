@@ -129,7 +129,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     return lambda: tmp_path_factory.mktemp("power")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
 def test_after_a_power_loss_all_that_was_promised_is_there(fresh, seed: int) -> None:
     """D4, for records, journals and sync checkpoints."""
