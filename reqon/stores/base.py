@@ -95,7 +95,7 @@ class LocalStore(Protocol):
 
 def absent(store: str, key: str) -> StoreError:
     """What a write that only updates answers when the key isn't there."""
-    return StoreError(
+    error = StoreError(
         f"store '{store}' has no record '{key}' to update",
         store=store,
         operation="update",
@@ -103,3 +103,5 @@ def absent(store: str, key: str) -> StoreError:
         code="not_found",
         hint="leave out upsert: false to insert it",
     )
+    error.kind = "not_found"
+    return error

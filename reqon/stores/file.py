@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
+from typing import Any
 from zlib import crc32
 
 from reqon.clock import SYSTEM, wait_blocking
@@ -26,6 +27,7 @@ from reqon.stores.snapshot import (
     ForeignLayoutError,
     Layout,
     UnreadableStoreError,
+    indented,
     index,
     layout_of,
     read_foreign,
@@ -335,6 +337,7 @@ class StoreFile:
         """
         with self._syncing, self.lock:
             self.flush()
+            self._log.sync()
             places = array("Q")
             self._disk.replace(self.path, lambda: self._new_snapshot(places), "store-snapshot")
             snapshot = open_regular(self.path, os.O_RDONLY)
@@ -373,7 +376,6 @@ class StoreFile:
             checksum = crc32(b"\n}\n", checksum)
             yield b"\n}\n"
         self._log.append(seal(encode({"n": self.number, "fold": [at, checksum]})))
-        self._log.sync()
 
     def _entries(self) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
         """The entries of the new snapshot, some at a time, with the places of the records in them."""
@@ -477,6 +479,9 @@ def _checksum(fd: int) -> int:
     return checksum
 
 
+_RECORD = dict[str, Any]  # our own data: JSON for certain, so the limits for strangers' need no second look
+
+
 class FileStore:
     """What one execution sees of a store file: the records that all share, and counts of its own.
 
@@ -514,7 +519,7 @@ class FileStore:
 
     def _built(self, data: bytes, key: str | None = None) -> Record:
         try:
-            record: Record = decode(data, depth=OWN_DEPTH)
+            record: Record = skim(data, _RECORD)
         except JsonError as error:
             raise StoreError(
                 f"a record of the store {self._file.path} cannot be read: {error.message}",
@@ -570,11 +575,11 @@ class FileStore:
                 self.counts.unchanged += 1
                 return
         new = encode(record)
-        if new == old or equal_json(self._built(old, key), decode(new, depth=OWN_DEPTH)):
+        if new == old or indented(record) == old or equal_json(self._built(old, key), self._built(new, key)):
             self.counts.unchanged += 1
-            return
-        file.write(key, new)
-        self.counts.updated += 1
+        else:
+            file.write(key, new)
+            self.counts.updated += 1
 
     def delete(self, key: str) -> None:
         with self._file.lock:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reqon.errors import StoreError
-from reqon.files import READ_LIMIT
-from reqon.values import JsonError, Raw, Value, decode, encode, repeated_names, skim
+from reqon.files import READ_LIMIT, RECORD_READ_LIMIT
+from reqon.values import JsonError, Raw, Record, Value, decode, encode, repeated_names, skim
 
-_PIECE = 4 << 20
+_PIECE = 1 << 20
 
 
 class UnreadableStoreError(StoreError):
@@ -42,7 +42,7 @@ class Layout:
     def values(self, keys: Sequence[str], records: Sequence[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
         """The entries of a batch of compact records, with commas between; offset and length of each record in them."""
         names = [encode(key) for key in keys]
-        if self.pretty and (laid_out := _indented(names, records)) is not None:
+        if self.pretty and (laid_out := _all_indented(names, records)) is not None:
             starts = list(self.entry.finditer(laid_out))
             ends = [match.start() - 1 for match in starts[1:]]
             ends.append(len(laid_out))
@@ -57,12 +57,17 @@ class Layout:
         return b",".join(parts), places
 
 
-def _indented(names: Sequence[bytes], records: Sequence[bytes]) -> bytes | None:
+def _all_indented(names: Sequence[bytes], records: Sequence[bytes]) -> bytes | None:
     members = b",".join(map(b":".join, zip(names, records, strict=True)))
     try:
         return encode(decode(b"{%b}" % members), pretty=True)[1:-2]
     except JsonError:
         return None  # deeper than we read inside a file: it stays on one line
+
+
+def indented(record: Record) -> bytes:
+    """A record as it stands in a pretty snapshot."""
+    return encode(record, pretty=True).replace(b"\n", b"\n  ")
 
 
 PRETTY = Layout(True, b"\n  ", b": ", re.compile(rb'\n  ("(?:[^"\\\n]|\\.)*"): (?=\{)'))
@@ -99,6 +104,8 @@ def index(fd: int, size: int, layout: Layout) -> Iterator[Entries]:
         text, read = text + piece, read + len(piece)
         if read >= size:
             break
+        if len(text) > RECORD_READ_LIMIT:
+            raise ForeignLayoutError
         found = list(layout.entry.finditer(text))
         if len(found) > 1:
             end = found[-1].start()

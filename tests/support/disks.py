@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from reqon.files import Disk, is_temporary
+from reqon.files import Content, Disk, is_temporary
 
 
 class PowerLoss(BaseException):
@@ -133,7 +133,7 @@ class PowerDisk(Disk):
         self._safe_names[path] = self._names(path)
         self._names_since.pop(path, None)
 
-    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
         super().replace(path, data, what, durable=durable, spare=spare)
         self._note(path)
 
