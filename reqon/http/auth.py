@@ -33,11 +33,35 @@ _FIELDS = {
     "basic": frozenset(("username", "password")),
     "api_key": frozenset(("key", "header", "query", "prefix", "additionalHeaders")),
     "oauth2": frozenset(
-        "clientId clientSecret accessToken refreshToken tokenUrl scopes expiresAt refreshBuffer grantType clientAuth "
-        "tokenParams".split()
+        (
+            "clientId",
+            "clientSecret",
+            "accessToken",
+            "refreshToken",
+            "tokenUrl",
+            "scopes",
+            "expiresAt",
+            "refreshBuffer",
+            "grantType",
+            "clientAuth",
+            "tokenParams",
+        )
     ),
 }
-_NOT_SECRET = frozenset("type header query prefix tokenUrl scopes expiresAt refreshBuffer grantType clientAuth".split())
+_NOT_SECRET = frozenset(
+    (
+        "type",
+        "header",
+        "query",
+        "prefix",
+        "tokenUrl",
+        "scopes",
+        "expiresAt",
+        "refreshBuffer",
+        "grantType",
+        "clientAuth",
+    )
+)
 _VARIABLES = {
     "TOKEN": "token",
     "ACCESS_TOKEN": "accessToken",
@@ -93,7 +117,7 @@ class Credentials:
         return self.allowed_hosts is None or host in self.allowed_hosts
 
 
-# --- finding them --------------------------------------------------------------------------------------------------------
+# --- finding them ---
 
 
 def _silent(_: str) -> None:
@@ -177,12 +201,12 @@ def credentials_for(
     given: Mapping[str, Fields] | None = None,
     warn: Warn = _silent,
 ) -> Credentials | None:
-    """What the source presents, from `given` (the Python API), the file, the mission and the environment, in this order.
+    """What the source presents: from `given` (the Python API), the file, the mission, the environment, in this order.
 
     None: the source has `auth: none`, or nothing is configured and nothing was asked for.
 
     Raises:
-        ConfigurationError: credentials are needed and missing, of another type, or unusable; the hint names what to set.
+        ConfigurationError: credentials are missing, of another type, or unusable; the hint names what to set.
     """
     records: list[tuple[str, dict[str, Value]]] = []
     for origin, record in (
@@ -202,7 +226,8 @@ def credentials_for(
         return None
     if not records:
         _refuse_nothing(settings)
-        return None
+        custom = settings.auth is not None and settings.auth not in BUILT_IN
+        return Credentials(settings.auth or "", {}) if custom else None
     return _merged(settings, records, warn)
 
 
@@ -261,7 +286,7 @@ def _merged(
             fields |= {k: v for k, v in record.items() if k != "type"}
         else:
             warn(
-                f"source '{settings.name}': the {_type_of(record)} credentials of {origin} are ignored, {first} has {kind}"
+                f"source '{settings.name}': {_type_of(record)} credentials of {origin} are ignored, {first} has {kind}"
             )
     allowed = fields.pop("allowedHosts", None)
     if kind in _FIELDS:
@@ -339,5 +364,5 @@ def _need(settings: SourceSettings, kind: str, fields: Fields, name: str) -> str
     variable = next(v for v, f in _VARIABLES.items() if f == name)
     raise ConfigurationError(
         f"source '{settings.name}': {kind} credentials need '{name}'",
-        hint=f"set {prefix}{variable}, or add '{name}' to the record of \"{settings.name}\" in the file given with --auth",
+        hint=f"set {prefix}{variable}, or add '{name}' to \"{settings.name}\" in the file given with --auth",
     )

@@ -55,6 +55,21 @@ class Breaker:
             return 0.0
         return max(0.0, self._opened_at + self.settings.reset_timeout_seconds - now)
 
+    def status(self, now: float, wall: datetime) -> dict[str, object]:
+        """`{state, failures, successes, last_failure_time, next_attempt_time}`, the times as instants."""
+
+        def instant(at: float | None) -> datetime | None:
+            return None if at is None else wall + timedelta(seconds=at - now)
+
+        opens = self._opened_at + self.settings.reset_timeout_seconds if self.state is BreakerState.OPEN else None
+        return {
+            "state": str(self.state),
+            "failures": len(self._failures),
+            "successes": self._successes,
+            "last_failure_time": instant(self.last_failure_at),
+            "next_attempt_time": instant(opens),
+        }
+
     def opened_since(self, now: float, wall: datetime) -> datetime | None:
         """Since when it is not closed; None if it is."""
         return None if self.state is BreakerState.CLOSED else wall - timedelta(seconds=now - self._opened_at)

@@ -1,72 +1,39 @@
-"""One source of one mission: asks the deciders, does the sending, tells what happened (spec/runtime.md, stages B to I)."""
+"""One source of one mission: makes requests ready, sends them, decides what follows (spec/runtime.md, A to I)."""
 
 from base64 import b32encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
-from http import HTTPStatus
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urljoin
 
 from reqon.__about__ import __version__
-from reqon.clock import Clock, rfc3339
-from reqon.errors import CircuitBreakerError, FetchError, RateLimitError, RateLimitTimeoutError
-from reqon.events import (
-    AuthRefreshed,
-    BreakerChanged,
-    Event,
-    FetchRetried,
-    RateLimitHit,
-    RateLimitResumed,
-    RateLimitWaiting,
-    RequestAnswered,
-)
+from reqon.clock import Clock
+from reqon.errors import FetchError, RateLimitError
+from reqon.events import AuthRefreshed, FetchRetried, RequestAnswered
 from reqon.http.addresses import host_of, origin_of
 from reqon.http.auth import Credentials
 from reqon.http.body import decode_body, encode_body
-from reqon.http.breaker import Breaker, Transition
 from reqon.http.coding import ACCEPTED
+from reqon.http.failures import from_answer, from_transport
+from reqon.http.gate import Emit, Gate, SharedState, Wants
 from reqon.http.headers import checked, merged, pairs
-from reqon.http.messages import Headers, RateLimitSettings, Reply, Request, SourceSettings
+from reqon.http.messages import Headers, Reply, Request, SourceSettings
 from reqon.http.paths import MAX_URL, encode_query
-from reqon.http.rate_limit import RateLimiter
-from reqon.http.retry import RetryPolicy, http_date, is_retryable_status, may_repeat, retry_after_seconds
-from reqon.http.tokens import Tokens
+from reqon.http.redirects import STATUSES, next_hop, refused
+from reqon.http.retry import RetryPolicy, is_retryable_status, may_repeat, retry_after_seconds
 from reqon.http.transport import RawAnswer, Route, Transport, TransportError
 from reqon.secrets import SECRETS
 from reqon.values import Value
 
-Emit = Callable[[Event], None]
-Wants = Callable[..., bool]
-
-FailedT = TypeVar("FailedT", bound=FetchError)
-
 _DEFAULT_RETRY = RetryPolicy()
-_DEFAULT_LIMITS = RateLimitSettings()
 _CONNECT_SECONDS = 10.0
-_SOONEST = 0.0005  # a wait below half a millisecond is none
-_NOTICE_SECONDS = 10.0
-_KEPT_SECONDS = 5.0
 _WITH_EFFECT = frozenset(("POST", "PUT", "PATCH", "DELETE"))
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_BREAKER_NEUTRAL = frozenset((408, 425, 429))
 _NO_CONTENT = frozenset((204, 205, 304))
 _DEFAULTS = (("Accept", "application/json"), ("User-Agent", f"reqon/{__version__}"), ("Accept-Encoding", ACCEPTED))
 
 
 @dataclass(slots=True, eq=False)
-class SharedState:
-    """What all missions of a process know of one source: limits, breaker, tokens, quotas of single endpoints."""
-
-    limiter: RateLimiter
-    breaker: Breaker | None
-    tokens: Tokens | None
-    endpoints: dict[tuple[str, str], RateLimiter]
-    keep_limits: Callable[[], Any]
-
-
-@dataclass(slots=True)
 class _Outgoing:
     """A request made ready: what the transport gets, and what decides about it."""
 
@@ -75,10 +42,10 @@ class _Outgoing:
     headers: Mapping[str, str]
     body: bytes | None
     route: Route
-    own: bool  # goes to the source's origin, under its limits and with its credentials
+    own: bool  # to the source's origin, with its credentials and under its limits
     may_refresh: bool
     timeout: float
-    generation: int = 0
+    generation: int  # of the token in its headers
 
 
 class Client:
@@ -89,7 +56,7 @@ class Client:
         settings: SourceSettings,
         credentials: Credentials | None,
         *,
-        transport: Transport,
+        open_transport: Callable[[], Transport],
         shared: SharedState,
         clock: Clock,
         random: Callable[[], float],
@@ -97,26 +64,28 @@ class Client:
         wants: Wants,
     ) -> None:
         self.settings = settings
-        self._credentials = credentials
-        self._transport = transport
-        self._shared = shared
+        self._open_transport = open_transport
+        self._gate = Gate(settings, shared, clock, emit=emit, wants=wants)
         self._clock = clock
         self._random = random
         self._emit = emit
         self._wants = wants
         self._origin = origin_of(settings.base)
         self._base = settings.base.rstrip("/")
-        presents = credentials is not None and credentials.may_go_to(host_of(self._origin))
-        self._tokens = shared.tokens if presents else None
-        self._fixed = credentials.headers if presents and credentials and self._tokens is None else ()
-        self._key = credentials.parameter if presents and credentials else None
+        if credentials is not None and not credentials.may_go_to(host_of(self._origin)):
+            credentials = None
+        self._tokens = shared.tokens if credentials is not None else None
+        self._fixed = credentials.headers if credentials is not None and self._tokens is None else ()
+        self._key = credentials.parameter if credentials is not None else None
         self._dynamic = any(callable(value) for _, value in settings.headers)
         self._route: Route | None = None
+        # The headers of most requests are the same until a token changes, so they are made once.
         self._ready: Mapping[str, str] | None = None
-        self._ready_for = -1
-        self._max_wait = (settings.rate_limit or _DEFAULT_LIMITS).max_wait_seconds
+        self._ready_for = 0
 
-    # --- for the runtime ---
+    @cached_property
+    def _transport(self) -> Transport:
+        return self._open_transport()
 
     async def send(self, request: Request, *, single: bool = False) -> Reply:
         """Send, with retries, refreshes and waits, until there is an answer or no hope. `single`: no automatic retries.
@@ -126,66 +95,67 @@ class Client:
         """
         policy = request.retry or self.settings.retry or _DEFAULT_RETRY
         last = 1 if single else policy.max_attempts
+        gate = self._gate
+        own = request.target[:1] == "/" or self._is_own(request.target)
         attempt, refreshed = 1, False
         sent_at: datetime | None = None
+        out: _Outgoing | None = None
         while True:
-            out: _Outgoing | None = None
-            answer: RawAnswer | None = None
-            failure: TransportError | None = None
+            outcome: RawAnswer | TransportError
             ticket = 0
-            admission = self._admit(request, attempt) if self._shared.breaker is not None else None
+            try:
+                admission = gate.admit() if own else 0
+            except FetchError as error:
+                raise self._about(error, request, out, attempt - 1) from None
             try:
                 out = await self._prepare(request)
-                if out.own:
-                    ticket = await self._permit(request)
+                if own:
+                    ticket = gate.permit_now(request) or await gate.permit(request)
                 started = self._clock.monotonic()
                 if sent_at is None:
                     sent_at = self._clock.now()
                 try:
-                    answer = await self._exchange(request, out, started)
+                    outcome = await self._exchange(request, out, started)
                 except TransportError as broken:
-                    failure = broken
+                    outcome = broken
             except FetchError as error:
-                self._undecided(admission)
+                if own:
+                    gate.undecided(admission)
                 raise self._about(error, request, out, attempt) from error.__cause__
             except BaseException:
-                self._undecided(admission)
+                if own:
+                    gate.undecided(admission)
                 raise
             if self._wants(RequestAnswered):
-                code = str(answer.status) if answer else failure.kind if failure else ""
-                seconds = self._clock.monotonic() - started
-                self._emit(
-                    RequestAnswered(source=self.settings.name, method=request.method, code=code, seconds=seconds)
-                )
+                self._tell_of_answer(request, outcome, started)
             retry_after = None
-            if answer is not None:
-                status = answer.status
+            if isinstance(outcome, RawAnswer):
+                status = outcome.status
                 if status >= 400:
-                    retry_after = retry_after_seconds(answer.headers, self._clock.now())
+                    retry_after = retry_after_seconds(outcome.headers, self._clock.now())
                 if out.own:
-                    self._learn(ticket, answer, retry_after)
-                    self._judge(admission, status=status, kind=None)
-                else:
-                    self._undecided(admission)
+                    gate.learn(ticket, outcome, retry_after)
+                    gate.judge(admission, status=status)
+                elif own:
+                    gate.undecided(admission)  # a redirect has led elsewhere
                 if 200 <= status < 300 or status == 304:
-                    return self._reply(request, out, answer, attempt, sent_at)
+                    return self._reply(request, out, outcome, attempt, sent_at)
                 if status == 401 and out.may_refresh and not refreshed and await self._renew(request, out, attempt):
                     refreshed = True
                     continue
-            elif failure is not None:
-                self._judge(admission, status=0, kind=failure.kind)
-            failed = self._error(request, out, answer, failure, attempt, retry_after)
-            if not self._goes_again(request, failed, failure, attempt, last):
-                raise failed from failure
+            elif own:
+                gate.judge(admission, kind=outcome.kind)
+            failed = self._failed(request, out, outcome, attempt, retry_after)
+            if attempt >= last or not self._goes_again(request, out, failed, outcome, attempt):
+                raise failed from (outcome if isinstance(outcome, TransportError) else None)
             await self._wait_to_retry(request, policy, failed, attempt, last)
             attempt += 1
 
     def adopt(self, value: Value) -> bool:
         """Take a token out of another action's response (spec/runtime.md 3.5); whether there was one."""
-        tokens = self._shared.tokens
-        return tokens is not None and tokens.adopt(value)
+        return self._tokens is not None and self._tokens.adopt(value)
 
-    # --- stage A: making it ready ---
+    # --- making it ready ---
 
     async def _prepare(self, request: Request) -> _Outgoing:
         own, origin, url = True, self._origin, request.target
@@ -203,47 +173,44 @@ class Client:
         if len(url) > MAX_URL:
             raise FetchError(f"the URL has {len(url)} characters, the limit is {MAX_URL}", kind="bad_path")
         generation = 0
-        tokens = self._tokens
-        if own and tokens is not None:
-            if not tokens.is_fresh:
-                await tokens.obtain(self._told_of_refresh)
-            generation = tokens.generation
-        headers = self._ready
-        body = None
-        explicit = False
-        if (
-            not own
-            or headers is None
-            or generation != self._ready_for
-            or request.headers
-            or request.has_body
-            or self._dynamic
-        ):
+        if own and self._tokens is not None:
+            if not self._tokens.is_fresh:
+                await self._tokens.obtain(self._told_of_refresh)
+            generation = self._tokens.generation
+        headers, body, explicit = self._ready, None, False
+        usual = own and headers is not None and generation == self._ready_for and not self._dynamic
+        if not usual or request.headers or request.has_body or request.effect_key is not None:
             headers, body, explicit = self._headers(request, own=own, generation=generation)
-        elif request.effect_key is not None and request.method in _WITH_EFFECT:
-            headers, body, explicit = self._headers(request, own=own, generation=generation)
-        route = self._route
-        if not own or route is None:
-            route = self._transport.route(origin, trusted=True, connect_timeout_seconds=self._connect_seconds())
+        assert headers is not None
+        route = self._route if own else None
+        if route is None:
+            route = self._transport.route(origin, trusted=True, connect_timeout_seconds=self._connect_seconds)
             if own:
                 self._route = route
         return _Outgoing(
-            method=request.method,
-            url=url,
-            headers=headers,
-            body=body,
-            route=route,
-            own=own,
-            may_refresh=own and not explicit,
-            timeout=request.timeout_seconds or self.settings.timeout_seconds,
-            generation=generation,
+            request.method,
+            url,
+            headers,
+            body,
+            route,
+            own,
+            own and not explicit,
+            request.timeout_seconds or self.settings.timeout_seconds,
+            generation,
         )
 
+    @property
     def _connect_seconds(self) -> float:
         return self.settings.connect_timeout_seconds or min(_CONNECT_SECONDS, self.settings.timeout_seconds)
 
+    def _is_own(self, url: str) -> bool:
+        try:
+            return origin_of(url.partition("?")[0]) == self._origin
+        except ValueError:
+            return False
+
     def _place(self, url: str) -> tuple[bool, str]:
-        """Whether an absolute URL is the source's own origin; and its origin, if it may be asked at all."""
+        """Whether an absolute URL is of the source's own origin; and its origin, if it may be asked at all."""
         try:
             origin = origin_of(url.partition("?")[0])
         except ValueError as error:
@@ -259,15 +226,13 @@ class Client:
         return False, origin
 
     def _headers(self, request: Request, *, own: bool, generation: int) -> tuple[Mapping[str, str], bytes | None, bool]:
+        """The request's headers and body; and whether it brings its own Authorization."""
         credentials: tuple[tuple[str, str], ...] = ()
         source: list[tuple[str, Value]] = []
         if own:
             credentials = self._fixed if self._tokens is None else self._tokens.headers
-            source = [(k, v() if callable(v) else v) for k, v in self.settings.headers]
-        key: tuple[tuple[str, str], ...] = ()
-        name = self.settings.idempotency_header
-        if name and request.effect_key is not None and request.method in _WITH_EFFECT:
-            key = ((name, b32encode(sha256(request.effect_key.encode()).digest()).decode().rstrip("=")),)
+            source = [(name, value() if callable(value) else value) for name, value in self.settings.headers]
+        key = self._idempotency_key(request)
         chosen = merged(_DEFAULTS, source, credentials, key, request.headers)
         body = None
         if request.has_body and request.method != "GET":
@@ -278,124 +243,16 @@ class Client:
         made = self._transport.headers(pairs(chosen))
         if own and not request.headers and body is None and not key and not self._dynamic:
             self._ready, self._ready_for = made, generation
-        return made, body, any(k.lower() == "authorization" for k, _ in request.headers)
+        return made, body, any(name.lower() == "authorization" for name, _ in request.headers)
 
-    # --- stages B and C: may it go? ---
+    def _idempotency_key(self, request: Request) -> tuple[tuple[str, str], ...]:
+        name = self.settings.idempotency_header
+        if name is None or request.effect_key is None or request.method not in _WITH_EFFECT:
+            return ()
+        digest = sha256(request.effect_key.encode()).digest()
+        return ((name, b32encode(digest).decode().rstrip("=")),)
 
-    def _admit(self, request: Request, attempt: int) -> int | None:
-        if request.target[:1] != "/" and not self._is_own(request.target):
-            return None
-        breaker = self._shared.breaker
-        assert breaker is not None
-        now = self._clock.monotonic()
-        admission, change = breaker.admit(now)
-        self._told_of_breaker(change)
-        if admission is not None:
-            return admission
-        left = breaker.seconds_left(now)
-        error = CircuitBreakerError(
-            f"the circuit breaker of source '{self.settings.name}' is {breaker.state}",
-            kind="circuit_open",
-            retry_after=round(left, 3),
-            hint=f"the source failed {breaker.failures} times; the next attempt is possible in {left:.1f} s",
-        )
-        error.next_attempt_in = left
-        error.opened_at = breaker.opened_since(now, self._clock.now())
-        raise self._about(error, request, None, attempt - 1)
-
-    def _is_own(self, url: str) -> bool:
-        try:
-            return origin_of(url.partition("?")[0]) == self._origin
-        except ValueError:
-            return False
-
-    async def _permit(self, request: Request) -> int:
-        """Wait for a slot; the limiter's ticket."""
-        limiter = self._shared.limiter
-        now = self._clock.monotonic()
-        if request.rate_limit is None and limiter.next_slot(now) <= now:
-            return limiter.take(now)
-        return await self._queue(request, limiter, self._endpoint(request))
-
-    def _endpoint(self, request: Request) -> RateLimiter | None:
-        if request.rate_limit is None:
-            return None
-        key = (request.method, request.template)
-        found = self._shared.endpoints.get(key)
-        if found is None:
-            found = self._shared.endpoints[key] = RateLimiter(request.rate_limit)
-        found.use(request.rate_limit)
-        return found
-
-    async def _queue(self, request: Request, limiter: RateLimiter, endpoint: RateLimiter | None) -> int:
-        settings = self.settings.rate_limit or _DEFAULT_LIMITS
-        began = now = self._clock.monotonic()
-        told = False
-        while True:
-            at = limiter.next_slot(now)
-            if endpoint is not None:
-                at = max(at, endpoint.next_slot(at))
-            if at - now >= _SOONEST:
-                self._told_of_limit(RateLimitHit, request, limiter, at - now, now) if not told else None
-                told = True
-                self._refuse_wait(request, settings, at - began, at - now)
-            ticket = limiter.take(at)
-            if endpoint is not None:
-                endpoint.take(at)
-            if at - now < _SOONEST:
-                break
-            try:
-                if at - now > _KEPT_SECONDS:
-                    await self._shared.keep_limits()
-                await self._sleep(request, limiter, at, began)
-                now = self._clock.monotonic()
-                if limiter.held_until(now) - now < _SOONEST:
-                    break
-            except BaseException:
-                limiter.give_back(at)
-                if endpoint is not None:
-                    endpoint.give_back(at)
-                raise
-            limiter.give_back(at)
-            if endpoint is not None:
-                endpoint.give_back(at)
-        if told:
-            waited = self._clock.monotonic() - began
-            self._emit(RateLimitResumed(source=self.settings.name, waited_seconds=waited, endpoint=request.template))
-        return ticket
-
-    def _refuse_wait(self, request: Request, settings: RateLimitSettings, total: float, wait: float) -> None:
-        name = self.settings.name
-        if settings.strategy == "fail":
-            raise RateLimitError(
-                f"the rate limit of source '{name}' is reached", kind="rate_limit", retry_after=round(wait, 3)
-            )
-        if total > settings.max_wait_seconds:
-            raise self._waits_too_long(request, wait, total - wait)
-
-    def _waits_too_long(self, request: Request, wait: float, waited: float) -> RateLimitTimeoutError:
-        error = RateLimitTimeoutError(
-            f"source '{self.settings.name}' would have to wait {wait:.0f} s, more than maxWait ({self._max_wait:g} s)",
-            kind="rate_limit",
-            retry_after=round(wait, 3),
-            hint="raise maxWait in the source's rateLimit, or run the mission later",
-        )
-        error.waited, error.max_wait = waited, self._max_wait
-        return error
-
-    async def _sleep(self, request: Request, limiter: RateLimiter, until: float, began: float) -> None:
-        """Sleep to a moment; from `notifyAt` on, say so every 10 s."""
-        notice = began + (self.settings.rate_limit or _DEFAULT_LIMITS).notify_at_seconds
-        now = self._clock.monotonic()
-        while notice < until and self._wants(RateLimitWaiting):
-            await self._clock.sleep(max(0.0, notice - now))
-            now = self._clock.monotonic()
-            self._told_of_limit(RateLimitWaiting, request, limiter, until - now, now, elapsed_seconds=now - began)
-            notice += _NOTICE_SECONDS
-        if until > now:
-            await self._clock.sleep(until - now)
-
-    # --- stage E: sending ---
+    # --- sending ---
 
     async def _exchange(self, request: Request, out: _Outgoing, started: float) -> RawAnswer:
         answer = await self._transport.exchange(
@@ -407,104 +264,60 @@ class Client:
             timeout_seconds=out.timeout,
             limit=self.settings.max_response_bytes,
         )
-        if answer.status in _REDIRECTS:
+        if answer.status in STATUSES:
             return await self._follow(request, out, answer, started + out.timeout)
         return answer
 
     async def _follow(self, request: Request, out: _Outgoing, answer: RawAnswer, deadline: float) -> RawAnswer:
-        """Go where redirects lead, within the attempt's time. `out` is changed to what is asked in the end."""
-        with_source = out.own
+        """Go where redirects lead, within the attempt's time. `out` becomes what is asked in the end."""
         seen = {(out.method, out.url)}
-        for _ in range(self.settings.max_redirects):
-            location = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or not location:
-                return answer
-            url = urljoin(out.url, location).partition("#")[0]
-            origin = _redirect_origin(url, out.url)
-            crosses = origin != origin_of(out.url.partition("?")[0])
-            if answer.status == 303 or (answer.status in (301, 302) and out.method == "POST"):
-                out.method, out.body = ("HEAD" if out.method == "HEAD" else "GET"), None
-            if crosses:
-                if out.body:
-                    raise _bad_redirect("the server redirects a request with a body to another origin")
-                with_source = False
-                url = _without_parameter(url, self._key)
-            elif with_source and self._key is not None:
-                path, _, written = url.partition("?")
-                url = f"{path}?{encode_query((self._key,), written)}"
-            if (out.method, url) in seen:
-                raise _bad_redirect("the server redirects in a circle")
-            seen.add((out.method, url))
-            trusted = origin == self._origin or origin in self.settings.literal_origins
-            if crosses:
-                out.route = self._transport.route(
-                    origin, trusted=trusted, connect_timeout_seconds=self._connect_seconds()
-                )
-            out.headers = self._redirected_headers(request, out, own=with_source)
-            out.url, out.own = url, out.own and with_source
+        hops = 0
+        while hop := next_hop(out.method, out.url, answer, has_body=bool(out.body), key=self._key if out.own else None):
+            hops += 1
+            if hops > self.settings.max_redirects:
+                raise refused(f"the server redirects more than {self.settings.max_redirects} times (maxRedirects)")
+            if (hop.method, hop.url) in seen:
+                raise refused("the server redirects in a circle")
+            seen.add((hop.method, hop.url))
+            if hop.crosses:
+                trusted = hop.origin == self._origin or hop.origin in self.settings.literal_origins
+                seconds = self._connect_seconds
+                out.route = self._transport.route(hop.origin, trusted=trusted, connect_timeout_seconds=seconds)
+                out.own = out.may_refresh = False
+            if not hop.keeps_body:
+                out.body = None
+            out.method, out.url = hop.method, hop.url
+            out.headers = self._redirected(request, out)
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 raise TransportError(f"no complete answer within {out.timeout:g} s", kind="timeout", sent=True)
             answer = await self._transport.exchange(
                 out.route,
                 out.method,
-                url,
+                out.url,
                 out.headers,
                 out.body,
                 timeout_seconds=left,
                 limit=self.settings.max_response_bytes,
             )
-        if answer.status in _REDIRECTS and answer.headers.get("Location"):
-            raise _bad_redirect(f"the server redirects more than {self.settings.max_redirects} times (maxRedirects)")
         return answer
 
-    def _redirected_headers(self, request: Request, out: _Outgoing, *, own: bool) -> Mapping[str, str]:
-        dropped = set() if own else {"authorization", "proxy-authorization", "cookie"}
-        if not own:
-            dropped |= {k.lower() for k, _ in (*self.settings.headers, *self._fixed)}
-            dropped |= {k.lower() for k, _ in request.headers if SECRETS.redact_header(k, "value") != "value"}
-            dropped -= {k.lower() for k, _ in _DEFAULTS}
+    def _redirected(self, request: Request, out: _Outgoing) -> Mapping[str, str]:
+        """The headers without what must not go along."""
+        dropped: set[str] = set()
         if out.body is None:
             dropped |= {"content-type", "content-encoding", "content-language"}
+        if not out.own:
+            tokens = self._tokens.headers if self._tokens is not None else ()
+            theirs = {name.lower() for name, _ in (*self.settings.headers, *self._fixed, *tokens)}
+            # What the mission wrote on the request itself stays, unless it is a credential by its name.
+            telling = {name.lower() for name in out.headers if SECRETS.redact_header(name, "") == "***"}
+            own = {name.lower() for name, _ in request.headers} | {name.lower() for name, _ in _DEFAULTS}
+            dropped |= (theirs - own) | telling
         return self._transport.headers(tuple((k, v) for k, v in out.headers.items() if k.lower() not in dropped))
 
-    # --- stages F and G: learning, refreshing ---
-
-    def _learn(self, ticket: int, answer: RawAnswer, retry_after: float | None) -> None:
-        self._shared.limiter.learn(
-            ticket,
-            answer.status,
-            answer.headers,
-            now=self._clock.monotonic(),
-            wall=self._clock.now,
-            retry_after=retry_after,
-        )
-
-    def _judge(self, admission: int | None, *, status: int, kind: str | None) -> None:
-        """Tell the breaker how an attempt ended."""
-        breaker = self._shared.breaker
-        if breaker is None or admission is None:
-            return
-        settings = breaker.settings
-        now = self._clock.monotonic()
-        if kind in ("network", "timeout"):
-            if settings.count_network_errors:
-                self._told_of_breaker(breaker.failed(admission, now, kind))
-            else:
-                breaker.undecided(admission)
-        elif kind is None and status in settings.failure_status_codes:
-            self._told_of_breaker(breaker.failed(admission, now, f"HTTP {status}"))
-        elif kind is None and status not in _BREAKER_NEUTRAL and not (300 <= status < 400 and status != 304):
-            self._told_of_breaker(breaker.succeeded(admission))
-        else:
-            breaker.undecided(admission)
-
-    def _undecided(self, admission: int | None) -> None:
-        if admission is not None and self._shared.breaker is not None:
-            self._shared.breaker.undecided(admission)
-
     async def _renew(self, request: Request, out: _Outgoing, attempt: int) -> bool:
-        """Have another token than the one the request was refused with; False if there is none to be had."""
+        """Have another token than the one that was refused; False if there is none to be had."""
         if self._tokens is None:
             return False
         try:
@@ -512,68 +325,65 @@ class Client:
         except FetchError as error:
             raise self._about(error, request, out, attempt) from error.__cause__
 
-    # --- stage H: again? ---
+    # --- what follows ---
 
     def _goes_again(
-        self, request: Request, error: FetchError, failure: TransportError | None, attempt: int, last: int
+        self, request: Request, out: _Outgoing, failed: FetchError, outcome: RawAnswer | TransportError, attempt: int
     ) -> bool:
-        if attempt >= last or isinstance(error, RateLimitError):
+        """Whether the policy lets a failed request try again.
+
+        Raises:
+            RateLimitTimeoutError: it would, but the server asks for a longer wait than `maxWait`.
+        """
+        if isinstance(failed, RateLimitError):
             return False
-        retryable = failure.retryable if failure is not None else is_retryable_status(error.status_code)
-        keyed = request.retry_written or (
-            self.settings.idempotency_header is not None and request.effect_key is not None
-        )
-        sent = failure is None or failure.sent
-        if not retryable or not may_repeat(request.method, status=error.status_code, sent=sent, keyed=keyed):
+        if isinstance(outcome, TransportError):
+            retryable, sent = outcome.retryable, outcome.sent
+        else:
+            retryable, sent = is_retryable_status(outcome.status), True
+        keyed = request.retry_written or bool(self._idempotency_key(request))
+        if not retryable or not may_repeat(request.method, status=failed.status_code, sent=sent, keyed=keyed):
             return False
-        if error.retry_after is not None and error.retry_after > self._max_wait:
-            late = self._waits_too_long(request, error.retry_after, 0.0)
-            late.status_code, late.headers, late.body = error.status_code, error.headers, error.body
-            raise self._about(late, request, None, attempt) from error
+        wait = failed.retry_after
+        if wait is not None and wait > self._gate.max_wait_seconds:
+            late = self._gate.too_long(wait)
+            late.status_code, late.headers, late.body = failed.status_code, failed.headers, failed.body
+            raise self._about(late, request, out, attempt) from failed
         return True
 
     async def _wait_to_retry(
-        self, request: Request, policy: RetryPolicy, error: FetchError, attempt: int, last: int
+        self, request: Request, policy: RetryPolicy, failed: FetchError, attempt: int, last: int
     ) -> None:
-        wait = error.retry_after
+        wait = failed.retry_after
         if wait is None:
             wait = policy.delay_before(attempt + 1, self._random)
-        name, limited = self.settings.name, error.status_code == 429
-        now = self._clock.monotonic()
-        if limited:
-            self._told_of_limit(RateLimitHit, request, self._shared.limiter, wait, now)
+        status = failed.status_code
         if self._wants(FetchRetried):
-            status = error.status_code
+            reason = "rate_limit" if status == 429 else f"http_{status}" if status else failed.kind
             self._emit(
                 FetchRetried(
-                    source=name,
+                    source=self.settings.name,
                     path=request.template,
                     attempt=attempt,
                     max_attempts=last,
-                    reason="rate_limit" if limited else error.kind if error.kind != "http" else f"http_{status}",
+                    reason=reason,
                     wait_ms=round(wait * 1000),
                     status_code=status or None,
                 )
             )
-        if wait > _KEPT_SECONDS:
-            await self._shared.keep_limits()
-        if limited:
-            await self._sleep(request, self._shared.limiter, now + wait, now)
-            self._emit(RateLimitResumed(source=name, waited_seconds=wait, endpoint=request.template))
+        if status == 429:
+            await self._gate.sit_out(request, wait)
         else:
             await self._clock.sleep(wait)
 
-    # --- stage I: what comes out ---
-
     def _reply(self, request: Request, out: _Outgoing, answer: RawAnswer, attempt: int, sent_at: datetime) -> Reply:
-        headers = answer.headers
         value, is_json = None, False
         if answer.status not in _NO_CONTENT:
             try:
-                value, is_json = decode_body(answer.body, headers.get("Content-Type"))
+                value, is_json = decode_body(answer.body, answer.headers.get("Content-Type"))
             except FetchError as error:
                 error.status_code, error.headers = answer.status, Headers(answer.pairs)
-                raise self._about(error, request, out, attempt) from error
+                raise self._about(error, request, out, attempt) from error.__cause__
         return Reply(
             status=answer.status,
             headers=Headers(answer.pairs),
@@ -583,182 +393,34 @@ class Client:
             url=out.url,
             attempts=attempt,
             sent_at=sent_at,
-            date=http_date(headers.get("Date")),
         )
 
-    def _error(
+    def _failed(
         self,
         request: Request,
         out: _Outgoing,
-        answer: RawAnswer | None,
-        failure: TransportError | None,
+        outcome: RawAnswer | TransportError,
         attempt: int,
         retry_after: float | None,
     ) -> FetchError:
-        """The failure as an error; still to be decided whether it is raised."""
-        if answer is None:
-            assert failure is not None
-            error = FetchError(failure.message, kind=failure.kind, hint=_hint_for(failure, self.settings))
-            return self._about(error, request, out, attempt)
-        body = _error_body(answer)
-        kind = "redirect" if 300 <= answer.status < 400 else "http"
-        text = f"{answer.status} {_phrase(answer.status)}".strip()
-        hint = _said(body)
-        limits = self.settings.rate_limit
-        if answer.status == 429 and limits is not None and limits.strategy == "fail":
-            error = RateLimitError(text, kind="rate_limit", retry_after=retry_after, hint=hint)
-        else:
-            if answer.status == 401 and hint is None:
-                hint = f"check the credentials of source '{self.settings.name}'"
-            error = FetchError(text, kind=kind, retry_after=retry_after, hint=hint)
-        error.status_code, error.headers, error.body = answer.status, Headers(answer.pairs), body
-        return self._about(error, request, out, attempt)
+        if isinstance(outcome, TransportError):
+            return self._about(from_transport(outcome, self.settings), request, out, attempt)
+        return self._about(from_answer(outcome, self.settings, retry_after), request, out, attempt)
 
-    def _about(self, error: FailedT, request: Request, out: _Outgoing | None, attempt: int) -> FailedT:
+    def _about(self, error: FetchError, request: Request, out: _Outgoing | None, attempt: int) -> FetchError:
         """The same error, saying which request it is about."""
-        url = (
-            out.url
-            if out is not None
-            else request.target
-            if "://" in request.target[:8]
-            else self._base + request.target
-        )
+        url = out.url if out is not None else request.target
+        if url[:1] == "/":
+            url = self._base + url
         return error.concerning(source=self.settings.name, method=request.method, url=url, attempts=attempt)
 
     # --- telling ---
 
-    def _told_of_breaker(self, change: Transition | None) -> None:
-        if change is not None:
-            self._emit(
-                BreakerChanged(
-                    source=self.settings.name,
-                    state=change.state,
-                    previous_state=change.previous,
-                    failures=change.failures,
-                    reason=change.reason,
-                )
-            )
-
-    def _told_of_limit(
-        self, kind: Any, request: Request, limiter: RateLimiter, wait: float, now: float, **more: float
-    ) -> None:
-        if self._wants(kind):
-            reset = limiter.reset_at(now, self._clock.now())
-            settings = self.settings.rate_limit or _DEFAULT_LIMITS
-            self._emit(
-                kind(
-                    source=self.settings.name,
-                    wait_seconds=wait,
-                    strategy=settings.strategy,
-                    endpoint=request.template,
-                    remaining=limiter.remaining,
-                    reset_at=rfc3339(reset) if reset else None,
-                    **more,
-                )
-            )
+    def _tell_of_answer(self, request: Request, outcome: RawAnswer | TransportError, started: float) -> None:
+        code = outcome.kind if isinstance(outcome, TransportError) else str(outcome.status)
+        seconds = self._clock.monotonic() - started
+        self._emit(RequestAnswered(source=self.settings.name, method=request.method, code=code, seconds=seconds))
 
     def _told_of_refresh(self, reason: str, error: str | None, expires_at: datetime | None) -> None:
-        self._emit(
-            AuthRefreshed(
-                source=self.settings.name, reason=reason, success=error is None, error=error, expires_at=expires_at
-            )
-        )
-
-
-# --- words -------------------------------------------------------------------------------------------------------------
-
-
-def envelope(error: FetchError) -> dict[str, Value]:
-    """A failure as the value that a guarding `match` looks at (spec/runtime.md 2.7)."""
-    body = error.body
-    fields: dict[str, Value] = dict(body) if isinstance(body, dict) else {}
-    said = fields.get("error")
-    if said is None:
-        message = fields.get("message")
-        said = message if isinstance(message, str) else _name_of(error)
-    fields["error"] = said
-    fields["code"] = error.status_code
-    fields["kind"] = error.kind
-    fields.setdefault("status", error.status_code)
-    if error.retry_after is not None:
-        fields.setdefault("retryAfter", error.retry_after)
-    fields["headers"] = error.headers
-    fields["body"] = body
-    if isinstance(error, CircuitBreakerError):
-        fields |= {"circuitOpen": True, "service": error.source, "openedAt": error.opened_at}
-    if errors := getattr(error, "errors", None):
-        fields["validationErrors"] = list(errors)
-    return fields
-
-
-def _name_of(error: FetchError) -> str:
-    if error.status_code == 429:
-        return "rate_limit"
-    if error.kind != "http":
-        return error.kind
-    return f"HTTP {error.status_code} {_phrase(error.status_code)}".strip()
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _error_body(answer: RawAnswer) -> Value:
-    """An error answer's body as far as it can be read; null if not."""
-    try:
-        return decode_body(answer.body, answer.headers.get("Content-Type"))[0]
-    except FetchError:
-        return None
-
-
-def _said(body: Value) -> str | None:
-    """What the API itself says about a failure, for the hint: short, on one line."""
-    said = body
-    for name in ("error", "message", "detail", "title", "error_description"):
-        if isinstance(body, dict) and body.get(name):
-            said = body[name]
-            break
-    if isinstance(said, dict):
-        said = said.get("message") or said.get("detail")
-    if not isinstance(said, str) or said.lstrip()[:1] in ("", "<"):
-        return None
-    text = "".join(c if c.isprintable() else " " for c in said[:300])
-    return f'{"the API says"}: "{text}"'
-
-
-def _hint_for(failure: TransportError, settings: SourceSettings) -> str | None:
-    if failure.kind == "too_large":
-        return "ask for smaller pages, or raise maxResponseBytes of the source"
-    if failure.kind == "timeout":
-        return f"raise timeout of source '{settings.name}', if the API is known to be slow"
-    if not failure.sent and failure.kind == "network":
-        return f"is {host_of(origin_of(settings.base))} the right host, and can this machine reach it?"
-    return None
-
-
-def _redirect_origin(url: str, current: str) -> str:
-    try:
-        origin = origin_of(url.partition("?")[0])
-    except ValueError as error:
-        raise _bad_redirect(f"the server redirects to something that cannot be asked: {error}") from None
-    if current.startswith("https:") and not origin.startswith("https:"):
-        raise _bad_redirect("the server redirects from https to http")
-    if any(c <= " " or c == "\x7f" or c == "\\" for c in url) or len(url) > MAX_URL:
-        raise _bad_redirect("the server redirects to an invalid URL")
-    return origin
-
-
-def _bad_redirect(message: str) -> TransportError:
-    return TransportError(message, kind="redirect", sent=True)
-
-
-def _without_parameter(url: str, key: tuple[str, str] | None) -> str:
-    """The URL without the API key's parameter, which a server may have copied into its redirect."""
-    if key is None or "?" not in url:
-        return url
-    path, _, query = url.partition("?")
-    kept = [p for p in query.split("&") if key[0] not in dict(parse_qsl(p, keep_blank_values=True))]
-    return f"{path}?{'&'.join(kept)}" if kept else path
+        name = self.settings.name
+        self._emit(AuthRefreshed(source=name, reason=reason, success=error is None, error=error, expires_at=expires_at))

@@ -1,25 +1,35 @@
 """What all missions of a process share towards the outside: connections, limits, breakers, tokens."""
 
+import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from reqon.clock import Clock
-from reqon.events import Event
+from reqon.errors import ConfigurationError, ReqonError
+from reqon.files import DISK, locked
 from reqon.http.addresses import origin_of
-from reqon.http.auth import Credentials
+from reqon.http.auth import Credentials, Fields
 from reqon.http.breaker import Breaker
-from reqon.http.client import Client, SharedState
+from reqon.http.client import Client
+from reqon.http.gate import Emit, SharedState, Wants
 from reqon.http.messages import SourceSettings
+from reqon.http.oauth import OAuthTokens, OnRefresh, TokenFile
 from reqon.http.rate_limit import RateLimiter
-from reqon.http.tokens import BearerToken, Tokens
+from reqon.http.tokens import AuthProvider, BearerToken, ProviderTokens, Tokens
 from reqon.http.transport import Transport
+from reqon.values import Record, decode, encode
 
-Emit = Callable[[Event], None]
-Wants = Callable[..., bool]
+AuthProviders = Mapping[str, Callable[[Fields], AuthProvider]]
+
+_KEPT_LIMITS = "rate-limits.json"
 
 
 class Connections:
-    """One per process and event loop. Nothing is opened before the first request."""
+    """One per process and event loop. Nothing is opened before the first request.
+
+    `state_directory` is where rotated tokens and long waits are kept; None keeps them in memory only.
+    """
 
     def __init__(
         self,
@@ -29,21 +39,33 @@ class Connections:
         state_directory: Path | None,
         random: Callable[[], float],
         transport: Transport | None = None,
+        on_token_refresh: OnRefresh | None = None,
+        auth_providers: AuthProviders | None = None,
     ) -> None:
         self._clock = clock
         self._environment = environment
         self._state_directory = state_directory
         self._random = random
         self._transport = transport
+        self._on_token_refresh = on_token_refresh
+        self._auth_providers = auth_providers or {}
         self._shared: dict[tuple[str, str, str], SharedState] = {}
         self._tokens: dict[str, Tokens] = {}
+        self._token_file = TokenFile(state_directory) if state_directory is not None else None
+        self._kept: Record | None = None
 
     def client(self, settings: SourceSettings, credentials: Credentials | None, emit: Emit, wants: Wants) -> Client:
-        """A source's client for one execution. Sources of equal name, origin and credential share limits and breaker."""
+        """A source's client for one execution. Sources of equal name, origin and credential share limits and breaker.
+
+        Raises:
+            ConfigurationError: `base` is no absolute http(s) URL without user, query and fragment; oauth2 credentials
+                can get no token; the auth provider isn't registered.
+        """
+        _check_base(settings)
         return Client(
             settings,
             credentials,
-            transport=self._lazy_transport(),
+            open_transport=self._open_transport,
             shared=self._state_of(settings, credentials),
             clock=self._clock,
             random=self._random,
@@ -51,31 +73,46 @@ class Connections:
             wants=wants,
         )
 
+    def breaker_status(self, source: str) -> Record | None:
+        """`{state, failures, successes, last_failure_time, next_attempt_time}` of a source's breaker; None without one.
+
+        Times are instants.
+        """
+        for (name, _, _), shared in self._shared.items():
+            if name == source and shared.breaker is not None:
+                return shared.breaker.status(self._clock.monotonic(), self._clock.now())
+        return None
+
+    def reset_breaker(self, source: str) -> None:
+        """Close a source's breaker by hand."""
+        for (name, _, _), shared in self._shared.items():
+            if name == source and shared.breaker is not None:
+                shared.breaker.reset()
+
     async def close(self) -> None:
-        """Close all connections. What is in flight fails."""
+        """Close all connections, within a second or two. What is in flight fails."""
+        for tokens in self._tokens.values():
+            await tokens.close()
         if self._transport is not None:
             await self._transport.close()
             self._transport = None
 
-    def _lazy_transport(self) -> Transport:
+    def _open_transport(self) -> Transport:
         if self._transport is None:
-            from reqon.http.wire import AiohttpTransport  # noqa: PLC0415  # 0.1 s that `reqon --version` need not pay
+            from reqon.http.wire import AiohttpTransport  # noqa: PLC0415  # aiohttp takes 0.1 s to import
 
             self._transport = AiohttpTransport(self._environment)
         return self._transport
 
     def _state_of(self, settings: SourceSettings, credentials: Credentials | None) -> SharedState:
-        fingerprint = credentials.fingerprint if credentials else ""
-        key = (settings.name, origin_of(settings.base), fingerprint)
+        origin = origin_of(settings.base)
+        key = (settings.name, origin, credentials.fingerprint if credentials else "")
+        tokens = self._tokens_of(settings.name, credentials)
         shared = self._shared.get(key)
         if shared is None:
-            shared = self._shared[key] = SharedState(
-                limiter=RateLimiter(settings.rate_limit),
-                breaker=None,
-                tokens=self._tokens_of(credentials),
-                endpoints={},
-                keep_limits=self._keep_limits,
-            )
+            limiter = RateLimiter(settings.rate_limit)
+            self._recall(settings.name, origin, limiter)
+            shared = self._shared[key] = SharedState(limiter, tokens, self._keep_limits)
         shared.limiter.use(settings.rate_limit)
         if settings.breaker is None:
             shared.breaker = None
@@ -85,13 +122,95 @@ class Connections:
             shared.breaker.settings = settings.breaker
         return shared
 
-    def _tokens_of(self, credentials: Credentials | None) -> Tokens | None:
+    # --- tokens ---
+
+    def _tokens_of(self, source: str, credentials: Credentials | None) -> Tokens | None:
         if credentials is None or credentials.type in ("basic", "api_key"):
             return None
-        tokens = self._tokens.get(credentials.fingerprint)
+        key = credentials.fingerprint
+        tokens = self._tokens.get(key)
         if tokens is None:
-            tokens = self._tokens[credentials.fingerprint] = BearerToken(str(credentials.fields["token"]))
+            tokens = self._tokens[key] = self._new_tokens(source, credentials)
+        tokens.forgive()
         return tokens
 
+    def _new_tokens(self, source: str, credentials: Credentials) -> Tokens:
+        if credentials.type == "bearer":
+            return BearerToken(str(credentials.fields["token"]))
+        if credentials.type == "oauth2":
+            return OAuthTokens(
+                source,
+                credentials,
+                open_transport=self._open_transport,
+                clock=self._clock,
+                file=self._token_file,
+                on_refresh=self._on_token_refresh,
+            )
+        factory = self._auth_providers.get(credentials.type)
+        if factory is None:
+            known = ", ".join(sorted(("none", "bearer", "basic", "api_key", "oauth2", *self._auth_providers)))
+            raise ConfigurationError(
+                f"source '{source}' has auth: {credentials.type}, which nobody has registered", hint=f"known: {known}"
+            )
+        return ProviderTokens(factory(credentials.fields))
+
+    # --- long waits, kept for the next process: best effort ---
+
+    def _recall(self, source: str, origin: str, limiter: RateLimiter) -> None:
+        if self._state_directory is None:
+            return
+        if self._kept is None:
+            self._kept = _read_kept(self._state_directory / _KEPT_LIMITS)
+        kept = self._kept.get(source)
+        if isinstance(kept, dict) and kept.get("origin") == origin:
+            limiter.restore(kept, self._clock.monotonic(), self._clock.now())
+
     async def _keep_limits(self) -> None:
-        """Write down what holds requests back, for the next process."""
+        if self._state_directory is not None:
+            found = self._long_waits(self._clock.monotonic(), self._clock.now())
+            await asyncio.to_thread(_write_kept, self._state_directory, found)
+
+    def _long_waits(self, now: float, wall: datetime) -> dict[str, Record]:
+        """What each of our sources should find after a restart; an empty record for those that need not wait."""
+        found: dict[str, Record] = {}
+        for (source, origin, _), shared in self._shared.items():
+            kept = shared.limiter.keep(now, wall)
+            if kept is not None:
+                found[source] = {"origin": origin, **kept}
+            else:
+                found.setdefault(source, {})
+        return found
+
+
+def _check_base(settings: SourceSettings) -> None:
+    try:
+        origin_of(settings.base)
+    except ValueError as error:
+        what = f"'{settings.base}' cannot be used: {error}" if settings.base else "is empty"
+        raise ConfigurationError(
+            f"base of source '{settings.name}' {what}",
+            hint="it must be an absolute URL such as https://api.example.org",
+        ) from None
+    if "?" in settings.base or "#" in settings.base:
+        raise ConfigurationError(
+            f"base of source '{settings.name}' must not have a query or a fragment",
+            hint="put parameters into params of the requests",
+        )
+
+
+def _read_kept(path: Path) -> Record:
+    try:
+        content = decode(DISK.read(path, 1024 * 1024))
+    except (OSError, ReqonError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_kept(directory: Path, found: Mapping[str, Record]) -> None:
+    path = directory / _KEPT_LIMITS
+    try:
+        with locked(path.with_suffix(".lock"), wait_seconds=1):
+            content = {**_read_kept(path), **found}
+            DISK.replace(path, encode({k: v for k, v in content.items() if v}, pretty=True), "rate-limits")
+    except (OSError, ReqonError):
+        return  # a restart then asks the API, which says it again

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from reqon.http.retry import RetryPolicy
+from reqon.http.retry import RetryPolicy, http_date
 from reqon.values import Value
 
 
@@ -102,7 +102,7 @@ class Reply:
     Attributes:
         value: the parsed body, the text of a text type, or None when empty.
         raw: the body's bytes as received, after content decoding.
-        sent_at: our clock just before the first attempt was sent; date: the answer's `Date`.
+        sent_at: our clock just before the first attempt was sent.
     """
 
     status: int
@@ -113,7 +113,11 @@ class Reply:
     url: str
     attempts: int
     sent_at: datetime
-    date: datetime | None = None
+
+    @property
+    def date(self) -> datetime | None:
+        """The instant of the answer's `Date` header."""
+        return http_date(self.headers.get("Date"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

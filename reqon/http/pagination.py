@@ -68,7 +68,7 @@ class OffsetPages:
     def next_request(self) -> NextRequest:
         return NextRequest(((self.name, self.offset),))
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         self.offset += item_count
         self.has_more = item_count > 0 and not (self.short_stops and item_count < self.size)
 
@@ -97,7 +97,7 @@ class NumberedPages:
     def next_request(self) -> NextRequest:
         return NextRequest(((self.name, self.page),))
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         self.page += 1
         self.has_more = item_count > 0 and not (self.short_stops and item_count < self.size)
 
@@ -111,7 +111,7 @@ class NumberedPages:
 
 @dataclass(slots=True, eq=False)
 class CursorPages:
-    """`cursor(name, size, path)`: what `find` gives for a page, sent under `name`; or followed, if it is a URL or a path.
+    """`cursor(name, size, path)`: what `find` gives for a page, sent under `name`; a URL or a path is followed instead.
 
     `find(body, headers)` is the compiled path. `first` is what the mission gave for the first request.
     """
@@ -136,7 +136,7 @@ class CursorPages:
             return NextRequest(url=self._url)
         return NextRequest(() if self._value is None else ((self.name, self._value),))
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         cursor = self.find(body, headers)
         if cursor is None or cursor is False or cursor == "":
             self.has_more, self._value, self._url = False, None, None
@@ -177,7 +177,7 @@ class LinkPages:
     def next_request(self) -> NextRequest:
         return NextRequest(url=self._url)
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         target = link_target(headers.get("Link"), self.relation)
         self.has_more = target is not None
         self._url = None
@@ -196,7 +196,7 @@ class LinkPages:
 
 
 class CustomStrategy(Protocol):
-    """What `register_pagination_strategy` factories give (spec/runtime.md 4.8); `extract_items`, `state` and `restore` optional."""
+    """What a registered factory gives (spec/runtime.md 4.8); `extract_items`, `state` and `restore` are optional."""
 
     def get_initial_params(self) -> Mapping[str, Value]: ...
     def update_from_response(self, body: Value, headers: Mapping[str, str]) -> None: ...
@@ -230,7 +230,7 @@ class CustomPages:
     def next_request(self) -> NextRequest:
         return NextRequest(url=self._url) if self._url else NextRequest(tuple(self._params.items()))
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         self._strategy.update_from_response(body, headers)
         self.has_more = bool(self._strategy.has_more())
         self._params, self._url = {}, None
@@ -263,7 +263,7 @@ def follow(current: str, target: str) -> str:
         same = False
     if not same:
         raise _pagination("origin", "the next page's address leads to another origin", url)
-    if any(c <= " " or c == "\x7f" or c == "\\" for c in url):
+    if any(c <= " " or c in "\x7f\\" for c in url):
         raise _pagination("origin", "the next page's address is not a valid URL", url)
     return url
 
@@ -311,7 +311,7 @@ def _pagination(reason: str, message: str, value: str) -> PaginationError:
     return error
 
 
-# --- the items of a page -----------------------------------------------------------------------------------------------
+# --- the items of a page ---
 
 Place = tuple[str, ...]
 
@@ -319,7 +319,7 @@ Place = tuple[str, ...]
 def find_items(
     body: Value, *, path: Place | None = None, until_path: Place | None = None
 ) -> tuple[list[Value], Place | None]:
-    """A page's items and where in the body they are: `()` the body itself, `("meta", "rows")`, or None: nowhere, 0 items.
+    """A page's items and where they are: `()` the body itself, `("meta", "rows")` in it, or None: nowhere, 0 items.
 
     `path` is the fetch's `items` option, `until_path` what `until` takes the length of.
     """

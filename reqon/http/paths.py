@@ -70,9 +70,7 @@ def assemble(parts: Sequence[PathPart]) -> str:
             in_query = in_query or "?" in piece
         else:
             text = _scalar(value, expression)
-            if in_query:
-                piece = quote(text, safe="")
-            elif kind is PartKind.VALUE:
+            if in_query or kind is PartKind.VALUE:
                 piece = quote(text, safe="")
             elif kind is PartKind.JOINED:
                 piece = quote(text, safe="/")

@@ -1,4 +1,4 @@
-"""When the next request may go: quotas of ours and signals of the server's (spec/runtime.md 6). Decides; never waits."""
+"""When the next request may go: our quotas and the server's signals (spec/runtime.md 6). Decides; never waits."""
 
 import re
 from collections import deque

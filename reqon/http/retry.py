@@ -16,7 +16,7 @@ _SECONDS = re.compile(r"\d{1,300}(\.\d{1,20})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """`retry: { … }`, complete. Durations in seconds; `max_delay_seconds` None is the default of 30 s, never below `initial`."""
+    """`retry: { … }`, complete, in seconds. `max_delay_seconds` None: the default of 30 s, never below `initial`."""
 
     max_attempts: int = 3
     backoff: Backoff = "exponential"
@@ -49,8 +49,8 @@ def is_retryable_status(status: int) -> bool:
 def may_repeat(method: str, *, status: int, sent: bool, keyed: bool) -> bool:
     """Whether a retryable failure of this method may be repeated without doing its effect twice.
 
-    `status` is 0 without an answer, `sent` False when no connection came about; `keyed`: the mission says that repeating
-    is safe, by a `retry` block of the request or an idempotency key.
+    `status` is 0 without an answer, `sent` False when no connection came about; `keyed`: the mission says that a
+    repetition is safe, by a `retry` block of the request or an idempotency key.
     """
     return method in _REPEATABLE or keyed or not sent or status in _NEVER_TAKEN
 

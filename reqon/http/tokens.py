@@ -38,6 +38,12 @@ class Tokens(Protocol):
     def adopt(self, value: Value) -> bool:
         """Take a token found in an answer; whether there was one."""
 
+    def forgive(self) -> None:
+        """A new run begins: ask again, although the last one was told no."""
+
+    async def close(self) -> None:
+        """Let what is under way end, shortly."""
+
 
 def token_in(value: Value) -> str | None:
     """The first non-empty text of `access_token`, `accessToken`, `token`."""
@@ -58,10 +64,10 @@ class BearerToken:
         self.generation = 0
         self.headers: tuple[tuple[str, str], ...] = (("Authorization", f"Bearer {token}"),)
 
-    async def obtain(self, told: Told) -> None:
+    async def obtain(self, told: Told) -> None:  # the protocol's
         """Nothing to do: a configured token counts as fresh."""
 
-    async def renew(self, refused: int, told: Told) -> bool:
+    async def renew(self, refused: int, told: Told) -> bool:  # noqa: ARG002  # the protocol's
         return self.generation > refused
 
     def adopt(self, value: Value) -> bool:
@@ -72,3 +78,62 @@ class BearerToken:
         self.headers = (("Authorization", f"Bearer {token}"),)
         self.generation += 1
         return True
+
+    def forgive(self) -> None:
+        """Nothing is held against it."""
+
+    async def close(self) -> None:
+        """Nothing is under way."""
+
+
+class AuthProvider(Protocol):
+    """What a factory given to `register_auth_provider` makes; `refresh_token` and `get_headers` are optional."""
+
+    async def get_token(self) -> str: ...
+
+
+class ProviderTokens:
+    """A registered provider's tokens: it is asked before each request, and keeps what it wants to keep."""
+
+    is_fresh = False
+
+    def __init__(self, provider: AuthProvider) -> None:
+        self.generation = 0
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self._provider = provider
+
+    async def obtain(self, told: Told) -> None:  # noqa: ARG002  # the protocol's
+        get_headers = getattr(self._provider, "get_headers", None)
+        if get_headers is not None:
+            self._use(tuple((str(k), str(v)) for k, v in (await get_headers()).items()))
+        else:
+            self._use((("Authorization", f"Bearer {await self._provider.get_token()}"),))
+
+    async def renew(self, refused: int, told: Told) -> bool:
+        if self.generation > refused:
+            return True
+        refresh = getattr(self._provider, "refresh_token", None)
+        if refresh is None:
+            return False
+        token = await refresh()
+        told("401", None, None)
+        self._use((("Authorization", f"Bearer {token}"),))
+        return True
+
+    def adopt(self, value: Value) -> bool:  # noqa: ARG002  # the protocol's
+        return False
+
+    def forgive(self) -> None:
+        """Nothing is held against it."""
+
+    async def close(self) -> None:
+        """What it holds is its own."""
+
+    def _use(self, headers: tuple[tuple[str, str], ...]) -> None:
+        if headers != self.headers:
+            for name, value in headers:
+                SECRETS.add_header(name)
+                SECRETS.add(value, value.removeprefix("Bearer "))
+            SECRETS.forget(*(v.removeprefix("Bearer ") for _, v in self.headers), *(v for _, v in self.headers))
+            self.headers = headers
+            self.generation += 1

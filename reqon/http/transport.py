@@ -1,4 +1,4 @@
-"""What carries one request to a server and its answer back: the protocol, so that any HTTP library can stand behind it."""
+"""What carries a request to a server and its answer back: a protocol, so that any HTTP library can stand behind it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol

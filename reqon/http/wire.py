@@ -1,12 +1,12 @@
-"""aiohttp as the transport: the only module that knows it. Importing it takes 0.1 s, so it is imported when first used."""
+"""aiohttp as the transport: the only module that knows it, imported when first used, for that takes 0.1 s."""
 
 import asyncio
 import re
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from urllib import request as urllib_request
+from dataclasses import dataclass
+from itertools import chain
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -38,7 +38,6 @@ class AiohttpRoute:
     tls: ssl.SSLContext | bool
     proxy: str | None
     blocked: str | None = None
-    waiting: int = field(default=0)
 
 
 class AiohttpTransport:
@@ -110,20 +109,14 @@ class AiohttpTransport:
                         proxy=route.proxy,
                     )
                     try:
-                        lines = response.raw_headers
-                        if len(lines) > 8 and sum(len(n) + len(v) for n, v in lines) > MAX_HEADER_BYTES:
-                            raise TransportError(
-                                f"the answer's headers have more than {MAX_HEADER_BYTES} bytes",
-                                kind="too_large",
-                                sent=True,
-                            )
+                        _check_head(response)
                         content = b"" if method == "HEAD" else await _read(response, limit)
                     except BaseException:
                         response.close()
                         raise
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 raise _translated(error, timeout_seconds, route) from error
-        return RawAnswer(response.status, response.reason or "", response.headers, lines, content)
+        return RawAnswer(response.status, response.reason or "", response.headers, response.raw_headers, content)
 
     async def close(self) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
@@ -154,6 +147,11 @@ class AiohttpTransport:
                 if path := self._environment.get(name):
                     self._tls.load_verify_locations(cafile=path)
         return self._tls
+
+
+def _check_head(response: aiohttp.ClientResponse) -> None:
+    if sum(map(len, chain.from_iterable(response.raw_headers))) > MAX_HEADER_BYTES:
+        raise TransportError(f"the answer's headers exceed {MAX_HEADER_BYTES} bytes", kind="too_large", sent=True)
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -217,7 +215,7 @@ def _translated(error: Exception, timeout_seconds: float, route: AiohttpRoute) -
     return TransportError(f"the exchange failed: {error}", kind="network", sent=True)
 
 
-# --- which addresses ---------------------------------------------------------------------------------------------------
+# --- which addresses ---
 
 
 def _trusted_socket(info: "aiohttp.connector.AddrInfoType") -> socket.socket:
@@ -261,9 +259,15 @@ def proxy_for(origin: str, environment: Mapping[str, str]) -> str | None:
     proxy = variable(f"{scheme}_proxy") or variable("all_proxy")
     if not proxy or is_loopback_host(host):
         return None
-    if urllib_request.proxy_bypass_environment(origin.partition("://")[2], {"no": variable("no_proxy")}):
+    if any(_bypasses(entry.strip().lower(), host) for entry in variable("no_proxy").split(",")):
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     SECRETS.add(URL(proxy).password)
     return proxy
+
+
+def _bypasses(entry: str, host: str) -> bool:
+    """Whether an entry of `no_proxy` covers the host: `*`, a host, a domain with or without a leading dot."""
+    entry = entry.removeprefix("*.").removeprefix(".").partition(":")[0] if entry != "*" else entry
+    return entry == "*" or (entry != "" and (host == entry or host.endswith(f".{entry}")))
