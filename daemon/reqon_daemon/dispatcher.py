@@ -260,8 +260,10 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._pump()
-                await stop.wait()
-                self._stopping = True
+                try:
+                    await stop.wait()
+                finally:
+                    self._stopping = True
                 await self._drain()
         finally:
             self._group = None
@@ -362,8 +364,10 @@ class Dispatcher:
 
     def _gone(self, run: Running) -> None:
         runs = self._running.get(run.job.mission, [])
-        if run in runs:  # its task was cancelled before it began
+        if run in runs:  # cancelled before it began; a slot's run that a stop cut off here is begun by the next daemon
             runs.remove(run)
+            if run.reason is CancelReason.OPERATOR:
+                self._amend(run.job, outcome=SlotOutcome.MISSED, reason="cancelled before it began", ended=True)
         if not runs:
             self._running.pop(run.job.mission, None)
         self._pump()

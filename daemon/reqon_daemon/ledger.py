@@ -8,8 +8,7 @@ import errno
 import os
 import threading
 from asyncio import to_thread
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,16 +107,18 @@ class Ledger:
         clock: Clock = SYSTEM,
         happenings: Happenings | None = None,
         disk: FileSystem = DISK,
+        offload: Callable[[Callable[[], None]], Awaitable[None]] = to_thread,
     ) -> None:
-        """Read what is there; `open` must follow before anything is written."""
+        """Read what is there; `open` must follow before anything is written. `offload` runs what blocks."""
         self.path = state_directory / "schedule" / "ledger.log"
         self._quarantine = state_directory / "quarantine"
         self._clock = clock
         self._happenings = happenings or Happenings()
         self._disk = disk
+        self._offload = offload
         self._log = Log(self.path, what="ledger", disk=disk)
         self._standings: dict[str, Standing] = {}
-        self._decisions: dict[str, deque[Decision]] = {}
+        self._decisions: dict[str, list[Decision]] = {}
         self._waiting: list[bytes] = []
         self._handover = threading.Lock()  # between the loop and a committing thread
         self._writing = threading.Lock()
@@ -133,7 +134,7 @@ class Ledger:
         return self._standings
 
     def decisions(self, mission: str) -> Sequence[Decision]:
-        """The newest fifty, oldest first."""
+        """The newest fifty, and older ones whose run has not ended; oldest first."""
         return tuple(self._decisions.get(mission, ()))
 
     def unfinished(self) -> list[Decision]:
@@ -159,18 +160,20 @@ class Ledger:
         with self._handover:
             if standing.decided_until is None or decision.due > standing.decided_until:
                 self._standings[decision.mission] = replace(standing, decided_until=decision.due)
-            self._decisions.setdefault(decision.mission, deque(maxlen=_KEPT_DECISIONS)).append(decision)
+            kept = self._decisions.setdefault(decision.mission, [])
+            kept.append(decision)
+            _trim(kept)
             self._waiting.append(line)
 
     def amend(self, mission: str, due: datetime, **changes: object) -> Decision | None:
         """Say how a decision turned out; None if it is no longer kept."""
-        kept = self._decisions.get(mission, ())
+        kept = self._decisions.get(mission, [])
         for place in range(len(kept) - 1, -1, -1):
             if kept[place].due == due:
                 changed = replace(kept[place], **changes)  # type: ignore[arg-type]
                 line = _line("slot", _shown(changed))
                 with self._handover:
-                    kept[place] = changed  # type: ignore[index]
+                    kept[place] = changed
                     self._waiting.append(line)
                 return changed
         return None
@@ -179,8 +182,7 @@ class Ledger:
         """Drop decisions about slots after `until`: a wrong clock made them."""
         standing = replace(self.register(mission), decided_until=_whole(until))
         with self._handover:
-            kept = (d for d in self._decisions.get(mission, ()) if d.due <= until)
-            self._decisions[mission] = deque(kept, maxlen=_KEPT_DECISIONS)
+            self._decisions[mission] = [d for d in self._decisions.get(mission, ()) if d.due <= until]
             self._standings[mission] = standing
             self._rewrite_due = True
 
@@ -214,7 +216,7 @@ class Ledger:
             StateError: it doesn't. Nothing that relies on it may start; the changes stay noted, and the next commit
                 writes the whole ledger anew.
         """
-        await to_thread(self.commit_blocking)
+        await self._offload(self.commit_blocking)
 
     def commit_blocking(self) -> None:
         """`commit` for those who have no event loop."""
@@ -310,7 +312,7 @@ class Ledger:
         return True
 
     def _fold_decision(self, decision: Decision) -> None:
-        kept = self._decisions.setdefault(decision.mission, deque(maxlen=_KEPT_DECISIONS))
+        kept = self._decisions.setdefault(decision.mission, [])
         for place in range(len(kept) - 1, -1, -1):
             if kept[place].due == decision.due:
                 kept[place] = decision
@@ -318,6 +320,7 @@ class Ledger:
             if kept[place].due < decision.due:
                 break
         kept.append(decision)
+        _trim(kept)
         standing = self.standing(decision.mission)
         if standing is None:
             standing = Standing(mission=decision.mission, registered=decision.decided_at)
@@ -343,6 +346,14 @@ class Ledger:
         problem = error.strerror or str(error)
         hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
         return StateError(f"cannot use the slot ledger {self.path}: {problem} (user id {os.geteuid()})", hint=hint)
+
+
+def _trim(kept: list[Decision]) -> None:
+    while len(kept) > _KEPT_DECISIONS:
+        done = next((place for place, d in enumerate(kept) if d.ended or not d.outcome.runs), None)
+        if done is None:
+            return
+        del kept[done]
 
 
 def _shown(thing: Standing | Decision) -> Record:

@@ -134,10 +134,16 @@ class Scheduler:
         now = self.clock.now()
         for gone in self._entries.keys() - missions.keys():
             self.ledger.update(gone, unscheduled=now)
-        self._entries = {name: self._enter(loaded, now) for name, loaded in missions.items() if loaded.policy.schedule}
-        for name in missions:
-            self.ledger.register(name)
-            self.dispatcher.restore(name)
+        entries = {}
+        for name, loaded in missions.items():
+            try:
+                self.ledger.register(name)
+                self.dispatcher.restore(name)
+                if loaded.policy.schedule:
+                    entries[name] = self._enter(loaded, now)
+            except Exception:  # a fault in one mission's schedule must not keep the others from theirs
+                log.exception("scheduling %s failed", name)
+        self._entries = entries
 
     def schedule_of(self, mission: str) -> Schedule | None:
         """The mission's schedule, anchored."""
@@ -155,26 +161,31 @@ class Scheduler:
         without records a run that began is lost; it is not started twice.
         """
         jobs = []
-        now = self.clock.now()
         for decision in self.ledger.unfinished():
             loaded = self.dispatcher.missions.get(decision.mission)
-            if loaded is None:
-                continue
-            record = await find_run(decision.mission, decision.due) if loaded.policy.keeps_state else None
-            if record is not None:
-                self.ledger.amend(
-                    decision.mission, decision.due, begun=True, execution_id=record.execution_id, ended=True
-                )
-            elif decision.begun and (decision.execution_id or not loaded.policy.keeps_state):
-                self.ledger.amend(decision.mission, decision.due, reason="lost with its process", ended=True)
-            elif now - decision.due > self._oldest(loaded.policy.schedule, decision.due):
-                reason = "decided, but the daemon was down for too long"
-                self.ledger.amend(decision.mission, decision.due, outcome=SlotOutcome.MISSED, reason=reason, ended=True)
-            else:
+            if loaded is not None and await self._is_to_begin(decision, loaded, find_run):
                 jobs.append(Job(mission=decision.mission, trigger=Trigger.SCHEDULE, due=decision.due))
         await self.ledger.commit()
         self.dispatcher.submit(*jobs)
         return jobs
+
+    async def _is_to_begin(self, decision: Decision, loaded: Loaded, find_run: FindRun) -> bool:
+        """Whether a decision's run never began and still should; if not, the decision says what became of it."""
+        name, due, policy = decision.mission, decision.due, loaded.policy
+        record = await find_run(name, due) if policy.keeps_state else None
+        if record is not None:
+            self.ledger.amend(name, due, begun=True, execution_id=record.execution_id, ended=True)
+            return False
+        if decision.begun and (decision.execution_id or not policy.keeps_state):
+            self.ledger.amend(name, due, reason="lost with its process", ended=True)
+            return False
+        too_late = self.clock.now() - due > self._oldest(policy.schedule, due)
+        if too_late and policy.catch_up is not CatchUp.ALL:
+            reason = "decided, but the daemon was down for too long"
+            missed = self.ledger.amend(name, due, outcome=SlotOutcome.MISSED, reason=reason, ended=True)
+            self._tell(missed or decision)
+            return False
+        return True
 
     # --- time goes by ---
 
@@ -251,21 +262,23 @@ class Scheduler:
             self.happenings.emit(StateRecovered(at=self.clock.now()))
         verdicts, self._unsaved = self._unsaved, []
         for verdict in verdicts:
-            decision = verdict.decision
-            self.happenings.emit(
-                SlotDecided(
-                    at=decision.decided_at,
-                    mission=decision.mission,
-                    due=decision.due,
-                    outcome=decision.outcome,
-                    reason=decision.reason,
-                    first_due=decision.first_due,
-                    count=decision.count,
-                )
-            )
+            self._tell(verdict.decision)
         jobs = [verdict.job for verdict in verdicts if verdict.job]
         if jobs:
             self.dispatcher.submit(*jobs)
+
+    def _tell(self, decision: Decision) -> None:
+        self.happenings.emit(
+            SlotDecided(
+                at=decision.decided_at,
+                mission=decision.mission,
+                due=decision.due,
+                outcome=decision.outcome,
+                reason=decision.reason,
+                first_due=decision.first_due,
+                count=decision.count,
+            )
+        )
 
     # --- entering a mission ---
 
@@ -301,7 +314,8 @@ class Scheduler:
         self._keep(loaded.name, schedule, before, standing)
         over = schedule.latest_between(datetime.min.replace(tzinfo=UTC) + _FAR * 2, now)
         if schedule.once and over is not None:
-            self._note(loaded.name, now, over, SlotOutcome.MISSED, "its time was over when it was first loaded")
+            reason = "its time was over when it was first loaded"
+            self._unsaved.append(self._note(loaded.name, now, over, SlotOutcome.MISSED, reason))
         return schedule
 
     def _begin_again(self, loaded: Loaded, schedule: Schedule, standing: Standing, now: datetime) -> Schedule:
