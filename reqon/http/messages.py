@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from reqon.http.retry import RetryPolicy, http_date
 from reqon.values import Value
@@ -64,8 +64,10 @@ def _text(raw: str | bytes) -> str:
         return raw.decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+# Request and Reply are named tuples: as frozen dataclasses the two would cost a tenth of a local request.
+
+
+class Request(NamedTuple):
     """One request as a mission means it; credentials, source headers and base are the client's to add.
 
     Attributes:
@@ -95,8 +97,7 @@ class Request:
     rate_limit: "RateLimitSettings | None" = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(NamedTuple):
     """A successful answer (2xx, 304), its body decoded.
 
     Attributes:
