@@ -297,11 +297,9 @@ class Expressions:
         """Check a pattern; what it binds goes into `inner`, its value patterns are of `scope`."""
         match pattern:
             case nodes.NamePattern(name=name):
-                self._name_pattern(name, inner)
+                self._name_pattern(name, inner, scope)
             case nodes.ValuePattern(value=value):
-                qualified = dotted(value)
-                if qualified is None or not self._uses_schema(qualified):
-                    self.check(value, scope)
+                self.check(value, scope)
             case nodes.ArrayPattern(elements=elements):
                 for element in elements:
                     self.pattern(element, inner, scope)
@@ -315,18 +313,20 @@ class Expressions:
             case _:
                 pass
 
-    def _name_pattern(self, name: nodes.Qualified, inner: Scope) -> None:
+    def _name_pattern(self, name: nodes.Qualified, inner: Scope, scope: Scope) -> None:
         if self._uses_schema(name.text):
+            return
+        head, dot, _ = name.text.partition(".")
+        if dot and not any(schema.startswith(f"{head}.") for schema in self.names.schemas):
+            # `a.b` is a value pattern, unless `a` is imported.
+            span = Span(name.span.source, name.span.start, name.span.start + len(head))
+            self.check(nodes.Name(name=head, span=span), scope)
             return
         binding = flow.binding_of(nodes.NamePattern(name=name, span=name.span), ())
         if binding is not None:
             inner.bind(nodes.Word(text=binding, span=name.span), "pattern", self.findings)
         else:
-            self.undefined_schema(
-                name,
-                "a pattern name that starts with a capital letter must be a schema; "
-                "bindings start with a lower-case letter",
-            )
+            self.undefined_schema(name, _CAPITAL_HINT)
 
     # --- schemas by name ----------------------------------------------------------------------------------------------
 
@@ -349,13 +349,9 @@ class Expressions:
         self.findings.error("undefined-schema", f"schema '{name.text}' is not declared", name.span, hint)
 
 
-def dotted(node: nodes.Expression) -> str | None:
-    """The text of `n.Name`, None for any other expression."""
-    if isinstance(node, nodes.Member) and isinstance(node.target, nodes.Name):
-        return f"{node.target.name}.{node.key}"
-    return None
-
-
+_CAPITAL_HINT = (
+    "a pattern name that starts with a capital letter must be a schema; bindings start with a lower-case letter"
+)
 _PARAMETERS = ("one or two values: the element and its index", "two values: the sum so far and the element")
 _FIRST_ARGUMENT = {
     "method": "the value before the '.' is the first argument",

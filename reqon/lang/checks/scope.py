@@ -52,7 +52,7 @@ class Scope:
 
     def with_current(self) -> "Scope":
         """The same names, where there is a current item."""
-        return self if self.current and not self.fields else Scope(self.surroundings, True, self)
+        return self if self.current else Scope(self.surroundings, True, self, self.fields)
 
     def visible(self) -> list[str]:
         """Every variable in sight."""

@@ -1,0 +1,391 @@
+"""Requests: their source, path, paging and sync options (spec/language.md 7.2)."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from reqon.diagnostics import Span, nearest
+from reqon.lang import nodes
+from reqon.lang.checks.expressions import Expressions
+from reqon.lang.checks.findings import Findings, guess
+from reqon.lang.checks.options import Options, Written
+from reqon.lang.checks.scope import Binding, Scope
+from reqon.lang.kinds import NOT_CONSTANT, Block, Param, Text, Whole, constant
+from reqon.lang.options import PAGINATE, PAGINATION_NAMES, SINCE, fetch_table
+from reqon.lang.parser import parse_expression
+from reqon.lang.placeholders import split
+from reqon.lang.walk import walk
+
+# Operation ids of the OpenAPI document of a source, each with its path parameters; None: the document can't be had.
+Operations: TypeAlias = Callable[[nodes.SourceDef], Mapping[str, Collection[str]] | None]
+
+_SHORT_PAGE = ("offset", "page")
+_NEEDS_SINCE = ("sinceParam", "sinceFormat", "sinceOverlap")
+_AT_LEAST_ONCE = ("post", "patch")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A request that keeps a checkpoint under the name of its path, and the parameters that tell it from others."""
+
+    key: str
+    parameters: nodes.Expression | None
+    span: Span
+
+
+@dataclass(slots=True)
+class Requests:
+    """Checks the fetch and `call` steps of a mission."""
+
+    expressions: Expressions
+    options: Options
+    findings: Findings
+    operations: Operations | None = None
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+
+    def fetch(self, step: nodes.Fetch, scope: Scope) -> None:
+        """`get "/path" { … }` and its kin."""
+        span = step.span
+        word = Span(span.source, span.start, span.start + len(step.method))
+        written = self._options(step.options, step.method, scope)
+        source = self._source(step.source, written, word)
+        self.path_of(step.path, scope, _params(step.options))
+        if step.method == "get" and "body" in written:
+            self.findings.warn(
+                "get-with-body", "body of a get is sent as query parameters", written["body"].key_span, "use params"
+            )
+        if step.method in _AT_LEAST_ONCE and "retry" in written:
+            self._may_repeat(step.method, source, written)
+        since = written.get("since")
+        if source is not None and since is not None and "syncKey" not in written:
+            self._remember_checkpoint(step, source, since, written)
+
+    def call(self, step: nodes.CallStep, scope: Scope) -> None:
+        """`call Source.operation { … }`."""
+        self._options(step.options, "call", scope)
+        names = self.expressions.names
+        if self.findings.declared("source", step.source.text, step.source.span, names.sources):
+            self._operation(step, names.sources[step.source.text])
+
+    # --- the source and the operation ---------------------------------------------------------------------------------
+
+    def _source(self, name: nodes.Word | None, written: Mapping[str, Written], word: Span) -> nodes.SourceDef | None:
+        """The source of a request, as far as the text says it."""
+        sources = self.expressions.names.sources
+        if name is not None:
+            return sources[name.text] if self.findings.declared("source", name.text, name.span, sources) else None
+        if "source" in written:
+            value = written["source"].value
+            chosen: object = value.name if isinstance(value, nodes.Name) else constant(value)
+            return sources.get(chosen) if isinstance(chosen, str) else None
+        for default, source in sources.items():
+            self.findings.use("source", default)
+            return source
+        message = f"this mission declares no source, so '{word.text}' has no target"
+        self.findings.error("no-source", message, word, 'declare one: source Api { base: "https://…" }')
+        return None
+
+    def _operation(self, step: nodes.CallStep, source: nodes.SourceDef) -> None:
+        name, operation = step.source.text, step.operation
+        if source.spec is None:
+            hint = f'give it a document: source {name} from "openapi.yaml"; or use get, post, put, patch or delete'
+            self.findings.error("undefined-operation", f"source '{name}' has no OpenAPI document", operation.span, hint)
+            return
+        operations = self.operations(source) if self.operations is not None else None
+        if operations is None:
+            return
+        parameters = operations.get(operation.text)
+        if parameters is None:
+            similar = _similar(operation.text, operations)
+            listed = f"operations with a similar name: {', '.join(similar)}" if similar else None
+            message = f"source '{name}' has no operation '{operation.text}'"
+            self.findings.error("undefined-operation", message, operation.span, listed)
+            return
+        given = _params(step.options)
+        for parameter in parameters if given is not None else ():
+            if parameter not in (given or ()):
+                self._missing_parameter(parameter, operation.span, given or ())
+
+    def _missing_parameter(self, name: str, span: Span, given: Collection[str]) -> None:
+        hint = guess(name, given, f"add it to params: {{ {name}: … }}")
+        self.findings.error("missing-path-param", f"path parameter '{name}' has no value", span, hint)
+
+    # --- the path -----------------------------------------------------------------------------------------------------
+
+    def path_of(self, value: nodes.Expression, scope: Scope, given: Collection[str] | None = ()) -> None:
+        """A path: a literal with placeholders, or any expression. `given` are its params; None: not known here."""
+        if not isinstance(value, nodes.Literal_) or not isinstance(value.value, str):
+            self.expressions.check(value, scope)
+            return
+        if "{" not in value.value:
+            return
+        parts, diagnostics = split(value)
+        self.findings.add(diagnostics)
+        for part in parts:
+            if not isinstance(part, str) and part.expression is not None:
+                self._placeholder(part.expression, scope, given)
+
+    def _placeholder(self, node: nodes.Expression, scope: Scope, given: Collection[str] | None) -> None:
+        first = next((found for found in walk(node) if isinstance(found, nodes.Name)), None)
+        if first is None or self._means_something(first.name, scope):
+            self.expressions.check(node, scope)
+            return
+        if given is None or first.name in given or first.name.isupper():
+            inner = scope.inner()
+            inner.names[first.name] = Binding("page", first.span)
+            self.expressions.check(node, inner)
+            return
+        names = self.expressions.names
+        meant = nearest(first.name, [*scope.visible(), *names.lets, *given])
+        if meant is not None:
+            hint = f"did you mean '{meant}'?"
+            self.findings.error("missing-path-param", f"path parameter '{first.name}' has no value", first.span, hint)
+        else:
+            self._missing_parameter(first.name, first.span, given)
+
+    def _means_something(self, name: str, scope: Scope) -> bool:
+        return scope.find(name) is not None or self.expressions.resolves(name, scope)
+
+    # --- options ------------------------------------------------------------------------------------------------------
+
+    def _options(self, options: nodes.Options, word: str, scope: Scope) -> dict[str, Written]:
+        paginate = next((option for option in options if option.key == "paginate"), None)
+        parameter = self._paginate(paginate, scope) if paginate is not None else None
+        page = scope.inner()
+        page.current = True
+        for option in options:
+            page.names["hasMore"] = Binding("page", option.key_span)
+            if parameter is not None:
+                page.names[parameter] = Binding("page", option.key_span)
+        written = self.options.check(options, fetch_table(word), scope, own={"until": page})
+        since = written.get("since")
+        if since is not None:
+            self._since(since, scope)
+        self._without_effect(options, written)
+        return written
+
+    def _without_effect(self, options: nodes.Options, written: Mapping[str, Written]) -> None:
+        paginate, until = written.get("paginate"), written.get("until")
+        if until is not None and paginate is None:
+            self.findings.warn("until-without-paginate", "'until' has no effect without 'paginate'", until.key_span)
+        if paginate is not None and until is None and _strategy(paginate) in _SHORT_PAGE:
+            hint = "add until: …"
+            self.findings.warn(
+                "paginate-without-until", "pagination stops at the first short page", paginate.key_span, hint
+            )
+        if "since" in written:
+            return
+        needless = [written[key] for key in _NEEDS_SINCE if key in written]
+        if "syncKey" in written and not _reads_last_sync(options):
+            needless.append(written["syncKey"])
+        for option in needless:
+            message = f"'{option.key}' has no effect without 'since'"
+            self.findings.warn("since-options-without-since", message, option.key_span, "add since: lastSync")
+
+    def _may_repeat(self, method: str, source: nodes.SourceDef | None, written: Mapping[str, Written]) -> None:
+        key = next((o for o in source.options if o.key == "idempotencyKey"), None) if source is not None else None
+        headers = _keys_of(written.get("headers"))
+        if source is None or (key is not None and constant(key.value) is not False):
+            return
+        if headers is None or any(header.lower() == "idempotency-key" for header in headers):
+            return
+        message = f"a {method} with 'retry' may be done twice"
+        hint = f"if the API knows Idempotency-Key, add idempotencyKey: true to source {source.name.text}"
+        self.findings.warn("retry-may-repeat", message, written["retry"].key_span, hint)
+
+    # --- paging -------------------------------------------------------------------------------------------------------
+
+    def _paginate(self, option: nodes.Option, scope: Scope) -> str | None:
+        """Check `paginate`; the name of its parameter, which `until` can read."""
+        page = scope.inner()
+        page.current = True
+        value = option.value
+        if isinstance(value, nodes.Paginate):
+            return self._strategy_call(value, scope, page)
+        if isinstance(value, nodes.ObjectLiteral):
+            return self._strategy_object(value, scope)
+        if not isinstance(value, nodes.Since):
+            self.expressions.check(value, scope)
+            kind = "offset(…), page(…), cursor(…), link(…) or an object"
+            self.findings.error("bad-option-value", f"paginate must be {kind}", value.span)
+        return None
+
+    def _strategy_call(self, node: nodes.Paginate, scope: Scope, page: Scope) -> str | None:
+        strategy, arguments = node.strategy.text, node.arguments
+        if strategy not in PAGINATION_NAMES:
+            known = self.options.extensions.pagination
+            if strategy not in known:
+                self._unknown_strategy(strategy, node.strategy.span)
+            for argument in arguments:
+                if not isinstance(argument, nodes.Name):
+                    self.expressions.check(argument, page)
+            return arguments[0].name if arguments and isinstance(arguments[0], nodes.Name) else None
+        if not _good_count(strategy, len(arguments)):
+            message = f"{strategy}() takes {_COUNTS[strategy]}, got {len(arguments)}"
+            self.findings.error("wrong-arity", message, node.strategy.span, f"for example {_EXAMPLES[strategy]}")
+            return None
+        if strategy == "link":
+            for argument in arguments:
+                self.options.value(Written("rel", argument.span, argument), Param(), scope)
+            return None
+        if strategy == "cursor" and len(arguments) == 1:
+            self._cursor_path(arguments[0], page)
+            return "cursor"
+        self.options.value(Written("the parameter", arguments[0].span, arguments[0]), Param(), scope)
+        self.options.value(Written("the page size", arguments[1].span, arguments[1]), Whole(1), scope)
+        if len(arguments) > 2:
+            self._cursor_path(arguments[2], page)
+        return _word(arguments[0])
+
+    def _strategy_object(self, node: nodes.ObjectLiteral, scope: Scope) -> str | None:
+        entries = {entry.key: entry for entry in node.entries if isinstance(entry, nodes.Entry)}
+        kind = _word(entries["type"].value) if "type" in entries else None
+        if kind in self.options.extensions.pagination:
+            self.options.ignoring_words(node, scope)
+            return _word(entries["param"].value) if "param" in entries else kind
+        self.options.value(Written("paginate", node.span, node), Block(PAGINATE), scope)
+        if "type" not in entries:
+            hint = 'for example paginate: { type: cursor, param: after, cursorPath: "next" }'
+            self.findings.error("bad-option-value", "paginate needs a type", node.span, hint)
+        if kind == "cursor" and "cursorPath" not in entries:
+            hint = 'say where a page holds the next cursor: cursorPath: "paging.next"'
+            self.findings.error("bad-option-value", "paginate of type cursor needs cursorPath", node.span, hint)
+        if "cursorPath" in entries:
+            self._expression_text(entries["cursorPath"].value)
+        return _word(entries["param"].value) if "param" in entries else kind
+
+    def _unknown_strategy(self, name: str, span: Span) -> None:
+        known = (*PAGINATION_NAMES, *self.options.extensions.pagination)
+        hint = f"known: {', '.join(sorted(known))}"
+        meant = nearest(name, known)
+        message = f"no pagination strategy named '{name}'"
+        self.findings.error("undefined-pagination", message, span, f"did you mean '{meant}'? {hint}" if meant else hint)
+
+    def _cursor_path(self, node: nodes.Expression, page: Scope) -> None:
+        if isinstance(node, nodes.Literal_):
+            self._expression_text(node)
+        else:
+            self.expressions.check(node, page)
+
+    def _expression_text(self, node: nodes.Expression) -> None:
+        """A text that is itself an expression over the page: its names are fields, so only its form can be wrong."""
+        if not isinstance(node, nodes.Literal_) or not isinstance(node.value, str):
+            return
+        span = node.span
+        if span.text[1:-1] == node.value:
+            _, diagnostics = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
+            self.findings.add(diagnostics)
+
+    # --- incremental sync ---------------------------------------------------------------------------------------------
+
+    def _since(self, option: Written, scope: Scope) -> None:
+        value = option.value
+        if isinstance(value, nodes.Since):
+            if value.key is not None:
+                self.options.value(Written("the key of lastSync", value.key.span, value.key), Text(), scope)
+            written = self.options.check(value.options, SINCE, scope)
+            path = written.get("updateFrom")
+            if path is not None and isinstance(path.value, nodes.Literal_):
+                self._update_path(path.value)
+        elif not isinstance(value, nodes.Paginate):
+            self.expressions.check(value, scope)
+
+    def _update_path(self, node: nodes.Literal_) -> None:
+        # `data[].changedAt` is the newest of the items; the brackets are no expression.
+        if isinstance(node.value, str) and "[]" not in node.value:
+            self._expression_text(node)
+
+    def _remember_checkpoint(
+        self, step: nodes.Fetch, source: nodes.SourceDef, since: Written, written: Mapping[str, Written]
+    ) -> None:
+        value, path = since.value, constant(step.path)
+        if not isinstance(value, nodes.Since) or value.key is not None or not isinstance(path, str) or "{" in path:
+            return
+        if any(option.key == "key" for option in value.options):
+            return
+        params = written.get("params")
+        key = f"{source.name.text}-{path.partition('?')[0].rstrip('/') or '/'}"
+        parameters = params.value if params is not None and not isinstance(params.value, nodes.Since) else None
+        self.checkpoints.append(
+            Checkpoint(key, None if isinstance(parameters, nodes.Paginate) else parameters, since.key_span)
+        )
+
+    def shared_checkpoints(self) -> None:
+        """Warn about requests that share a checkpoint although they ask for different things."""
+        first: dict[str, Checkpoint] = {}
+        for checkpoint in self.checkpoints:
+            known = first.setdefault(checkpoint.key, checkpoint)
+            if known.parameters != checkpoint.parameters:
+                message = f"line {known.span.line} has the same checkpoint '{checkpoint.key}' and other parameters"
+                self.findings.warn("shared-sync-key", message, checkpoint.span, 'give it its own: syncKey: "…"')
+
+
+_COUNTS = {
+    "offset": "a parameter and a page size",
+    "page": "a parameter and a page size",
+    "cursor": "a parameter, a page size and a path, or a path alone",
+    "link": "nothing or a rel",
+}
+_EXAMPLES = {
+    "offset": "offset(offset, 100)",
+    "page": "page(page, 100)",
+    "cursor": 'cursor(after, 100, "paging.next")',
+    "link": "link(next)",
+}
+
+
+def _good_count(strategy: str, count: int) -> bool:
+    return count in {"offset": (2,), "page": (2,), "cursor": (1, 3), "link": (0, 1)}[strategy]
+
+
+def _word(node: nodes.Expression) -> str | None:
+    if isinstance(node, nodes.Name):
+        return node.name
+    value = constant(node)
+    return value if isinstance(value, str) and value is not NOT_CONSTANT else None
+
+
+def _strategy(option: Written) -> str | None:
+    value = option.value
+    if isinstance(value, nodes.Paginate):
+        return value.strategy.text
+    if isinstance(value, nodes.ObjectLiteral):
+        kind = next((e.value for e in value.entries if isinstance(e, nodes.Entry) and e.key == "type"), None)
+        return _word(kind) if kind is not None else None
+    return None
+
+
+def _params(options: nodes.Options) -> Collection[str] | None:
+    """The keys of `params` and `query` together; None if the text doesn't say."""
+    found: list[str] = []
+    for option in options:
+        if option.key in ("params", "query"):
+            keys = _keys_of(Written(option.key, option.key_span, option.value))
+            if keys is None:
+                return None
+            found += keys
+    return found
+
+
+def _keys_of(option: Written | None) -> Collection[str] | None:
+    """The keys of an object option; none if it isn't written, None if the text doesn't say."""
+    if option is None:
+        return ()
+    if not isinstance(option.value, nodes.ObjectLiteral):
+        return None
+    if any(isinstance(entry, nodes.Spread) for entry in option.value.entries):
+        return None
+    return [entry.key for entry in option.value.entries if isinstance(entry, nodes.Entry)]
+
+
+def _reads_last_sync(options: nodes.Options) -> bool:
+    return any(
+        isinstance(found, nodes.Name) and found.name == "lastSync" for option in options for found in walk(option)
+    )
+
+
+def _similar(word: str, known: Collection[str]) -> list[str]:
+    from difflib import get_close_matches  # noqa: PLC0415  # only for this one message
+
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[match] for match in get_close_matches(word.lower(), by_lower, n=5, cutoff=0.5)]
