@@ -11,7 +11,6 @@ from typing import Protocol
 from reqon import events
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import ReqonError, StateError
-from reqon.files import LockTakenError
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
 from reqon_daemon.catalog import Loaded, Plan
@@ -26,7 +25,7 @@ from reqon_daemon.happenings import (
     RunStarted,
     SlotOutcome,
 )
-from reqon_daemon.ledger import Ledger, Pause, PendingRetry, Standing
+from reqon_daemon.ledger import Ledger, Pause, PendingRetry
 
 log = logging.getLogger("reqon.dispatcher")
 
@@ -35,6 +34,8 @@ RunPlan = Callable[[Plan, RunRequest], Awaitable[ExecutionRecord]]
 QUEUE_LIMIT = 10_000
 _CANCEL_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Codes of errors that say: another process runs this mission.
+_RUNS_ELSEWHERE = ("already-running", "locked")
 # What counts as headway for `stuckAfter`: an item, a page or a step is done.
 _HEADWAY = (
     events.PageFetched,
@@ -68,7 +69,7 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A run under way. Moments are monotonic seconds; `sleeps_until` is set while it waits for nothing but time."""
+    """A run under way. Moments are monotonic seconds; `headway` is the last one at which it got on."""
 
     job: Job
     loaded: Loaded
@@ -78,7 +79,6 @@ class Running:
     headway: float
     execution_id: str | None
     reason: CancelReason | None = None
-    sleeps_until: float = 0.0
     progress: tuple[int, int] = (0, 0)
 
 
@@ -107,12 +107,16 @@ class Limits:
     grace_seconds: float = 25.0
 
 
+def _nothing() -> None: ...
+
+
 @dataclass(slots=True)
 class Dispatcher:
     """Takes jobs, starts those that may run, and writes down how they ended.
 
     A mission runs once at a time, or up to `maxConcurrency` times with `skipIfRunning: false`. When the cap is reached
-    jobs queue; those that a person asked for go first, then the mission whose last success is oldest.
+    jobs queue; those that a person asked for go first, then the mission whose last success is oldest. `run` is
+    `Runner.run`; `wake` (`Runner.stop.wake`) is called when the daemon stops, so that who only waits saves itself.
     """
 
     run: RunPlan
@@ -122,6 +126,7 @@ class Dispatcher:
     happenings: Happenings = field(default_factory=Happenings)
     limits: Limits = field(default_factory=Limits)
     random: Callable[[], float] = random.random
+    wake: Callable[[], None] = _nothing
     _queue: list[Job] = field(default_factory=list)
     _running: dict[str, list[Running]] = field(default_factory=dict)
     _retries: dict[str, _Waiting] = field(default_factory=dict)
@@ -284,25 +289,18 @@ class Dispatcher:
             self._pump()
 
     def observe(self, emitted: events.Emitted) -> None:
-        """Hear an event of a run: which execution it is, that it gets on, that it only waits."""
+        """Hear an event of a run: which execution it is, and that it gets on."""
         run = self._run_of(emitted)
         if run is None:
             return
         moment = self.clock.monotonic()
         event = emitted.event
-        run.sleeps_until = 0.0
         if isinstance(event, _HEADWAY):
             run.headway = moment
         elif isinstance(event, events.Progressed):
             progress = (event.current, event.items_processed)
             if progress != run.progress:
                 run.progress, run.headway = progress, moment
-        elif isinstance(event, events.FetchRetried):
-            run.sleeps_until = moment + event.wait_ms / 1000
-        elif isinstance(event, events.RateLimitHit):
-            run.sleeps_until = moment + event.wait_seconds
-        elif isinstance(event, events.StepStarted) and event.step_type == "wait":
-            run.sleeps_until = float("inf")
 
     def _run_of(self, emitted: events.Emitted) -> Running | None:
         runs = self._running.get(emitted.mission, ())
@@ -390,10 +388,12 @@ class Dispatcher:
         except asyncio.CancelledError:
             await self._finish(run, self._ended_by_cancel(run))
             raise
-        except LockTakenError as error:
-            self._amend(job, outcome=SlotOutcome.SKIPPED_OVERLAP, reason=error.message, ended=True)
-            await self._finish(run, None)
         except ReqonError as error:
+            if error.diagnostics[0].code in _RUNS_ELSEWHERE:
+                log.warning("%s", error.message)
+                self._amend(job, outcome=SlotOutcome.SKIPPED_OVERLAP, reason=error.message, ended=True)
+                await self._finish(run, None)
+                return
             await self._finish(run, _Ended(RunOutcome.FAILURE, None, error.message, error.kind, run.execution_id))
         except Exception as error:  # one of the four walls: a fault in one run must not end the others
             log.exception("run of %s failed", job.mission)
@@ -485,6 +485,7 @@ class Dispatcher:
             due=now + timedelta(seconds=delay),
             delay_seconds=delay,
             slot=job.due,
+            definition_hash=run.loaded.plan.definition_hash,
         )
         self._retries[job.mission] = _Waiting(retry, self.clock.monotonic() + delay)
         return retry
@@ -521,14 +522,18 @@ class Dispatcher:
         if self._stopping or self._group is None:
             return
         del self._retries[mission]
+        loaded = self.missions.get(mission)
+        # An edited mission can't be resumed; whoever mended it wants it to run as it is now.
+        same = loaded is not None and loaded.plan.definition_hash == retry.definition_hash
+        execution_id = retry.execution_id if same else None
         self.submit(
             Job(
                 mission=mission,
                 trigger=Trigger.RETRY,
                 due=retry.slot,
                 attempt=retry.attempt,
-                resume=retry.execution_id is not None,
-                execution_id=retry.execution_id,
+                resume=execution_id is not None,
+                execution_id=execution_id,
             )
         )
 
@@ -543,10 +548,7 @@ class Dispatcher:
 
     async def _drain(self) -> None:
         """Wake what only waits, let the others finish, cancel what is late."""
-        moment = self.clock.monotonic()
-        for run in self.running:
-            if run.sleeps_until > moment:
-                self._cancel(run, CancelReason.STOP)
+        self.wake()
         late = await _wait(self.running, self.limits.grace_seconds)
         for run in late:
             self._cancel(run, CancelReason.STOP)

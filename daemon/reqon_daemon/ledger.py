@@ -11,11 +11,11 @@ from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import StateError
-from reqon.files import DISK, DamagedFileError, FileSystem, Log, make_directory, seal, unseal
+from reqon.files import DamagedFileError, Log, make_directory, seal, unseal
+from reqon.state.directory import StateDirectory
 from reqon.values import JsonError, Record, convert, decode, encode, to_builtins
 from reqon_daemon.happenings import FileQuarantined, Happenings, SlotOutcome
 
@@ -59,6 +59,7 @@ class PendingRetry:
     due: datetime
     delay_seconds: float
     slot: datetime | None = None
+    definition_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +103,20 @@ class Ledger:
 
     def __init__(
         self,
-        state_directory: Path,
+        directory: StateDirectory,
         *,
         clock: Clock = SYSTEM,
         happenings: Happenings | None = None,
-        disk: FileSystem = DISK,
         offload: Callable[[Callable[[], None]], Awaitable[None]] = to_thread,
     ) -> None:
         """Read what is there; `open` must follow before anything is written. `offload` runs what blocks."""
-        self.path = state_directory / "schedule" / "ledger.log"
-        self._quarantine = state_directory / "quarantine"
+        self.path = directory.schedule / "ledger.log"
+        self._directory = directory
         self._clock = clock
         self._happenings = happenings or Happenings()
-        self._disk = disk
+        self._disk = directory.disk
         self._offload = offload
-        self._log = Log(self.path, what="ledger", disk=disk)
+        self._log = Log(self.path, what="ledger", disk=self._disk)
         self._standings: dict[str, Standing] = {}
         self._decisions: dict[str, list[Decision]] = {}
         self._waiting: list[bytes] = []
@@ -284,7 +284,7 @@ class Ledger:
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
-            return error.message
+            return error.message.removeprefix(f"{self.path} ")
         except OSError as error:
             raise self._trouble(error) from error
         bad, cut = 0, False
@@ -294,7 +294,7 @@ class Ledger:
             bad += content is None or not self._fold(content)
         # A last line that was not written to its end is what a kill leaves; anything else is damage.
         bad -= cut
-        return f"{bad} of its lines are damaged" if bad else None
+        return f"has {bad} damaged {'line' if bad == 1 else 'lines'}" if bad else None
 
     def _fold(self, content: bytes) -> bool:
         try:
@@ -330,19 +330,15 @@ class Ledger:
 
     def _set_aside(self, reason: str) -> None:
         """Keep the damaged file for a person; the good lines go into a new one."""
-        make_directory(self._quarantine)
-        stamp = self._clock.now().strftime("%Y-%m-%dT%H-%M-%S")
-        target = self._quarantine / f"ledger-{stamp}.log"
-        number = 1
-        while os.path.lexists(target):
-            number += 1
-            target = target.with_name(f"ledger-{stamp}-{number}.log")
-        os.rename(self.path, target)
+        place = self._directory.quarantine(self.path, reason, kind="ledger")
+        if place is None:
+            raise StateError(f"{self.path} {reason}, and it cannot be moved to quarantine")
         self._damage = None
-        found = FileQuarantined(at=self._clock.now(), kind="ledger", path=str(target), reason=f"{self.path}: {reason}")
+        found = FileQuarantined(at=self._clock.now(), kind="ledger", path=str(place), reason=reason)
         self._happenings.emit(found)
 
     def _trouble(self, error: OSError) -> StateError:
+        self._directory.write_errors += 1
         problem = error.strerror or str(error)
         hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
         return StateError(f"cannot use the slot ledger {self.path}: {problem} (user id {os.geteuid()})", hint=hint)

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 from reqon import events
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.events import Emitted
-from reqon.files import LockTakenError
 from reqon.http.retry import RetryPolicy
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
@@ -15,7 +15,7 @@ from reqon_daemon.catalog import Plan
 from reqon_daemon.dispatcher import Limits
 from reqon_daemon.happenings import RunEnded, RunOutcome, SlotOutcome
 from tests.support.clocks import FakeClock
-from tests.support.timetable import Timetable, cron, every, mission
+from tests.support.timetable import TimedPlan, Timetable, cron, every, mission
 
 START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -201,7 +201,7 @@ async def test_a_fault_of_ours_in_one_run_fails_that_run_only(table: Timetable) 
 
 async def test_a_mission_that_another_process_runs_is_skipped(table: Timetable) -> None:
     async def perform(_plan: Plan, _request: RunRequest) -> ExecutionRecord:
-        raise LockTakenError("M is run by process 4711")
+        raise ReqonError("M is run by process 4711", code="already-running")
 
     table.perform = perform
     table.open()
@@ -241,19 +241,38 @@ async def test_a_stop_lets_runs_finish_within_the_grace(tmp_path: Path, clock: F
 
 
 async def test_a_stop_wakes_runs_that_only_wait(tmp_path: Path, clock: FakeClock) -> None:
-    """L3: a long `Retry-After` doesn't use up the grace."""
-    table = Timetable(tmp_path, clock, limits=Limits(grace_seconds=20.0))
-    table.took = lambda _: 10_000.0
+    waits = asyncio.Event()
+
+    async def perform(plan: Plan, request: RunRequest) -> ExecutionRecord:
+        await waits.wait()
+        return await table._run(plan, request)
+
+    table = Timetable(tmp_path, clock, perform=perform, limits=Limits(grace_seconds=20.0))
+    table.dispatcher.wake = waits.set
     table.load(mission())
     loop = asyncio.get_running_loop()
     async with table.serving():
         table.dispatcher.trigger("M")
-        await table.pass_seconds(1)
-        emit(table, started())
-        emit(table, events.RateLimitHit(source="Api", wait_seconds=3600.0, strategy="pause"))
+        await asyncio.sleep(0)
         began = loop.time()
     assert loop.time() - began < 2
-    assert [e.outcome for e in ended(table)] == [RunOutcome.INTERRUPTED]
+    assert len(ended(table)) == 1
+
+
+async def test_a_rerun_of_an_edited_mission_runs_anew(table: Timetable) -> None:
+    retry = RetryPolicy(max_attempts=2, initial_delay_seconds=60.0, jitter=0.0)
+    loaded = mission(schedule=cron("0 9 * * *"), retry=retry)
+    table.load(loaded)
+    table.status = lambda _: ExecutionStatus.FAILED
+    async with table.serving():
+        await table.until(datetime(2026, 3, 1, 9, 0, tzinfo=UTC))
+        table.load(replace(loaded, plan=TimedPlan("M", loaded.plan.program, "h2")))
+        table.scheduler.replace(table.missions)
+        await table.pass_seconds(120)
+    assert [(r.trigger, r.resume, r.definition_hash) for r in table.runs] == [
+        (Trigger.SCHEDULE, False, "h1"),
+        (Trigger.RETRY, False, "h2"),
+    ]
 
 
 async def test_cancel_ends_what_runs_queues_and_waits(table: Timetable) -> None:

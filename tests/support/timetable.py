@@ -14,6 +14,7 @@ from reqon.lang import nodes
 from reqon.lang.cron import read_cron
 from reqon.lang.program import MissionProgram
 from reqon.runtime.request import RunRequest
+from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError
 from reqon_daemon.catalog import Loaded, Plan
 from reqon_daemon.dispatcher import Dispatcher, Limits
@@ -108,9 +109,8 @@ class Timetable:
     def open(self) -> None:
         """As a daemon that has just started; again for the next one."""
         self._asleep = []
-        self.ledger = Ledger(
-            self.state, clock=self.clock, happenings=self.bus, disk=UnsyncedDisk(), offload=inline
-        )
+        directory = StateDirectory(self.state, disk=UnsyncedDisk(), clock=self.clock)
+        self.ledger = Ledger(directory, clock=self.clock, happenings=self.bus, offload=inline)
         self.ledger.open()
         self.dispatcher = Dispatcher(
             run=self.perform or self._run,
