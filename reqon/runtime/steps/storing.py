@@ -123,7 +123,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
     if isinstance(key, nodes.Node):
         key_scope = scope.with_current(load(record)) if item is not None else scope
         made = expression("lambda RECORD: VALUE", key, RECORD=record, VALUE=e.value(key, key_scope))  # type: ignore[arg-type]
-        inner = code.child()
+    inner = code.child()
     inner.add(
         "set_aside(f, STORE, ITEM, KEY, MATCHED, PATH, INDICES)",
         step,
