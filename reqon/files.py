@@ -271,8 +271,11 @@ def make_directory(path: Path) -> None:
     """Make a directory and its parents, 0700; one that was there keeps its mode."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
+        try:
             os.mkdir(path, DIRECTORY_MODE)
+        except FileExistsError:
+            if not path.is_dir():  # else another process was quicker
+                raise
 
 
 def temporary_beside(path: Path) -> Path:
@@ -432,6 +435,9 @@ def locked(path: Path, *, wait_seconds: float = 30.0) -> Iterator[None]:
 # --- checksummed line logs -------------------------------------------------------------------------------------------
 
 
+SEAL_LENGTH = 10  # what `seal` adds
+
+
 def seal(line: bytes) -> bytes:
     """A line with its TAB, checksum and line break. `line` holds neither TAB-and-checksum nor a line break."""
     return b"%b\t%08x\n" % (line, crc32(line))
@@ -516,7 +522,10 @@ class Log:
             fd = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._new = True
         try:
-            if os.fstat(fd).st_size != size:
+            found = os.fstat(fd).st_size
+            if found < size:
+                raise DamagedFileError(f"{self.path} has {found} bytes, {size} were read before")
+            if found > size:
                 self._disk.truncate(fd, size)
                 self._dirty = True
         except BaseException:

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import StateError
-from reqon.files import DISK, FileSystem, Lock, copy_file, is_temporary, locked, make_directory
+from reqon.files import DISK, DamagedFileError, FileSystem, Lock, copy_file, is_temporary, locked, make_directory
 from reqon.state.ids import is_execution_id
 
 FORMAT = 1
@@ -203,6 +203,8 @@ class StateDirectory:
             self._check_owner()
             self._check_format()
             self._check_writing()
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._unusable(f"{error.filename} is a file, not a directory") from error
         except OSError as error:
             raise self._unusable(error.strerror or str(error)) from error
         self._sweep()
@@ -211,8 +213,6 @@ class StateDirectory:
     def _make(self) -> None:
         fresh = not self.path.exists()
         make_directory(self.path)
-        if not self.path.is_dir():
-            raise self._unusable("it is a file, not a directory")
         if fresh:
             self.disk.replace(self.path / ".gitignore", b"*\n", "gitignore")
             self.disk.sync_dir(self.path.parent)
@@ -240,6 +240,8 @@ class StateDirectory:
         except FileNotFoundError:
             self.disk.replace(path, b"%d\n" % FORMAT, "format")
             return
+        except DamagedFileError:
+            text = ""
         if not text.isdigit():
             self.quarantine(path, "is no format number", kind="format")
             self.disk.replace(path, b"%d\n" % FORMAT, "format")
@@ -303,7 +305,8 @@ class StateDirectory:
         except FileNotFoundError:
             return None  # another process was quicker
         except (OSError, StateError) as error:
-            self.warn_once(f"{path} {reason}; it could not be moved to quarantine ({error})")
+            why = error.strerror if isinstance(error, OSError) else error.message
+            self.warn_once(f"{path} {reason}; it could not be moved to quarantine ({why})")
             return None
         self.quarantined[kind] += 1
         self.warn_once(f"{path} {reason}; {'a copy is' if copy else 'it was moved to'} {place}")

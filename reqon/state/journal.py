@@ -6,10 +6,12 @@ take the fields without reading it, and a body is fetched later by its place in 
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
-from reqon.files import DamagedFileError, Log, open_regular, seal, unseal
+from reqon.errors import StateError
+from reqon.files import SEAL_LENGTH, DamagedFileError, Log, open_regular, seal, unseal
 from reqon.state.backend import BodyRef, JournalEntry
 from reqon.state.directory import StateDirectory
 from reqon.values import OWN_DEPTH, JsonError, Value, decode, encode
@@ -34,6 +36,7 @@ class FileJournal:
         self._log = Log(path, what="journal", disk=directory.disk)
         self._buffer: list[bytes] = []
         self._end = -1  # where the next line will begin; -1 until the file was looked at
+        self._good = -1  # where the good entries end; -1 until all were read
         self._full = False
 
     def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
@@ -62,16 +65,21 @@ class FileJournal:
         self._end += len(sealed)
 
     def _look(self) -> None:
-        if not self._log.is_open and not self._log.size and self.path.exists():
+        if self._good < 0:
             for _ in self.entries():
                 pass
-        self._end = self._log.size
+        self._end = self._good
+
+    def _open(self) -> None:
+        if not self._log.is_open:
+            if self._good < 0:
+                self._look()
+            self._log.open_at(self._good)
 
     def write(self) -> None:
         if self._buffer:
             try:
-                # A damaged tail was copied by whoever read it; from here on the good lines count.
-                self._log.open(forget_tail=True)
+                self._open()
                 self._log.append(b"".join(self._buffer))
             except OSError as error:
                 raise self._directory.write_error(self.path, error) from error
@@ -86,14 +94,19 @@ class FileJournal:
 
     def entries(self) -> Iterator[JournalEntry]:
         """See `Journal.entries`. A damaged journal is copied to quarantine, and what precedes the damage counts."""
+        good = 0
         try:
             for offset, content in self._log.lines():
+                good = offset
                 entry = _entry(content, offset)
-                if entry.kind == "full":
-                    self._full = True
+                good = offset + len(content) + SEAL_LENGTH
+                self._full = self._full or entry.kind == "full"
                 yield entry
         except DamagedFileError:
             self._set_aside()
+        except OSError as error:
+            raise StateError(f"cannot read {self.path}: {error.strerror}") from error
+        self._good = good
 
     def _set_aside(self) -> None:
         if self.path.is_file() and not self.path.is_symlink():
@@ -102,13 +115,16 @@ class FileJournal:
             self._directory.quarantine(self.path, "is not a regular file", kind="journal")
 
     def last(self, *kinds: str) -> JournalEntry | None:
-        for offset, line in _lines_from_end(self.path):
-            content = unseal(line)
-            if content is not None and (entry := _entry(content, offset)).kind in kinds:
-                return entry
+        # Whoever only shows where a run is has no use for a fault here; `entries` will find it.
+        with suppress(DamagedFileError, OSError):
+            for offset, line in _lines_from_end(self.path):
+                content = unseal(line)
+                if content is not None and (entry := _entry(content, offset)).kind in kinds:
+                    return entry
         return None
 
     def read_body(self, ref: BodyRef) -> bytes:
+        self._open()
         body = self._log.read_at(ref.offset, ref.length)
         if len(body) != ref.length:
             raise DamagedFileError(f"{self.path} ends before byte {ref.offset + ref.length}")
@@ -117,7 +133,7 @@ class FileJournal:
     @property
     def size(self) -> int:
         """Bytes written so far; 0 for a journal that is there but was not looked at yet."""
-        return self._log.size
+        return self._log.size if self._log.is_open else max(self._good, 0)
 
     @property
     def exists(self) -> bool:
@@ -132,14 +148,17 @@ class FileJournal:
         try:
             self.write()
         finally:
-            self._log.close()
+            if self._log.is_open:
+                self._good = self._log.size
+                self._log.close()
 
     def discard(self) -> None:
         self._buffer.clear()
         self._log.close()
         self._directory.disk.remove(self.path)
         self._log = Log(self.path, what="journal", disk=self._directory.disk)
-        self._end, self._full = -1, False
+        self._end = self._good = -1
+        self._full = False
 
 
 def _entry(content: bytes, offset: int) -> JournalEntry:
