@@ -110,7 +110,7 @@ def render(diagnostic: Diagnostic) -> str:
         lines += [f"    {text}", f"    {pad}{'^' * width}"]
     if diagnostic.hint:
         hint = diagnostic.hint
-        lines.append(f"hint: {hint}" if hint.endswith((".", "?", "}", "!", '"')) else f"hint: {hint}.")
+        lines.append(f"hint: {hint}" if hint.endswith((".", "?", "}", "!", '"', "…")) else f"hint: {hint}.")
     return "\n".join(lines)
 
 
