@@ -63,7 +63,7 @@ def customer(number: int) -> Record:
         "id": f"cust_{number:04d}",
         "name": name,
         "email": f"{name.lower().replace(' ', '.')}.{number}@shop.example",
-        "tier": "gold" if number % 10 == 0 else "standard",
+        "tier": "gold" if number % 10 == 1 else "standard",
         "active": number % 7 != 0,
         "address": {"street": f"{number} Harbour Road", "town": town, "country": country},
         "created_at": text_of(FIRST_DAY + timedelta(hours=number)),
