@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -12,17 +11,19 @@ from typing import Protocol
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
+from reqon.lang.layout import units_of
+from reqon.lang.loader import load as load_paths
 from reqon.lang.program import MissionProgram, Unit
 from reqon_daemon.policy import Policy, policy_of
 from reqon_daemon.zones import Zone
 
-SUFFIXES = (".vague", ".reqon")
-ROOTS = ("mission.vague", "mission.reqon")
 QUIET_SECONDS = 0.25
 VANISHED_SECONDS = 2.0
-_UNSETTLED_SECONDS = 5.0
+UNREST_SECONDS = 5.0
 
 log = logging.getLogger("reqon.catalog")
+
+Seen = Mapping[Path, Mapping[Path, str]]  # unit -> its files -> their content hashes
 
 
 class Plan(Protocol):
@@ -73,6 +74,11 @@ class _Kept:
     errors: tuple[Diagnostic, ...] = ()
 
 
+def read_unit(path: Path) -> tuple[Unit, ...]:
+    """One file or mission folder, parsed and checked."""
+    return load_paths([path]).units
+
+
 class Catalog:
     """The missions of some paths. `missions` is swapped whole, so whoever holds it sees one consistent set."""
 
@@ -80,13 +86,14 @@ class Catalog:
         self,
         paths: Sequence[Path],
         *,
-        load: Callable[[Path], Iterable[Unit]],
         plan: Callable[[MissionProgram], Plan],
+        load: Callable[[Path], Iterable[Unit]] = read_unit,
+        skip: Sequence[Path] = (),
         clock: Clock = SYSTEM,
         default_zone: Zone | None = None,
     ) -> None:
-        """`load` reads one unit (a file or mission folder), `plan` compiles one mission; both may raise ReqonError."""
-        self.paths = tuple(paths)
+        """`plan` compiles one mission (`Runner.plan`), `load` reads one unit; `skip` holds folders that are no missions."""
+        self.folders = Folders(tuple(paths), tuple(skip))
         self.missions: Mapping[str, Loaded] = {}
         self.broken: Mapping[str, tuple[Diagnostic, ...]] = {}
         self._load = load
@@ -106,24 +113,31 @@ class Catalog:
         `settle`, at start, at once. `everything` also reads what did not change: credentials may have.
         """
         async with self._busy:
-            seen = await self._settled() if settle else await asyncio.to_thread(scan, self.paths, self._outside())
-            return await self._take(seen, everything)
+            seen = await self._settled() if settle else await self._look()
+            return await self._take(seen, everything=everything)
 
-    async def _settled(self) -> dict[Path, dict[Path, str]]:
-        """The files of each unit, once they stand still; those that never do are shown as they were."""
-        seen = await asyncio.to_thread(scan, self.paths, self._outside())
-        known = {unit: dict(kept.files) for unit, kept in self._units.items()}
-        waited = 0.0
-        while seen != known and waited < _UNSETTLED_SECONDS:
+    async def _look(self) -> Seen:
+        return await asyncio.to_thread(self.folders.scan, self._known())
+
+    def _known(self) -> Seen:
+        return {unit: kept.files for unit, kept in self._units.items()}
+
+    async def _settled(self) -> Seen:
+        """The files of each unit once they stand still. Units that are never still for 5 s stay as they were."""
+        known, seen, waited = self._known(), await self._look(), 0.0
+        while seen != known:
+            before = seen
             await self._clock.sleep(QUIET_SECONDS)
             waited += QUIET_SECONDS
-            before, seen = seen, await asyncio.to_thread(scan, self.paths, self._outside())
-            gone = any(f not in seen.get(unit, {}) for unit, files in known.items() for f in files)
-            if seen == before and (not gone or waited >= VANISHED_SECONDS):
-                return seen
-        return seen if seen == known else {u: f if u not in known else known[u] for u, f in seen.items()} | known
+            seen = await self._look()
+            missing = any(file not in seen.get(unit, ()) for unit, files in known.items() for file in files)
+            if seen == before and (not missing or waited >= VANISHED_SECONDS):
+                break
+            if waited >= UNREST_SECONDS:
+                return {unit: files for unit, files in seen.items() if unit not in known} | dict(known)
+        return seen
 
-    async def _take(self, seen: dict[Path, dict[Path, str]], everything: bool) -> Reload:
+    async def _take(self, seen: Seen, *, everything: bool) -> Reload:
         units: dict[Path, _Kept] = {}
         refused = []
         for unit, files in seen.items():
@@ -144,7 +158,7 @@ class Catalog:
             found = list(self._load(path))
             errors = tuple(d for unit in found for d in unit.errors)
             programs = [mission for unit in found for mission in unit.missions]
-            missions = () if errors else tuple(self._compile(path, program, had) for program in programs)
+            missions = () if errors else tuple(self._compile(path, program) for program in programs)
         except ReqonError as error:
             return _Kept(files, had, error.diagnostics)
         except Exception as error:  # one of the four walls: a file that breaks the reader must not stop the others
@@ -153,7 +167,7 @@ class Catalog:
             return _Kept(files, had, (Diagnostic("internal", problem),))
         return _Kept(files, had, errors) if errors else _Kept(_with_imports(files, programs), missions)
 
-    def _compile(self, unit: Path, program: MissionProgram, had: Sequence[Loaded]) -> Loaded:
+    def _compile(self, unit: Path, program: MissionProgram) -> Loaded:
         policy = policy_of(program, default_zone=self._default_zone)
         return Loaded(self._plan(program), policy, unit)
 
@@ -182,10 +196,6 @@ class Catalog:
     def _is_new(self, path: Path) -> bool:
         return path not in self._units
 
-    def _outside(self) -> dict[Path, tuple[Path, ...]]:
-        """Per unit, the files it imports."""
-        return {unit: tuple(kept.files) for unit, kept in self._units.items()}
-
 
 def _duplicate(mission: Loaded, first: Loaded) -> Diagnostic:
     return Diagnostic(
@@ -201,7 +211,7 @@ def _with_imports(files: Mapping[Path, str], programs: Iterable[MissionProgram])
     for program in programs:
         for source in program.files:
             path = Path(source.name)
-            if path not in found and (digest := _digest(path)) is not None:
+            if path not in found and (digest := content_hash(path)) is not None:
                 found[path] = digest
     return found
 
@@ -209,59 +219,42 @@ def _with_imports(files: Mapping[Path, str], programs: Iterable[MissionProgram])
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def scan(paths: Iterable[Path], more: Mapping[Path, Sequence[Path]]) -> dict[Path, dict[Path, str]]:
-    """The units that paths mean (spec/language.md 6.1), each with the content hashes of its files; `more` adds files to them.
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The paths whose files are looked at; `skip` holds folders that are no missions, such as the state directory."""
 
-    A file that cannot be read has no hash, as if it were not there.
-    """
-    found: dict[Path, dict[Path, str]] = {}
-    for path in paths:
-        for unit in _units(path):
-            files = [*_members(unit), *more.get(unit, ())]
-            hashes = {f: digest for f in files if (digest := _digest(f)) is not None}
-            if hashes:
-                found[unit] = hashes
-    return found
+    paths: tuple[Path, ...]
+    skip: tuple[Path, ...] = ()
 
+    def scan(self, known: Seen) -> Seen:
+        """The units that the paths mean (spec/language.md 6.1), each with the content hashes of its files.
 
-def _units(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-    elif _root(path):
-        yield path
-    else:
-        for child in _children(path):
-            if child.is_dir():
-                yield from _units(child)
-            elif child.suffix in SUFFIXES:
-                yield child
-
-
-def _members(unit: Path) -> Iterator[Path]:
-    if not unit.is_dir():
-        yield unit
-        return
-    for child in _children(unit):
-        if child.suffix in SUFFIXES and not child.is_dir():
-            yield child
-        elif child.is_dir() and not _root(child):
-            yield from _members(child)
+        To a unit that is `known` belong the files it was made of too, imports for instance. A folder that cannot be
+        read now is as it was.
+        """
+        found: dict[Path, Mapping[Path, str]] = {}
+        for path in self.paths:
+            try:
+                units = units_of(path, skip=self.skip)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("%s cannot be read: %s", path, error.strerror)
+                found |= {unit: files for unit, files in known.items() if unit == path or path in unit.parents}
+                continue
+            for unit in units:
+                files = dict.fromkeys((*unit.files, *known.get(unit.path, ())))
+                hashes = {file: digest for file in files if (digest := content_hash(file)) is not None}
+                if hashes:
+                    found[unit.path] = hashes
+        return found
 
 
-def _root(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ROOTS)
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [folder / n for n in names if not n.startswith(".") and n != "node_modules"]
-
-
-def _digest(path: Path) -> str | None:
+def content_hash(path: Path) -> str | None:
+    """The hash of a file's content; None if it isn't there. What cannot be read is there, and changes when it can be."""
     try:
         return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return f"unreadable: {error.errno}"
