@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,25 @@ def test_a_refused_write_names_the_store_and_loses_nothing(path: Path) -> None:
     assert (caught.value.key, caught.value.operation) == ("b", "set")
     assert store.keys() == ["a"]
     store.close()
+
+
+def test_a_thread_that_syncs_loses_nothing_that_another_writes(path: Path) -> None:
+    store = open_file(path)
+    done = threading.Event()
+
+    def keep_syncing() -> None:
+        while not done.is_set():
+            store.sync()
+            store._file.fold()
+
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(keep_syncing)
+        try:
+            for number in range(3000):
+                store.put(f"k{number % 1000}", {"n": number})
+                assert store.get(f"k{number % 1000}") == {"n": number}
+        finally:
+            done.set()
+        syncing.result(10)
+    store.close()
+    assert content(path) == {f"k{n}": {"n": 2000 + n} for n in range(1000)}
