@@ -153,7 +153,7 @@ class Disk:
             if not self._claim(temporary, path):
                 return False
             if spare is not None:
-                self._second_name(temporary, spare, data, what)
+                self._second_name(path, spare, data, what)
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -522,16 +522,19 @@ class Log:
             fd = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             self._new = True
         try:
-            found = os.fstat(fd).st_size
-            if found < size:
-                raise DamagedFileError(f"{self.path} has {found} bytes, {size} were read before")
-            if found > size:
-                self._disk.truncate(fd, size)
-                self._dirty = True
+            self._cut(fd, size)
         except BaseException:
             os.close(fd)
             raise
         self._fd, self.size, self._read = fd, size, True
+
+    def _cut(self, fd: int, size: int) -> None:
+        found = os.fstat(fd).st_size
+        if found < size:
+            raise DamagedFileError(f"{self.path} has {found} bytes, {size} were read before")
+        if found > size:
+            self._disk.truncate(fd, size)
+            self._dirty = True
 
     def append(self, lines: bytes) -> int:
         """Add sealed lines in one write; the offset at which they begin.

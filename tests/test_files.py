@@ -35,7 +35,7 @@ def test_replace_leaves_the_new_content_and_nothing_else(tmp_path: Path) -> None
 @pytest.mark.parametrize("disk", [FailingDisk(write=1), FailingDisk(sync=1, for_ever=True, number=errno.EIO)])
 def test_a_replace_that_fails_leaves_the_old_content(tmp_path: Path, disk: FailingDisk) -> None:
     (tmp_path / "a.json").write_bytes(b"old")
-    with pytest.raises(OSError, match="No space|Input/output"):
+    with pytest.raises(OSError, match=r"No space|Input/output"):
         disk.replace(tmp_path / "a.json", b"new", "record")
     assert (tmp_path / "a.json").read_bytes() == b"old"
     assert names(tmp_path) == ["a.json"]
@@ -114,7 +114,8 @@ def test_a_write_that_the_system_cuts_is_gone_on_with(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "make", [lambda p: p.mkdir(), os.mkfifo, lambda p: p.symlink_to("/etc/hostname"), lambda p: p.symlink_to("/dev/zero")]
+    "make",
+    [lambda p: p.mkdir(), os.mkfifo, lambda p: p.symlink_to("/etc/hostname"), lambda p: p.symlink_to("/dev/zero")],
 )
 def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "a")
@@ -278,7 +279,7 @@ def test_damage_before_good_lines_is_an_error_until_it_is_forgotten(tmp_path: Pa
     path = tmp_path / "a.log"
     path.write_bytes(seal(b"one") + b"dam" + seal(b"age") + seal(b"two"))
     log = Log(path, what="store")
-    found = []
+    found: list[tuple[int, bytes]] = []
     with pytest.raises(DamagedFileError, match="damaged at byte 13"):
         found.extend(log.lines())
     assert [content for _, content in found or [(0, b"one")]] == [b"one"]

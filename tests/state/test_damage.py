@@ -68,7 +68,9 @@ def path_of(directory: StateDirectory, record: ExecutionRecord) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_record_is_set_aside_and_all_else_goes_on(backend, directory, warned, damage) -> None:
+def test_a_damaged_record_is_set_aside_and_all_else_goes_on(
+    backend: FileBackend, directory: StateDirectory, warned: list[str], damage: Callable[[Path], object]
+) -> None:
     """D8, for records."""
     damaged, good = backend.create(a_full_record()), backend.create(a_record("Other", status=ExecutionStatus.COMPLETED))
     path = path_of(directory, damaged)
@@ -84,7 +86,7 @@ def test_a_damaged_record_is_set_aside_and_all_else_goes_on(backend, directory, 
     assert Path("/etc/passwd").exists()
 
 
-def test_a_record_that_may_not_be_read_stays_where_it_is(directory, warned) -> None:
+def test_a_record_that_may_not_be_read_stays_where_it_is(directory: StateDirectory, warned: list[str]) -> None:
     """D8, for records."""
     backend = FileBackend(directory)
     hidden, good = backend.create(a_full_record()), backend.create(a_record("Other", status=ExecutionStatus.COMPLETED))
@@ -94,7 +96,7 @@ def test_a_record_that_may_not_be_read_stays_where_it_is(directory, warned) -> N
     assert len(warned) == 1
 
 
-def test_a_doubled_id_is_shown_twice_and_found_once(backend, directory) -> None:
+def test_a_doubled_id_is_shown_twice_and_found_once(backend: FileBackend, directory: StateDirectory) -> None:
     """D8, for records."""
     record = backend.create(a_full_record())
     path = path_of(directory, record)
@@ -105,7 +107,9 @@ def test_a_doubled_id_is_shown_twice_and_found_once(backend, directory) -> None:
     assert len(backend.list()) == 2
 
 
-def test_a_newer_record_that_nobody_understands_is_left_alone(backend, directory, warned) -> None:
+def test_a_newer_record_that_nobody_understands_is_left_alone(
+    backend: FileBackend, directory: StateDirectory, warned: list[str]
+) -> None:
     """D8, D10."""
     record = backend.create(a_full_record())
     path = path_of(directory, record)
@@ -118,7 +122,9 @@ def test_a_newer_record_that_nobody_understands_is_left_alone(backend, directory
 
 
 @pytest.mark.parametrize("name", ["notes.json", "x.json.bak", "DepotSync-2024.json", ".hidden.json", "a-b-c"])
-def test_files_that_are_no_records_are_none_of_ours(backend, directory, warned, name: str) -> None:
+def test_files_that_are_no_records_are_none_of_ours(
+    backend: FileBackend, directory: StateDirectory, warned: list[str], name: str
+) -> None:
     (directory.executions / name).write_text("mine")
     assert backend.list() == []
     assert backend.load("exec_abc123") is None
@@ -126,7 +132,9 @@ def test_files_that_are_no_records_are_none_of_ours(backend, directory, warned, 
     assert (directory.executions / name).read_text() == "mine"
 
 
-def test_what_a_quick_save_lost_comes_back_from_the_last_synced_one(backend, directory) -> None:
+def test_what_a_quick_save_lost_comes_back_from_the_last_synced_one(
+    backend: FileBackend, directory: StateDirectory
+) -> None:
     record = backend.create(a_record())
     with running(directory, record):
         backend.save(record, durable=False)
@@ -179,7 +187,9 @@ def test_a_cut_tail_is_dropped_without_a_word(tmp_path_factory: pytest.TempPathF
 
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_damage_before_good_lines_is_set_aside_and_the_prefix_counts(tmp_path_factory, at: int, bit: int) -> None:
+def test_damage_before_good_lines_is_set_aside_and_the_prefix_counts(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
     """D8, for journals."""
     warned: list[str] = []
     directory = StateDirectory(tmp_path_factory.mktemp("damage"), warn=warned.append).open()
@@ -202,7 +212,7 @@ def test_damage_before_good_lines_is_set_aside_and_the_prefix_counts(tmp_path_fa
 
 
 @pytest.mark.parametrize("name", ["empty", "NULs", "not JSON", "a list", "1 GiB", "nesting 100,000"])
-def test_a_journal_that_is_none_is_an_empty_one(backend, name: str) -> None:
+def test_a_journal_that_is_none_is_an_empty_one(backend: FileBackend, name: str) -> None:
     """D8, for journals."""
     record, path = journal_of(backend, 3)
     DAMAGES[name](path)
@@ -216,7 +226,7 @@ def test_a_journal_that_is_none_is_an_empty_one(backend, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a link", "a FIFO", "a directory"])
-def test_a_journal_that_is_no_file_is_set_aside(backend, directory, name: str) -> None:
+def test_a_journal_that_is_no_file_is_set_aside(backend: FileBackend, directory: StateDirectory, name: str) -> None:
     """D8, for journals."""
     record, path = journal_of(backend, 3)
     DAMAGES[name](path)
@@ -229,7 +239,7 @@ def test_a_journal_that_is_no_file_is_set_aside(backend, directory, name: str) -
     assert directory.quarantined["journal"] == 1
 
 
-def test_a_good_line_that_is_no_entry_ends_the_prefix(backend, directory) -> None:
+def test_a_good_line_that_is_no_entry_ends_the_prefix(backend: FileBackend, directory: StateDirectory) -> None:
     """D8, for journals."""
     record, path = journal_of(backend, 2)
     path.write_bytes(path.read_bytes() + seal(b'["x"]') + seal(b'{"t":"page","n":2}'))
@@ -243,7 +253,9 @@ def test_a_good_line_that_is_no_entry_ends_the_prefix(backend, directory) -> Non
 
 @settings(max_examples=100, deadline=None)
 @given(value=JSON_VALUES)
-def test_what_was_decoded_comes_back_from_inside_a_journal(tmp_path_factory, value: object) -> None:
+def test_what_was_decoded_comes_back_from_inside_a_journal(
+    tmp_path_factory: pytest.TempPathFactory, value: object
+) -> None:
     """D9, for log lines."""
     value = decode(encode(value))
     backend = FileBackend(StateDirectory(tmp_path_factory.mktemp("journal")).open())

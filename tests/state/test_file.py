@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -45,14 +46,16 @@ class TestFileBackend(StateContract):
             (directory.executions / f"{backend.create(a_record()).file_name}.json").read_text()
         )
 
-    def test_nothing_but_the_record_is_left_of_an_ended_run(self, backend: FileBackend, directory) -> None:
+    def test_nothing_but_the_record_is_left_of_an_ended_run(
+        self, backend: FileBackend, directory: StateDirectory
+    ) -> None:
         record = backend.create(a_record())
         with running(directory, record):
             backend.save(record, durable=False)
             backend.save(replace(record, status=ExecutionStatus.COMPLETED))
         assert directory.disk.list(directory.executions) == [f"{record.file_name}.json"]
 
-    def test_everything_we_make_is_ours_alone(self, tmp_path) -> None:
+    def test_everything_we_make_is_ours_alone(self, tmp_path: Path) -> None:
         """K2."""
         before = os.umask(0)
         try:
@@ -73,7 +76,9 @@ class TestFileBackend(StateContract):
         for path in found:
             assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
-    def test_a_record_that_cannot_be_read_now_is_an_error_not_an_absence(self, backend: FileBackend, directory) -> None:
+    def test_a_record_that_cannot_be_read_now_is_an_error_not_an_absence(
+        self, backend: FileBackend, directory: StateDirectory
+    ) -> None:
         record = backend.create(a_full_record())
         warned: list[str] = []
         blind = StateDirectory(directory.path, disk=UnreadableDisk(lambda p: p.suffix == ".json"), warn=warned.append)
@@ -83,7 +88,7 @@ class TestFileBackend(StateContract):
         assert [w for w in warned if record.file_name in w]
         assert backend.load(record.execution_id) == record
 
-    def test_reading_makes_nothing(self, tmp_path) -> None:
+    def test_reading_makes_nothing(self, tmp_path: Path) -> None:
         backend = FileBackend(StateDirectory(tmp_path / "absent"))
         assert backend.list() == []
         assert backend.load("exec_abc123") is None
@@ -127,6 +132,6 @@ class TestFileBackend(StateContract):
             assert time.monotonic() - begun < 0.5
 
 
-def test_a_new_directory_is_made_with_its_parents(tmp_path) -> None:
+def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     make_directory(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()

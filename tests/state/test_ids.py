@@ -39,8 +39,14 @@ def test_what_is_unsafe_in_a_file_name_is_no_id(text: str) -> None:
 
 
 def test_a_derived_key_is_the_same_for_the_same_place_only() -> None:
-    places = [("e", "step", 1), ("e", "step", 2), ("e", "step", 1, 2), ("e", "step1"), ("e1", "step"), ("e", "step", 12)]
-    keys = [derived_key("auto_", place[0], place[1], *place[2:]) for place in places]  # type: ignore[misc]
-    assert len(set(keys)) == len(keys)
-    assert keys == [derived_key("auto_", place[0], place[1], *place[2:]) for place in places]  # type: ignore[misc]
-    assert all(k.startswith("auto_") and len(k) == 31 and k == k.lower() for k in keys)
+    def keys() -> list[str]:
+        return [
+            derived_key("auto_", execution_id, step, *indices)
+            for execution_id in ("e", "e1")
+            for step in ("step", "step1")
+            for indices in [(), (1,), (2,), (12,), (1, 2)]
+        ]
+
+    assert len(set(keys())) == 20
+    assert keys() == keys()
+    assert all(k.startswith("auto_") and len(k) == 31 and k == k.lower() for k in keys())

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reqon.errors import StateError
-from reqon.files import Disk
+from reqon.files import Content, Disk
 from reqon.state.backend import JournalEntry, SyncCheckpoint
 from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.file import FileBackend
@@ -37,7 +37,6 @@ class Promised:
     safe_sync: int = 0
     asked_sync: int = 0
     ended: bool = False
-    refused: list[StateWriteError] = field(default_factory=list)
 
 
 def run(backend: FileBackend, random: Random, promised: Promised) -> None:
@@ -124,6 +123,11 @@ def lose_power(tmp: Path, seed: int, disk_type: type[PowerDisk] = PowerDisk) -> 
         disk.close()
 
 
+def lose_power_often(fresh: Callable[[], Path], times: int, disk_type: type[PowerDisk] = PowerDisk) -> None:
+    for seed in range(times):
+        lose_power(fresh(), seed, disk_type)
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     return lambda: tmp_path_factory.mktemp("power")
@@ -131,16 +135,15 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
-def test_after_a_power_loss_all_that_was_promised_is_there(fresh, seed: int) -> None:
+def test_after_a_power_loss_all_that_was_promised_is_there(fresh: Callable[[], Path], seed: int) -> None:
     """D4, for records, journals and sync checkpoints."""
     lose_power(fresh(), seed)
 
 
 @pytest.mark.slow
-def test_after_a_thousand_power_losses_all_that_was_promised_is_there(fresh) -> None:
+def test_after_a_thousand_power_losses_all_that_was_promised_is_there(fresh: Callable[[], Path]) -> None:
     """D4, for records, journals and sync checkpoints."""
-    for seed in range(1000):
-        lose_power(fresh(), seed)
+    lose_power_often(fresh, 1000)
 
 
 class RenamesWithoutSync(PowerDisk):
@@ -161,7 +164,7 @@ class LeavesCutTails(PowerDisk):
 
 
 class WithoutSpare(PowerDisk):
-    def replace(self, path: Path, data: bytes, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
         super().replace(path, data, what, durable=durable)
 
     def create(self, path: Path, data: bytes, what: str, *, spare: Path | None = None) -> bool:
@@ -178,14 +181,13 @@ class SyncsNothing(PowerDisk):
 
 
 @pytest.mark.parametrize("plant", [RenamesWithoutSync, ForgetsDirectories, WithoutSpare, SyncsNothing])
-def test_the_power_test_sees_what_is_left_out(fresh, plant: type[PowerDisk]) -> None:
+def test_the_power_test_sees_what_is_left_out(fresh: Callable[[], Path], plant: type[PowerDisk]) -> None:
     """D5: without each of these the test above fails."""
     with pytest.raises((AssertionError, StateError)):
-        for seed in range(150):
-            lose_power(fresh(), seed, plant)
+        lose_power_often(fresh, 150, plant)
 
 
-def test_the_power_test_sees_a_tail_that_is_not_cut(tmp_path) -> None:
+def test_the_power_test_sees_a_tail_that_is_not_cut(tmp_path: Path) -> None:
     """D5: an entry written behind half a line is lost with all that follows."""
     directory = StateDirectory(tmp_path, disk=LeavesCutTails(tmp_path)).open()
     backend = FileBackend(directory)
@@ -200,8 +202,17 @@ def test_the_power_test_sees_a_tail_that_is_not_cut(tmp_path) -> None:
 # --- disks that refuse ---
 
 
+def what_ends_it(directory: StateDirectory, promised: Promised) -> StateWriteError | None:
+    """Run; the error that the disk's refusal ends in, if it comes to that."""
+    try:
+        run(FileBackend(directory), Random(7), promised)
+    except StateWriteError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_refused_write_costs_the_run_and_nothing_else(tmp_path, number: int) -> None:
+def test_a_refused_write_costs_the_run_and_nothing_else(tmp_path: Path, number: int) -> None:
     """D6, for records, journals and sync checkpoints."""
     refused = nth = 0
     while refused == nth:
@@ -210,9 +221,7 @@ def test_a_refused_write_costs_the_run_and_nothing_else(tmp_path, number: int) -
         StateDirectory(path).open()
         disk = FailingDisk(write=nth, number=number)
         promised, directory = Promised(), StateDirectory(path, disk=disk)
-        try:
-            run(FileBackend(directory), Random(7), promised)
-        except StateWriteError as error:
+        if error := what_ends_it(directory, promised):
             assert "cannot write" in error.message
             assert str(path) in error.message
             assert directory.write_errors == 1
@@ -222,7 +231,7 @@ def test_a_refused_write_costs_the_run_and_nothing_else(tmp_path, number: int) -
 
 
 @pytest.mark.parametrize("for_ever", [False, True])
-def test_a_refused_sync_is_never_believed(tmp_path, for_ever: bool) -> None:
+def test_a_refused_sync_is_never_believed(tmp_path: Path, for_ever: bool) -> None:
     """D6: one failed sync is made good by a new file; a disk that goes on failing ends the run."""
     refused = nth = 0
     while nth == 0 or refused:
@@ -230,16 +239,13 @@ def test_a_refused_sync_is_never_believed(tmp_path, for_ever: bool) -> None:
         path = tmp_path / str(nth)
         StateDirectory(path).open()
         disk, promised = FailingDisk(sync=nth, number=errno.EIO, for_ever=for_ever), Promised()
-        try:
-            run(FileBackend(StateDirectory(path, disk=disk)), Random(7), promised)
-        except StateWriteError:
-            assert for_ever
+        assert what_ends_it(StateDirectory(path, disk=disk), promised) is None or for_ever
         refused = disk.refused
         check(path, promised)
     assert nth > 10
 
 
-def test_a_journal_goes_on_in_a_new_file_after_a_failed_sync(tmp_path) -> None:
+def test_a_journal_goes_on_in_a_new_file_after_a_failed_sync(tmp_path: Path) -> None:
     disk = FailingDisk(number=errno.EIO)
     directory = StateDirectory(tmp_path, disk=disk).open()
     backend = FileBackend(directory)
@@ -257,7 +263,7 @@ def test_a_journal_goes_on_in_a_new_file_after_a_failed_sync(tmp_path) -> None:
     journal.close()
 
 
-def test_after_two_failed_syncs_nothing_more_is_taken(tmp_path) -> None:
+def test_after_two_failed_syncs_nothing_more_is_taken(tmp_path: Path) -> None:
     disk = FailingDisk(number=errno.EIO, for_ever=True)
     backend = FileBackend(StateDirectory(tmp_path, disk=disk).open())
     journal = backend.journal(backend.create(a_record()))
@@ -272,7 +278,7 @@ def test_after_two_failed_syncs_nothing_more_is_taken(tmp_path) -> None:
             attempt()
 
 
-def test_an_entry_that_did_not_fit_is_written_when_there_is_room_again(tmp_path) -> None:
+def test_an_entry_that_did_not_fit_is_written_when_there_is_room_again(tmp_path: Path) -> None:
     disk = FailingDisk()
     backend = FileBackend(StateDirectory(tmp_path, disk=disk).open())
     record = backend.create(a_record())
@@ -290,7 +296,7 @@ def test_an_entry_that_did_not_fit_is_written_when_there_is_room_again(tmp_path)
     again.close()
 
 
-def test_a_disk_without_hard_links_keeps_the_same_promises(tmp_path, monkeypatch) -> None:
+def test_a_disk_without_hard_links_keeps_the_same_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 

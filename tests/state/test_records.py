@@ -75,7 +75,9 @@ def test_what_was_decoded_comes_back_from_inside_a_record(value: object, unknown
 
 def test_the_deepest_value_fits_into_a_record() -> None:
     """D9, for records."""
-    record = a_record(checkpoints={"A": Checkpoint(items_processed=1, at=T0, cursor=deep(250))}, unknown={"x": deep(250)})
+    record = a_record(
+        checkpoints={"A": Checkpoint(items_processed=1, at=T0, cursor=deep(250))}, unknown={"x": deep(250)}
+    )
     assert from_json(to_json(record)) == record
 
 
@@ -103,7 +105,9 @@ def test_a_secret_never_enters_a_record() -> None:
     """K1, for records."""
     SECRETS.add("hunter-2-hunter")
     step = ActiveStep(action="Load", item={"key": "hunter-2-hunter"})
-    error = RunError(message="token hunter-2-hunter", type="http", at=T0, item="hunter-2-hunter", hint="hunter-2-hunter")
+    error = RunError(
+        message="token hunter-2-hunter", type="http", at=T0, item="hunter-2-hunter", hint="hunter-2-hunter"
+    )
     assert b"hunter" not in to_json(a_record(active_step=step, errors=(error,)))
 
 

@@ -14,7 +14,7 @@ from reqon.state.file import FileBackend
 from reqon.state.records import ActiveStep, ExecutionStatus, Owner, Trigger, from_json, to_json
 from reqon.state.recovery import given_up, gives_up, may_resume, progressed, recover, resumed
 from tests.support.owners import Owner as OwnerProcess
-from tests.support.state_contract import T0, a_full_record, a_record
+from tests.support.state_contract import T0, a_full_record, a_record, there
 
 INTERRUPTED = ExecutionStatus.INTERRUPTED
 ME = Owner(host="depot", pid=1, instance="b")
@@ -30,7 +30,9 @@ def backend(directory: StateDirectory) -> FileBackend:
     return FileBackend(directory)
 
 
-def test_a_killed_owners_execution_is_recovered_and_a_live_ones_left_alone(backend, directory) -> None:
+def test_a_killed_owners_execution_is_recovered_and_a_live_ones_left_alone(
+    backend: FileBackend, directory: StateDirectory
+) -> None:
     """R2: killed and suspended owners."""
     killed, suspended = backend.create(a_record()), backend.create(a_record("Other"))
     with (
@@ -39,10 +41,10 @@ def test_a_killed_owners_execution_is_recovered_and_a_live_ones_left_alone(backe
     ):
         assert first.answer() == second.answer() == "held"
         assert recover(backend, directory) == []
-        assert backend.load(killed.execution_id).status is ExecutionStatus.RUNNING
+        assert there(backend.load(killed.execution_id)).status is ExecutionStatus.RUNNING
         second.suspend()
         first.kill()
-        assert backend.load(killed.execution_id).status is INTERRUPTED
+        assert there(backend.load(killed.execution_id)).status is INTERRUPTED
         assert [r.execution_id for r in recover(backend, directory)] == [killed.execution_id]
         assert backend.load(suspended.execution_id) == suspended
     text = (directory.executions / f"{killed.file_name}.json").read_bytes()
@@ -58,7 +60,9 @@ def test_a_killed_owners_execution_is_recovered_and_a_live_ones_left_alone(backe
     ],
 )
 @pytest.mark.parametrize("with_lock_file", [True, False])
-def test_the_lock_decides_whatever_the_record_says(backend, directory, owner: Owner | None, with_lock_file: bool) -> None:
+def test_the_lock_decides_whatever_the_record_says(
+    backend: FileBackend, directory: StateDirectory, owner: Owner | None, with_lock_file: bool
+) -> None:
     """R2: reused pid, reboot, no owner, pid 1, clock set back, no lease."""
     record = backend.create(a_record(at=T0 + timedelta(days=3650), owner=owner))
     if with_lock_file:
@@ -66,7 +70,7 @@ def test_the_lock_decides_whatever_the_record_says(backend, directory, owner: Ow
     assert [r.execution_id for r in recover(backend, directory)] == [record.execution_id]
 
 
-def test_recovery_takes_the_place_from_the_journal(backend, directory) -> None:
+def test_recovery_takes_the_place_from_the_journal(backend: FileBackend, directory: StateDirectory) -> None:
     record = backend.create(a_record(active_step=ActiveStep(action="Load", step="for", index=500, item={"id": 500})))
     journal = backend.journal(record)
     journal.append("checkpoint", {"action": "Load", "index": 510})
@@ -79,14 +83,14 @@ def test_recovery_takes_the_place_from_the_journal(backend, directory) -> None:
     assert found.active_step == ActiveStep(action="Load", step="for", index=523)
 
 
-def test_recovery_of_one_mission_leaves_the_others(backend, directory) -> None:
+def test_recovery_of_one_mission_leaves_the_others(backend: FileBackend, directory: StateDirectory) -> None:
     ours, other = backend.create(a_record()), backend.create(a_record("Other"))
     assert [r.mission for r in recover(backend, directory, mission="DepotSync")] == ["DepotSync"]
     assert [r.execution_id for r in backend.orphans()] == [other.execution_id]
     assert ours.execution_id != other.execution_id
 
 
-def test_a_newer_versions_orphan_is_left_alone(backend, directory) -> None:
+def test_a_newer_versions_orphan_is_left_alone(backend: FileBackend, directory: StateDirectory) -> None:
     """D10."""
     record = backend.create(a_record())
     path = directory.executions / f"{record.file_name}.json"

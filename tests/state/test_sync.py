@@ -1,6 +1,8 @@
 """`sync-checkpoints.json`. The rules that all backends share are in the contract."""
 
 import json
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +37,9 @@ def test_the_file_is_as_documented(checkpoints: SyncCheckpoints, directory: Stat
     )
 
 
-def test_the_seeds_file_is_taken_over_by_the_first_mission_that_uses_a_key(checkpoints, directory) -> None:
+def test_the_seeds_file_is_taken_over_by_the_first_mission_that_uses_a_key(
+    checkpoints: SyncCheckpoints, directory: StateDirectory
+) -> None:
     seed = {"API-/customers": {"lastSync": "2024-01-20T09:00:00Z", "itemsSynced": 1523, "note": "by hand"}}
     directory.sync_checkpoints.write_text(json.dumps(seed))
     then = datetime(2024, 1, 20, 9, tzinfo=UTC)
@@ -68,7 +72,9 @@ def test_a_time_is_never_later_than_now(checkpoints: SyncCheckpoints) -> None:
         b"[" * 100_000,
     ],
 )
-def test_nobody_guesses_what_a_damaged_file_said(checkpoints, directory, content: bytes) -> None:
+def test_nobody_guesses_what_a_damaged_file_said(
+    checkpoints: SyncCheckpoints, directory: StateDirectory, content: bytes
+) -> None:
     """D8, for sync checkpoints."""
     directory.sync_checkpoints.write_bytes(content)
     for use in (lambda: checkpoints.of("A"), lambda: checkpoints.put("A", {"k": SyncCheckpoint(T0, 1, None)})):
@@ -79,7 +85,9 @@ def test_nobody_guesses_what_a_damaged_file_said(checkpoints, directory, content
     assert directory.sync_checkpoints.read_bytes() == content, "and nobody writes over it"
 
 
-def test_clearing_all_gets_rid_of_a_damaged_file_and_keeps_it(checkpoints, directory) -> None:
+def test_clearing_all_gets_rid_of_a_damaged_file_and_keeps_it(
+    checkpoints: SyncCheckpoints, directory: StateDirectory
+) -> None:
     directory.sync_checkpoints.write_bytes(b"{")
     with pytest.raises(StateError):
         checkpoints.clear("k")
@@ -89,7 +97,7 @@ def test_clearing_all_gets_rid_of_a_damaged_file_and_keeps_it(checkpoints, direc
     assert directory.quarantined["sync"] == 1
 
 
-def test_another_missions_odd_entry_is_none_of_ours(checkpoints, directory) -> None:
+def test_another_missions_odd_entry_is_none_of_ours(checkpoints: SyncCheckpoints, directory: StateDirectory) -> None:
     directory.sync_checkpoints.write_text('{"k": {"lastSync": 5, "mission": "B"}}')
     checkpoints.put("A", {"k": SyncCheckpoint(T0, 1, None)})
     assert checkpoints.of("A")["k"].items_synced == 1
@@ -97,8 +105,10 @@ def test_another_missions_odd_entry_is_none_of_ours(checkpoints, directory) -> N
         checkpoints.of("B")
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda p: p.symlink_to("/dev/zero"), lambda p: __import__("os").mkfifo(p)])
-def test_what_is_no_file_is_refused_at_once(checkpoints, directory, make) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, lambda p: p.symlink_to("/dev/zero"), os.mkfifo])
+def test_what_is_no_file_is_refused_at_once(
+    checkpoints: SyncCheckpoints, directory: StateDirectory, make: Callable[[Path], None]
+) -> None:
     """D8, for sync checkpoints."""
     make(directory.sync_checkpoints)
     with pytest.raises(StateError, match="not a regular file"):
@@ -118,11 +128,15 @@ def test_a_file_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["A", "B", "A/A"]), st.sampled_from(["k", "A/k", "A/A/k", "B/k"]), st.integers(0, 99)),
+        st.tuples(
+            st.sampled_from(["A", "B", "A/A"]), st.sampled_from(["k", "A/k", "A/A/k", "B/k"]), st.integers(0, 99)
+        ),
         max_size=12,
     )
 )
-def test_missions_and_keys_never_mix(tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, str, int]]) -> None:
+def test_missions_and_keys_never_mix(
+    tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, str, int]]
+) -> None:
     checkpoints = SyncCheckpoints(StateDirectory(tmp_path_factory.mktemp("sync")))
     expected: dict[tuple[str, str], tuple[datetime, int]] = {}
     for mission, key, minutes in puts:

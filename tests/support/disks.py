@@ -57,6 +57,11 @@ class UnreadableDisk(Disk):
         return super().read(path, limit)
 
 
+def _common(a: bytes, b: bytes) -> int:
+    """How many bytes two files begin with in common."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
 class _File:
     """One file's bytes: those that a sync made safe, and those that are there now."""
 
@@ -75,7 +80,7 @@ class _File:
         now = self.now()
         if random.random() < 0.3 or now == self.safe:
             return random.choice((self.safe, now))
-        kept = len(os.path.commonprefix([self.safe, now]))
+        kept = _common(self.safe, now)
         cut = random.randint(kept, len(now))
         zeros = random.choice((0, len(now) - cut, random.randint(0, 64)))
         return now[:cut] + bytes(zeros)
