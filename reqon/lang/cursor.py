@@ -10,12 +10,13 @@ from reqon.lang.nodes import Qualified, Word
 MAX_NESTING = 100
 
 # Words that declare, with what follows the name then: where such a line begins inside a block, a '}' is missing.
-DECLARING: Mapping[str, tuple[str, ...]] = {
+_DECLARING: Mapping[str, tuple[str, ...]] = {
     "mission": ("{",),
     "action": ("{",),
     "schema": ("{", "from"),
     "transform": ("{", ":", "->"),
     "source": ("{", "from"),
+    "store": (":",),
 }
 
 T = TypeVar("T")
@@ -222,7 +223,7 @@ class Cursor:
     # --- lists in braces, and going on after an error ----------------------------------------------------------------
 
     def items(
-        self, opening: Token, item: Callable[[], T], begins: Callable[[], bool], *, until: Container[str] = DECLARING
+        self, opening: Token, item: Callable[[], T], begins: Callable[[], bool], *, until: Container[str] = _DECLARING
     ) -> list[T]:
         """What stands between braces, commas optional. After an error goes on where `begins` sees the next item.
 
@@ -245,7 +246,7 @@ class Cursor:
         self.joined, self._depth = joined, depth
         return found
 
-    def more(self, opening: Token, until: Container[str] = DECLARING) -> bool:
+    def more(self, opening: Token, until: Container[str] = _DECLARING) -> bool:
         """Whether another item follows in the braces; takes the closing one. If that is missing, says so once."""
         kind = self.kind
         if kind == "}":
@@ -267,7 +268,7 @@ class Cursor:
 
     def declares(self, at: int) -> bool:
         """Whether a declaration that cannot stand inside an action or a block begins at a token."""
-        marks = DECLARING.get(self.tokens[at].kind)
+        marks = _DECLARING.get(self.tokens[at].kind)
         if marks is None or at + 2 >= len(self.tokens):
             return False
         name = self.tokens[at + 1].kind

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from reqon.diagnostics import Source
-from reqon.lang.cursor import MAX_NESTING, Cursor
+from reqon.lang.cursor import MAX_NESTING, Cursor, Mismatch
 from reqon.lang.lexer import NUMBER, QUOTED, RESERVED, STRING, TIME_UNITS, Lexed, Token
 from reqon.lang.nodes import (
     AnyOf,
@@ -101,6 +101,7 @@ class ExpressionParser(Cursor):
         if self.at - first > MAX_HEIGHT and _height(found) > MAX_HEIGHT:
             message = f"the expression is nested more than {MAX_HEIGHT} levels deep; each operator of a chain is one"
             self.report("syntax", message, self.span_of(self.tokens[first]), "name parts of it with 'let'")
+            raise Mismatch
         return found
 
     def recover(self, first: int, begins: Callable[[], bool]) -> None:
@@ -169,16 +170,27 @@ class ExpressionParser(Cursor):
             found = Range(left, high, span=self.span(start))
             self._ranges.append(found)
             return found
-        self.deeper()
         if level == COALESCE:
-            right = self.operators(COALESCE)
-            self.shallower()
-            return Binary("??", left, right, self.span_of(operator), span=self.span(start))
+            return self._coalesce(left, operator, start)
+        self.deeper()
         then = self.operators(CONDITION)
         self.expect(":", "':' and the other value of the conditional")
         otherwise = self.operators(CONDITION)
         self.shallower()
         return Conditional(left, then, otherwise, "?", span=self.span(start))
+
+    def _coalesce(self, first: Expression, operator: Token, start: int) -> Expression:
+        """`a ?? b ?? c` is `a ?? (b ?? c)`; read in a loop, for a chain is no nesting."""
+        lefts = [(first, operator, start)]
+        start = self.token.start
+        last = self.operators(PIPE)
+        while self.kind == "??":
+            lefts.append((last, self.advance(), start))
+            start = self.token.start
+            last = self.operators(PIPE)
+        for left, mark, begin in reversed(lefts):
+            last = Binary("??", left, last, self.span_of(mark), span=self.span(begin))
+        return last
 
     def _pipe(self, left: Expression, start: int) -> Expression:
         token = self.token

@@ -177,6 +177,8 @@ class _Lexer:
         self.lexed.complete = False
 
     def _report(self, code: str, message: str, start: int, end: int, hint: str | None = None) -> None:
+        if len(self.lexed.diagnostics) > MAX_DIAGNOSTICS and code != "syntax":
+            return
         self.lexed.diagnostics.append(Diagnostic(code, message, Span(self.source, start, end), hint))
 
     def _comment(self, start: int, end: int, breaks: bool) -> bool:

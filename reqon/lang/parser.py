@@ -75,6 +75,7 @@ def parse_fragment(source: Source, start: Start | str) -> tuple[tuple[Node, ...]
 def _read(source: Source, lexed: Lexed, read: "Callable[[Parser], None]") -> list[Diagnostic]:
     if not lexed.complete:
         return lexed.diagnostics
+    lexical = list(lexed.diagnostics)
     parser = Parser(source, lexed)
     try:
         read(parser)
@@ -88,9 +89,12 @@ def _read(source: Source, lexed: Lexed, read: "Callable[[Parser], None]") -> lis
         # Many levels of operators between many levels of brackets; or the caller's own stack is nearly full.
         message = "the text is nested too deeply"
         parser.diagnostics.append(Diagnostic("syntax", message, parser.span_of(parser.token)))
-    found = [d for d in parser.diagnostics if not parser.is_ignored(d)]
-    found.sort(key=lambda d: d.span.start if d.span else 0)
-    return found
+    # A token that is wrong in itself is not reported a second time for standing in the wrong place.
+    known = {d.span.start for d in lexical if d.span}
+    findings = [*lexical, *(d for d in parser.diagnostics[len(lexical) :] if not d.span or d.span.start not in known)]
+    findings = [d for d in findings if not parser.is_ignored(d)]
+    findings.sort(key=lambda d: d.span.start if d.span else 0)
+    return findings
 
 
 class Parser(DeclarationParser):
@@ -235,6 +239,8 @@ class Parser(DeclarationParser):
 
     def _clause_hint(self, words: tuple[str, ...]) -> str | None:
         word = self.kind
+        if word == "=>":
+            return "a function may only be an argument of a call"
         if word == "schedule":
             return "write: schedule: every …"
         if word in _VAGUE:

@@ -70,7 +70,8 @@ class StepParser(ExpressionParser):
 
     def option(self) -> Option:
         token = self.key("an option")
-        self.expect(":", f"':' after the option '{token.value}'")
+        hint = f"write: {token.value}: {{ … }}" if self.kind == "{" else None
+        self.expect(":", f"':' after the option '{token.value}'", hint)
         value: Expression | Since | Paginate | None = None
         if token.value == "since" and self.kind == "lastSync":
             value = self._since()
@@ -137,6 +138,11 @@ class StepParser(ExpressionParser):
             return Extension(word, self.options(), span=self.span(word.span.start))
         raise self.mismatch("a step", self._step_hint())
 
+    @classmethod
+    def step_words(cls) -> frozenset[str]:
+        """The words that start a step."""
+        return frozenset(cls._readers)
+
     def is_step_word(self) -> bool:
         return self.kind in self._readers
 
@@ -148,6 +154,8 @@ class StepParser(ExpressionParser):
             return f"write: let {self.token.value} = …"
         if self.is_name() and after == ":":
             return "options stand in braces after their step"
+        if self.kind == "=>":
+            return "a function may only be an argument of a call"
         if self.kind.isidentifier():
             guess = nearest(self.kind, self._readers)
             return f"did you mean '{guess}'?" if guess else None
@@ -257,7 +265,8 @@ class StepParser(ExpressionParser):
         if each:
             self.advance()
         value = self.expression()
-        self.expect("->", "'->' and a store after the value")
+        hint = "a store is declared outside of actions" if self.kind == ":" else None
+        self.expect("->", "'->' and a store after the value", hint)
         token = self.token
         if not (token.kind == QUOTED or token.kind.isidentifier()):
             raise self.mismatch("the name of a store after '->'")
