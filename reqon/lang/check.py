@@ -220,7 +220,7 @@ class _Check:
         self._unused_actions()
         for namespace in ("store", "let"):
             for name, node in self._namespace(namespace).items():
-                if (namespace, name) not in self.findings.used and self._is_own(node):
+                if (namespace, name) not in self.findings.used and self._is_own(node) and not name.startswith("_"):
                     word = "'" if namespace == "let" else f"{namespace} '"
                     span = node.name.span
                     self.findings.warn(f"unused-{namespace}", f"{word}{name}' is never used", span, "remove it")

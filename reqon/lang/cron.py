@@ -193,7 +193,7 @@ def _wrong_count(words: list[_Word], findings: _Findings) -> None:
         five = " ".join(word.text for word in words[1:6])
         findings.error(
             message,
-            hint=f'there is no field for seconds; write "{five}", or `every 30 seconds` for less than a minute.',
+            hint=f'there is no field for seconds: write "{five}", or schedule: every 30 seconds',
         )
     elif count == 4 and words[0].text.startswith("*"):
         findings.error(message, hint=f'{_FIELDS_HINT}; for example "{" ".join(w.text for w in words)} *".')

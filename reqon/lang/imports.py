@@ -8,7 +8,7 @@ from typing import Any
 
 from reqon.diagnostics import Diagnostic, Source
 from reqon.lang import nodes
-from reqon.lang.layout import SUFFIXES, mission_files, path_order
+from reqon.lang.folders import SUFFIXES, mission_files, path_order
 from reqon.lang.texts import Text, Texts
 
 _KINDS: dict[type, str] = {

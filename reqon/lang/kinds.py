@@ -416,12 +416,12 @@ class Table:
         return found
 
 
-def read_value(key: str, kind: Kind, value: Value, *, lenient: bool = True) -> Any:
-    """One evaluated option in its typed form. Raises BadOptionError."""
+def read_value(key: str, kind: Kind, value: Value, *, lenient: bool = True, written: str | None = None) -> Any:
+    """One evaluated option in its typed form; `written` is how messages show the value. Raises BadOptionError."""
     try:
         return kind.read(value, lenient=lenient)
     except _Unreadable as problem:
-        message = problem.message or f"{{key}} must be {kind.expected}, not {shown(value)}"
+        message = problem.message or f"{{key}} must be {kind.expected}, not {written or shown(value)}"
         raise BadOptionError(message.replace("{key}", key), code=problem.code, hint=problem.hint) from None
 
 

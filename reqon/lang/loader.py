@@ -8,8 +8,9 @@ from pathlib import Path
 from reqon.diagnostics import Diagnostic, Source
 from reqon.errors import ConfigurationError
 from reqon.lang import nodes
+from reqon.lang.canonical import canonical
 from reqon.lang.check import NOTHING_REGISTERED, Registered, check_mission
-from reqon.lang.layout import FileUnit, FolderUnit, units_of
+from reqon.lang.folders import FileUnit, FolderUnit, units_of
 from reqon.lang.merge import Merged, merge_file, merge_folder
 from reqon.lang.program import MissionProgram, Program, Unit
 from reqon.lang.texts import Texts
@@ -133,16 +134,12 @@ def _may_follow(diagnostic: Diagnostic, texts: Texts) -> bool:
 
 
 def _definition_hash(mission: MissionProgram, declarations: Iterable[nodes.Declaration]) -> str:
-    digest = hashlib.sha256(_canonical(mission.node))
+    digest = hashlib.sha256(canonical(mission.node).encode())
     inside = {id(clause) for clause in mission.node.clauses}
     for node in declarations:
         if id(node) not in inside:
-            digest.update(b"\0" + _canonical(node))
+            digest.update(b"\0" + canonical(node).encode())
     return digest.hexdigest()[:16]
-
-
-def _canonical(node: nodes.Node) -> bytes:
-    return repr(node).encode()
 
 
 def _content_hash(files: Iterable[Source]) -> str:

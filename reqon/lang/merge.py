@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from reqon.diagnostics import Diagnostic, Source
 from reqon.lang import flow, nodes
+from reqon.lang.checks.findings import first_word
+from reqon.lang.folders import FileUnit, FolderUnit
 from reqon.lang.imports import Imports
-from reqon.lang.layout import FileUnit, FolderUnit
 from reqon.lang.program import MissionProgram
 from reqon.lang.texts import Text, Texts
 
@@ -217,7 +218,7 @@ def _mission(
 
 def _once(clause: nodes.Clause, known: nodes.Clause | None, word: str, diagnostics: list[Diagnostic]) -> None:
     if known is not None:
-        span = clause.key_span if isinstance(clause, nodes.Option) else clause.span
+        span = clause.key_span if isinstance(clause, nodes.Option) else first_word(clause.span)
         message = f"'{word}' is already given at {known.span}"
         diagnostics.append(Diagnostic("duplicate-clause", message, span, "a mission has it once"))
 

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from reqon.diagnostics import Span, did_you_mean, nearest
 from reqon.lang import flow, nodes
+from reqon.lang.checks.arms import check_expression_arms
 from reqon.lang.checks.findings import Findings, guess
 from reqon.lang.checks.scope import CONTEXT_NAMES, Scope
 from reqon.lang.functions import BUILTINS, Builtin
@@ -96,6 +97,7 @@ class Expressions:
     def _undefined_name(self, name: str, span: Span, scope: Scope) -> None:
         message = f"nothing named '{name}' is in scope"
         if name in self.later_lets:
+            self.findings.use("let", name)
             self.findings.error("undefined-name", message, span, f"'{name}' is declared further down: move it up")
             return
         if scope.surroundings == "start":
@@ -107,8 +109,9 @@ class Expressions:
         else:
             known = [*scope.visible(), *self.names.lets, *CONTEXT_NAMES, *self.names.stores, *self.names.sources]
         field = f"to read a field of the current item write '.{name}'" if scope.current else None
-        hints = [hint for hint in (guess(name, known), field) if hint]
-        self.findings.error("undefined-name", message, span, " ".join(hints) or None)
+        meant = guess(name, known)
+        both = f"{meant} To{field.removeprefix('to')}." if meant and field else meant or field
+        self.findings.error("undefined-name", message, span, both)
 
     @_of(nodes.Member)
     def _member(self, node: nodes.Member, scope: Scope) -> None:
@@ -217,8 +220,7 @@ class Expressions:
 
     @_of(nodes.Range)
     def _range(self, node: nodes.Range, scope: Scope) -> None:
-        hint = "ranges stand to the right of 'in': x in 1..5"
-        self.findings.error("range-not-allowed", "a range is no value", node.span, hint)
+        # Where a range may not stand, the parser has said so.
         self.check(node.low, scope)
         self.check(node.high, scope)
 
@@ -279,6 +281,7 @@ class Expressions:
         for arm in node.arms:
             inner = self.arm(arm, scope, subject=node.subject is not None)
             self.check(arm.value, inner)
+        check_expression_arms(node.arms, self.names.schemas, self.findings)
 
     # --- patterns -----------------------------------------------------------------------------------------------------
 

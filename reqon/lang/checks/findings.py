@@ -46,6 +46,12 @@ class Findings:
         self.error(f"undefined-{what}", f"{what} '{name}' is not declared", span, hint)
 
 
+def first_word(span: Span) -> Span:
+    """The first word of a construct: where its findings point when they mean all of it."""
+    words = span.text.split(None, 1)
+    return Span(span.source, span.start, span.start + len(words[0].rstrip(":"))) if words else span
+
+
 def guess(word: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
     """The hint that names the word that was probably meant, else another hint."""
     meant = nearest(word, known)

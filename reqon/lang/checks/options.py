@@ -15,7 +15,9 @@ from reqon.lang.kinds import (
     Expr,
     Kind,
     Milliseconds,
+    Paging,
     Registered,
+    SinceValue,
     SourceName,
     StoreName,
     Table,
@@ -103,6 +105,8 @@ class Options:
 
     def unknown(self, option: Written, table: Table, scope: Scope) -> None:
         hint = did_you_mean(option.key, table.spellings, "valid keys")
+        if "did you mean" in hint and len(table.spellings) > _LISTED_KEYS:
+            hint = hint.partition("? ")[0] + "?"
         self.findings.error("unknown-option", f"unknown option '{option.key}' {table.place}", option.key_span, hint)
         if not isinstance(option.value, nodes.Since | nodes.Paginate):
             # Whatever it was meant to be: a bare word in it is no second mistake.
@@ -119,7 +123,7 @@ class Options:
     def value(self, option: Written, kind: Kind, scope: Scope) -> None:
         """Check one option's value by its kind."""
         value = option.value
-        if isinstance(value, nodes.Since | nodes.Paginate):
+        if isinstance(value, nodes.Since | nodes.Paginate) or isinstance(kind, Paging | SinceValue):
             return
         table = block_of(kind)
         if isinstance(kind, SourceName):
@@ -140,7 +144,7 @@ class Options:
         if known is NOT_CONSTANT or known is None:
             return
         try:
-            read_value(option.key, kind, known, lenient=False)
+            read_value(option.key, kind, known, lenient=False, written=_written(value))
         except BadOptionError as problem:
             found = problem.diagnostics[0]
             self.findings.error(found.code, found.message, value.span, found.hint)
@@ -174,6 +178,12 @@ class Options:
                 self.findings.undefined("source", value.name, value.span, tuple(sources))
         else:
             self.expressions.check(value, scope)
+
+
+def _written(value: nodes.Expression) -> str | None:
+    """How a message shows a value that is neither a text nor a word: as it is written, if that is short."""
+    text = value.span.text
+    return None if isinstance(value, nodes.Literal_ | nodes.Name) or len(text) > 40 or "\n" in text else text
 
 
 def _takes_store(kind: Kind) -> bool:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from reqon.diagnostics import Span, nearest
+from reqon.diagnostics import Span, did_you_mean
 from reqon.lang import nodes
 from reqon.lang.checks.expressions import Expressions
 from reqon.lang.checks.findings import Findings, guess
@@ -18,6 +18,9 @@ from reqon.lang.walk import walk
 
 # Operation ids of the OpenAPI document of a source, each with its path parameters; None: the document can't be had.
 Operations: TypeAlias = Callable[[nodes.SourceDef], Mapping[str, Collection[str]] | None]
+
+# The keys of an object that only the run knows.
+ANYTHING: Final[Collection[str]] = frozenset(("*",))
 
 _SHORT_PAGE = ("offset", "page")
 _NEEDS_SINCE = ("sinceParam", "sinceFormat", "sinceOverlap")
@@ -102,9 +105,9 @@ class Requests:
             self.findings.error("undefined-operation", message, operation.span, listed)
             return
         given = _params(step.options)
-        for parameter in parameters if given is not None else ():
-            if parameter not in (given or ()):
-                self._missing_parameter(parameter, operation.span, given or ())
+        for parameter in parameters if given is not ANYTHING else ():
+            if parameter not in given:
+                self._missing_parameter(parameter, operation.span, given)
 
     def _missing_parameter(self, name: str, span: Span, given: Collection[str]) -> None:
         hint = guess(name, given, f"add it to params: {{ {name}: … }}")
@@ -112,8 +115,8 @@ class Requests:
 
     # --- the path -----------------------------------------------------------------------------------------------------
 
-    def path_of(self, value: nodes.Expression, scope: Scope, given: Collection[str] | None = ()) -> None:
-        """A path: a literal with placeholders, or any expression. `given` are its params; None: not known here."""
+    def path_of(self, value: nodes.Expression, scope: Scope, given: Collection[str] | None) -> None:
+        """A path: a literal with placeholders, or any expression. `given` are its params; None: it can have none."""
         if not isinstance(value, nodes.Literal_) or not isinstance(value.value, str):
             self.expressions.check(value, scope)
             return
@@ -130,18 +133,17 @@ class Requests:
         if first is None or self._means_something(first.name, scope):
             self.expressions.check(node, scope)
             return
-        if given is None or first.name in given or first.name.isupper():
+        if first.name.isupper() or (given is not None and first.name in given) or given is ANYTHING:
             inner = scope.inner()
             inner.names[first.name] = Binding("page", first.span)
             self.expressions.check(node, inner)
             return
         names = self.expressions.names
-        meant = nearest(first.name, [*scope.visible(), *names.lets, *given])
-        if meant is not None:
-            hint = f"did you mean '{meant}'?"
-            self.findings.error("missing-path-param", f"path parameter '{first.name}' has no value", first.span, hint)
-        else:
-            self._missing_parameter(first.name, first.span, given)
+        hint = guess(first.name, [*scope.visible(), *names.lets, *(given or ())])
+        if hint is None and given is not None:
+            hint = f"add it to params: {{ {first.name}: … }}"
+        message = f"path parameter '{first.name}' has no value"
+        self.findings.error("missing-path-param", message, first.span, hint)
 
     def _means_something(self, name: str, scope: Scope) -> bool:
         return scope.find(name) is not None or self.expressions.resolves(name, scope)
@@ -256,10 +258,8 @@ class Requests:
 
     def _unknown_strategy(self, name: str, span: Span) -> None:
         known = (*PAGINATION_NAMES, *self.options.extensions.pagination)
-        hint = f"known: {', '.join(sorted(known))}"
-        meant = nearest(name, known)
         message = f"no pagination strategy named '{name}'"
-        self.findings.error("undefined-pagination", message, span, f"did you mean '{meant}'? {hint}" if meant else hint)
+        self.findings.error("undefined-pagination", message, span, did_you_mean(name, known, "known"))
 
     def _cursor_path(self, node: nodes.Expression, page: Scope) -> None:
         if isinstance(node, nodes.Literal_):
@@ -355,14 +355,14 @@ def _strategy(option: Written) -> str | None:
     return None
 
 
-def _params(options: nodes.Options) -> Collection[str] | None:
-    """The keys of `params` and `query` together; None if the text doesn't say."""
+def _params(options: nodes.Options) -> Collection[str]:
+    """The keys of `params` and `query` together; ANYTHING if the text doesn't say."""
     found: list[str] = []
     for option in options:
         if option.key in ("params", "query"):
             keys = _keys_of(Written(option.key, option.key_span, option.value))
             if keys is None:
-                return None
+                return ANYTHING
             found += keys
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reqon.lang import nodes
 from reqon.lang.checks.expressions import TYPE_WORDS, Expressions
-from reqon.lang.checks.findings import Findings
+from reqon.lang.checks.findings import Findings, guess
 from reqon.lang.checks.scope import Scope
 
 
@@ -68,11 +68,10 @@ class Schemas:
 
     def _named(self, node: nodes.NamedType) -> None:
         if node.name.text not in TYPE_WORDS:
-            known = (*TYPE_WORDS, *self.expressions.names.schemas)
-            if node.name.text in self.expressions.names.schemas:
-                self.expressions.schema(node.name)
-            else:
-                self.findings.undefined("schema", node.name.text, node.name.span, known)
+            schemas = self.expressions.names.schemas
+            known = (*TYPE_WORDS, *schemas)
+            words = f"type words: {', '.join(sorted(TYPE_WORDS))}; declared schemas: {', '.join(sorted(schemas))}"
+            self.expressions.schema(node.name, guess(node.name.text, known, words))
         if node.element is not None:
             self.type(node.element, Scope("action", current=True, fields=True))
         bounds = Scope("start")

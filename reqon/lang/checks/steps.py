@@ -9,7 +9,7 @@ from reqon.lang import flow, nodes
 from reqon.lang import options as tables
 from reqon.lang.checks.arms import check_arms, is_exhaustive
 from reqon.lang.checks.expressions import Expressions
-from reqon.lang.checks.findings import Findings, guess
+from reqon.lang.checks.findings import Findings, first_word, guess
 from reqon.lang.checks.options import Options, Written
 from reqon.lang.checks.requests import Requests
 from reqon.lang.checks.schemas import missing_fields
@@ -72,7 +72,7 @@ class Steps:
             if left is not None:
                 word = left.span.text.split(None, 1)[0]
                 message = f"steps after '{word}' never run"
-                self.findings.warn("unreachable-step", message, step.span, "remove them, or move them up")
+                self.findings.warn("unreachable-step", message, first_word(step.span), "remove them, or move them up")
             self._guarding = type(step) is nodes.MatchStep and flow.guarding_match(steps, index)
             _CHECKS[type(step)](self, step, scope)
             left = step if left is None and index + 1 < len(steps) and flow.leaves(step) else None
@@ -99,7 +99,7 @@ class Steps:
         item = scope.with_current()
         for option in step.options:
             if option.key == "path" and isinstance(option.value, nodes.Literal_):
-                self.requests.path_of(option.value, scope)
+                self.requests.path_of(option.value, scope, None)
         self.options.check(step.options, tables.WAIT, scope, own={"eventFilter": item, "storage": item})
 
     # --- stores -------------------------------------------------------------------------------------------------------
