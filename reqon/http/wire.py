@@ -1,6 +1,5 @@
 """aiohttp as the transport: the only module that knows it, imported when first used, for that takes 0.1 s."""
 
-import asyncio
 import re
 import socket
 import ssl
@@ -13,6 +12,7 @@ from multidict import CIMultiDict, istr
 from yarl import URL
 
 from reqon.http.addresses import host_of, is_loopback_host, refusal
+from reqon.http.bounds import Deadlines, Slots
 from reqon.http.coding import Decoder
 from reqon.http.transport import RawAnswer, TransportError
 from reqon.secrets import SECRETS
@@ -34,7 +34,7 @@ class AiohttpRoute:
     origin: str
     session: aiohttp.ClientSession
     timeout: aiohttp.ClientTimeout
-    slots: asyncio.Semaphore
+    slots: Slots
     tls: ssl.SSLContext | bool
     proxy: str | None
     blocked: str | None = None
@@ -46,10 +46,11 @@ class AiohttpTransport:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
-        self._strict_slots = asyncio.Semaphore(CONNECTIONS_PER_ORIGIN)
+        self._slots: dict[str, Slots] = {}
+        self._strict_slots = Slots(CONNECTIONS_PER_ORIGIN)
         self._routes: dict[tuple[str, bool, float], AiohttpRoute] = {}
         self._tls: ssl.SSLContext | None = None
+        self._deadlines = Deadlines()
 
     def route(self, origin: str, *, trusted: bool, connect_timeout_seconds: float) -> AiohttpRoute:
         key = (origin, trusted, connect_timeout_seconds)
@@ -67,7 +68,7 @@ class AiohttpTransport:
             blocked = reason  # the proxy would resolve and connect, so that only the name can be judged
         slots = self._strict_slots
         if trusted:
-            slots = self._slots.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN))
+            slots = self._slots.setdefault(origin, Slots(CONNECTIONS_PER_ORIGIN))
         return AiohttpRoute(
             origin=origin,
             # Sessions don't share connections: a request that data has led somewhere never finds an open trusted one.
@@ -95,32 +96,37 @@ class AiohttpTransport:
     ) -> RawAnswer:
         if route.blocked is not None:
             raise _not_allowed(host_of(route.origin), route.blocked)
-        async with route.slots:
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    response = await route.session.request(
-                        method,
-                        URL(url, encoded=True),
-                        headers=headers,
-                        data=body,
-                        allow_redirects=False,
-                        timeout=route.timeout,
-                        ssl=route.tls,
-                        proxy=route.proxy,
-                    )
-                    try:
-                        _check_head(response)
-                        content = b"" if method == "HEAD" else await _read(response, limit)
-                    except BaseException:
-                        response.close()
-                        raise
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                raise _translated(error, timeout_seconds, route) from error
+        slots = route.slots
+        if not slots.take_now():
+            await slots.take()
+        try:
+            async with self._deadlines.within(timeout_seconds):
+                response = await route.session.request(
+                    method,
+                    URL(url, encoded=True),
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    timeout=route.timeout,
+                    ssl=route.tls,
+                    proxy=route.proxy,
+                )
+                try:
+                    _check_head(response)
+                    content = b"" if method == "HEAD" else await _read(response, limit)
+                except BaseException:
+                    response.close()
+                    raise
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise _translated(error, timeout_seconds, route) from error
+        finally:
+            slots.give()
         return RawAnswer(response.status, response.reason or "", response.headers, response.raw_headers, content)
 
     async def close(self) -> None:
         sessions, self._sessions = list(self._sessions.values()), {}
         self._routes.clear()
+        self._deadlines.close()
         for session in sessions:
             await session.close()
 
