@@ -1,6 +1,7 @@
 """Calls of functions in generated code (spec/language.md 3.7, 3.8)."""
 
 import ast
+import math
 from collections.abc import Sequence
 from typing import TypeGuard
 
@@ -24,6 +25,8 @@ _RESULTS = {
     Kind.DATETIME: ("now",),
 }
 _RESULT_KINDS = {name: kind for kind, names in _RESULTS.items() for name in names}
+# Below, a float can tell a half from less.
+_EXACT_HALVES = 1e15
 _TEXT_METHODS = {"lowercase": "lower", "uppercase": "upper", "trim": "strip"}
 
 
@@ -124,6 +127,8 @@ class Calls:
                 return Code(tree.method(code.tree, _TEXT_METHODS[builtin.name]), Kind.TEXT)
             slow = self._emitter.call(builtin.body, again())
             return Code(tree.choose(tree.type_is(held, "str"), quick, slow))
+        if builtin.name == "round" and len(codes) == 1:
+            return self._rounded(builtin, code)
         if builtin.name == "toString" and code.kind is Kind.TEXT:
             return code
         return None
@@ -140,6 +145,28 @@ class Calls:
             ),
             Kind.INTEGER,
         )
+
+    def _rounded(self, builtin: Builtin, code: Code) -> Code:
+        """`round(x)` and `round(x * 100)` in place for floats that are not huge."""
+        product, below = self._emitter.unit.local("product"), self._emitter.unit.local("below")
+        source, factor = code.factors or (code, None)
+        held, again = self._emitter.hold(source)
+        made = again() if factor is None else tree.multiplied(again(), factor.tree)
+        slow = again()
+        if factor is not None:
+            slow = self._emitter.call(operators.multiply, slow, tree.fresh(factor.tree))
+        limit = tree.constant(_EXACT_HALVES)
+        floor = tree.named(below, self._emitter.call(math.floor, tree.name(product)))
+        nearest = tree.choose(
+            tree.compare(tree.subtracted(tree.name(product), floor), "<", tree.constant(0.5)),
+            tree.name(below),
+            tree.added(tree.name(below), tree.constant(1)),
+        )
+        test = tree.both(
+            tree.type_is(held, "float"),
+            tree.compare(tree.constant(-_EXACT_HALVES), "<", tree.named(product, made), "<", limit),
+        )
+        return Code(tree.choose(test, nearest, self._emitter.call(builtin.body, slow)))
 
     # --- element arguments -------------------------------------------------------------------------------------------
 

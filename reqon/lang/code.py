@@ -53,13 +53,14 @@ class Code:
     """One generated expression.
 
     `value` is its value where that is known already. `repeatable`: a few reads of fields, which may be written out
-    twice where that saves a temporary.
+    twice where that saves a temporary. `factors`: of a product with a constant number, the other factor and that number.
     """
 
     tree: ast.expr
     kind: Kind = Kind.ANY
     value: Any = field(default=UNKNOWN)
     repeatable: bool = False
+    factors: "tuple[Code, Code] | None" = None
 
     @property
     def is_constant(self) -> bool:

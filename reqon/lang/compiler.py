@@ -24,6 +24,7 @@ from reqon.values import Value
 
 # Python's own parser and compiler give up at about 900 nested nodes; one of ours makes up to five.
 _MAX_NESTING = 150
+_PLAIN_FACTOR = 10**15
 _COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
     "<": operators.less,
     "<=": operators.less_equal,
@@ -331,7 +332,10 @@ class Expressions(Emitter):
         result = self.code(last, scope)
         kind = result.kind if result.kind is Kind.BOOLEAN else Kind.ANY
         if node.operator == "and":
-            tests = [self.condition(part, scope) for part in tested]
+            codes = [self.code(part, scope) for part in tested]
+            if all(code.kind is Kind.BOOLEAN for code in codes):
+                return Code(tree.both(*(code.tree for code in codes), result.tree), kind)
+            tests = [self._truth_of(code) for code in codes]
             return Code(tree.choose(tree.both(*tests), result.tree, tree.constant(value=False)), kind)
         made = result.tree
         for part in reversed(tested):
@@ -347,7 +351,12 @@ class Expressions(Emitter):
     def _arithmetic(self, operator: str, left: Code, right: Code) -> Code:
         apply = _ARITHMETIC[operator]
         kind = Kind.NUMBER if left.kind in NUMBERS and right.kind in NUMBERS else Kind.ANY
-        return self._folded(apply, left, right) or Code(self.call(apply, left.tree, right.tree), kind)
+        folded = self._folded(apply, left, right)
+        if folded is not None:
+            return folded
+        plain = operator == "*" and right.is_constant and right.kind in NUMBERS and abs(right.value) < _PLAIN_FACTOR
+        factors = (left, right) if plain else None
+        return Code(self.call(apply, left.tree, right.tree), kind, factors=factors)
 
     def _ordering(self, operator: str, left: Code, right: Code) -> Code:
         apply = _COMPARISONS[operator]
@@ -442,6 +451,8 @@ class Expressions(Emitter):
     def _is(self, node: nodes.Is, scope: Scope) -> Code:
         word = node.type_name.text
         code = self.code(node.value, scope)
+        if code.is_constant and word in operators.TYPE_TESTS:
+            return self.constant(operators.TYPE_TESTS[word](code.value))
         if word in ("null", "undefined"):
             return Code(tree.compare(code.tree, "is", tree.constant(None)), Kind.BOOLEAN)
         if word in operators.TYPE_TESTS:

@@ -19,7 +19,8 @@ from reqon.values import JsonError, Record, Value, encode, milliseconds
 # One value: 64 MiB of text, or as many bytes of list slots (spec/reliability.md 6).
 MAX_TEXT = 64 * 1024 * 1024
 MAX_ITEMS = MAX_TEXT // 8
-_EXACT = 2**53
+_EXACT = 2.0**53
+_whole = math.floor  # quicker than int(), and the same for integral numbers
 _LARGEST = 10**400  # what JSON may hold as well (reliability.md 6)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
@@ -44,7 +45,7 @@ class Backed(dict[str, Any]):
 
 
 class PagedResult(dict[str, Any]):
-    """The last page's body, its list field holding all items; stands for their list wherever a list is wanted."""
+    """The last page's body, its list field holding all items; stands for their list wherever one is wanted."""
 
     __slots__ = ("items_",)
 
@@ -622,10 +623,9 @@ def ordered(values: Sequence[Value], key: Callable[[Value], Value] | None = None
     ranks = _ranks(keys)
     present = [at for at, rank in enumerate(keys) if rank is not None]
     if ranks is None:
-        by_order = cmp_to_key(lambda x, y: order(keys[x], keys[y], "sort"))
-        present.sort(key=by_order)
-    else:
-        present.sort(key=lambda at: ranks[at])
+        in_order = cmp_to_key(lambda a, b: order(a, b, "sort"))
+        ranks = [in_order(rank) for rank in keys]
+    present.sort(key=list(ranks).__getitem__)
     return [values[at] for at in present] + [values[at] for at, rank in enumerate(keys) if rank is None]
 
 
@@ -831,9 +831,16 @@ def add(a: Value, b: Value) -> Value:
             result = a + b
         except OverflowError:
             return checked(None)
-        if -_EXACT < result < _EXACT:
-            return int(result) if type(result) is float and result.is_integer() else result
-        return checked(result)
+        if type(result) is int:
+            return result if -0x4000_0000_0000_0000 < result < 0x4000_0000_0000_0000 else checked(result)
+        if result.is_integer():
+            return _whole(result) if -9007199254740992.0 < result < 9007199254740992.0 else checked(result)
+        return result if result - result == 0 else checked(result)  # infinity less itself is no number
+    return _add_others(a, b)
+
+
+def _add_others(a: Value, b: Value) -> Value:
+    ta, tb = type(a), type(b)
     if ta is timedelta or tb is timedelta:
         if ta is timedelta and tb is timedelta:
             return _duration(lambda: a + b)
@@ -867,9 +874,16 @@ def subtract(a: Value, b: Value) -> Value:
             result = a - b
         except OverflowError:
             return checked(None)
-        if -_EXACT < result < _EXACT:
-            return int(result) if type(result) is float and result.is_integer() else result
-        return checked(result)
+        if type(result) is int:
+            return result if -0x4000_0000_0000_0000 < result < 0x4000_0000_0000_0000 else checked(result)
+        if result.is_integer():
+            return _whole(result) if -9007199254740992.0 < result < 9007199254740992.0 else checked(result)
+        return result if result - result == 0 else checked(result)  # infinity less itself is no number
+    return _subtract_others(a, b)
+
+
+def _subtract_others(a: Value, b: Value) -> Value:
+    ta, tb = type(a), type(b)
     if ta is timedelta and tb is timedelta:
         return _duration(lambda: a - b)
     instant = _as_instant(a)
@@ -895,9 +909,16 @@ def multiply(a: Value, b: Value) -> Value:
             result = a * b
         except OverflowError:
             return checked(None)
-        if -_EXACT < result < _EXACT:
-            return int(result) if type(result) is float and result.is_integer() else result
-        return checked(result)
+        if type(result) is int:
+            return result if -0x4000_0000_0000_0000 < result < 0x4000_0000_0000_0000 else checked(result)
+        if result.is_integer():
+            return _whole(result) if -9007199254740992.0 < result < 9007199254740992.0 else checked(result)
+        return result if result - result == 0 else checked(result)  # infinity less itself is no number
+    return _multiply_others(a, b)
+
+
+def _multiply_others(a: Value, b: Value) -> Value:
+    ta, tb = type(a), type(b)
     listed = _elementwise(multiply, a, b, "*")
     if listed is not None:
         return listed
@@ -917,6 +938,11 @@ def divide(a: Value, b: Value) -> Value:
     ta, tb = type(a), type(b)
     if (ta is int or ta is float) and (tb is int or tb is float):
         return _compute(a, b, "/")
+    return _divide_others(a, b)
+
+
+def _divide_others(a: Value, b: Value) -> Value:
+    ta, tb = type(a), type(b)
     listed = _elementwise(divide, a, b, "/")
     if listed is not None:
         return listed

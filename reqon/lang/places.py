@@ -43,7 +43,7 @@ def _bytes_at(source: Source, offset: int) -> tuple[int, int]:
 
 
 def place_of(error: BaseException) -> Span | None:
-    """Where in a mission an error was raised: the innermost expression in its traceback. None if it never was in one."""
+    """Where in a mission an error was raised: the innermost expression of its traceback. None if there is none."""
     place: tuple[Source, TracebackType] | None = None
     traceback = error.__traceback__
     while traceback is not None:

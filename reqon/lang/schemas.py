@@ -297,7 +297,7 @@ class _Compiler:
             case nodes.LiteralType(value=value):
                 return self._expressions.call(operators.equal, read, tree.constant(value))
             case nodes.ObjectType(fields=fields):
-                return self._inline(fields, local, read)
+                return self._inline(fields, read)
             case nodes.CountedType():
                 size = self._expressions.call(
                     operators.counts, read, tree.constant(kind.least), tree.constant(kind.most)
@@ -311,7 +311,7 @@ class _Compiler:
                     self._type(head, local, first), *(self._type(alternative, local) for alternative in rest)
                 )
 
-    def _inline(self, fields: tuple[nodes.SchemaPart, ...], local: str, read: ast.expr) -> ast.expr:
+    def _inline(self, fields: tuple[nodes.SchemaPart, ...], read: ast.expr) -> ast.expr:
         inner = self._unit.local("value")
         deeper = tree.compare(tree.name(_DEPTH), "<", tree.constant(MAX_DEPTH))
         # A function of its own: its conditions have another current item, and its depth is one more.
@@ -383,7 +383,7 @@ class _Compiler:
 
 
 def _one_deeper() -> ast.expr:
-    return ast.BinOp(left=tree.name(_DEPTH), op=ast.Add(), right=tree.constant(1))
+    return tree.added(tree.name(_DEPTH), tree.constant(1))
 
 
 def _is_any(kind: nodes.Type) -> bool:

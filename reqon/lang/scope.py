@@ -24,8 +24,8 @@ def _hint(hint: str) -> str:
 class Unit:
     """One generated code object's world.
 
-    Locals are called `word_7` and globals `_word`, so that neither can hide the other. `world` among the globals is what
-    now(), env() and their kin ask, unless the scope names another.
+    Locals are called `word_7` and globals `_word`, so that neither can hide the other. `world` among the globals is
+    what now(), env() and their kin ask, unless the scope names another.
     """
 
     source: Source

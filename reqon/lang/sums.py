@@ -93,7 +93,7 @@ class Sums:
         return self._text_or_sum(test, read, slow)
 
     def _joined_by_repeating(self, operands: list[Code], unknown: list[Code]) -> Code:
-        """As `_joined_if_texts`: reading a few fields a second time, when they are no texts, saves the everyday case a tuple."""
+        """As `_joined_if_texts`. Reading a few fields again where they are no texts saves the everyday case a tuple."""
         again: dict[int, Callable[[], ast.expr]] = {}
         tests: list[ast.expr] = []
         for code in unknown:

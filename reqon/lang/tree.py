@@ -97,6 +97,18 @@ def function(parameters: list[str], body: ast.expr) -> ast.Lambda:
     return ast.Lambda(args=arguments, body=body)
 
 
+def multiplied(left: ast.expr, right: ast.expr) -> ast.BinOp:
+    return ast.BinOp(left=left, op=ast.Mult(), right=right)
+
+
+def added(left: ast.expr, right: ast.expr) -> ast.BinOp:
+    return ast.BinOp(left=left, op=ast.Add(), right=right)
+
+
+def subtracted(left: ast.expr, right: ast.expr) -> ast.BinOp:
+    return ast.BinOp(left=left, op=ast.Sub(), right=right)
+
+
 def tuple_of(*values: ast.expr) -> ast.Tuple:
     return ast.Tuple(elts=list(values), ctx=_LOAD)
 

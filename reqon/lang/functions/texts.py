@@ -37,7 +37,7 @@ def capitalize(s: Value) -> str | None:
 
 
 def words(s: str) -> list[str]:
-    """The words of an identifier or phrase: split at all but letters and digits, and where `aB` or `ABc` changes case."""
+    """The words of an identifier or phrase: split at all but letters and digits, and at `aB` and `ABc`."""
     found = []
     for part in _NOT_WORD.split(s):
         start = 0

@@ -35,7 +35,7 @@ class PlainWorld:
 
 @builtin("env", 1, 2, world=True)
 def env(world: World, name: Value, default: Value = None) -> Value:
-    """An environment variable's text, else the default. What looks like a secret is masked in every output from then on."""
+    """An environment variable's text, else the default. What looks like a secret is masked in all output from here."""
     if not isinstance(name, str):
         fail("env", "the name of an environment variable", name)
     value = world.environment.get(name)
