@@ -11,7 +11,7 @@ from typing import Protocol
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
-from reqon.lang.layout import units_of
+from reqon.lang.folders import units_of
 from reqon.lang.loader import load as load_paths
 from reqon.lang.program import MissionProgram, Unit
 from reqon_daemon.policy import Policy, policy_of

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -29,8 +29,16 @@ class Watcher:
     `works` is False where the system gives no events; then the scan alone finds changes.
     """
 
-    def __init__(self, paths: Iterable[Path], *, clock: Clock = SYSTEM, scan_seconds: float = SCAN_SECONDS) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        *,
+        clock: Clock = SYSTEM,
+        scan_seconds: float = SCAN_SECONDS,
+        observer: Callable[[], BaseObserver] = Observer,
+    ) -> None:
         self.works = False
+        self._make_observer = observer
         self._paths = tuple(paths)
         self._clock = clock
         self._scan_seconds = scan_seconds
@@ -40,10 +48,11 @@ class Watcher:
 
     def start(self) -> None:
         """Begin to watch, from within the event loop. Whatever watchdog cannot do is logged, not raised."""
-        observer = Observer()
-        handler = _Handler(self, asyncio.get_running_loop())
+        folders = self._folders()
+        handler = _Handler(self, asyncio.get_running_loop(), folders)
         try:
-            for folder, recursive in sorted(self._folders().items()):
+            observer = self._make_observer()
+            for folder, recursive in sorted(folders.items()):
                 observer.schedule(handler, str(folder), recursive=recursive)
             observer.start()
         except OSError as error:
@@ -99,19 +108,23 @@ class Watcher:
 class _Handler(FileSystemEventHandler):
     """Runs in watchdog's thread."""
 
-    def __init__(self, watcher: Watcher, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, watcher: Watcher, loop: asyncio.AbstractEventLoop, folders: Iterable[Path]) -> None:
         self._watcher = watcher
         self._loop = loop
+        self._roots = tuple(str(folder) for folder in folders)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in _NO_CHANGE or _is_private(os.fsdecode(event.src_path)):
+        # A rename over a file comes from a hidden name, but it does not go to one.
+        paths = [os.fsdecode(path) for path in (event.src_path, event.dest_path) if path]
+        if event.event_type in _NO_CHANGE or all(map(self._is_private, paths)):
             return
         try:
             self._loop.call_soon_threadsafe(self._watcher.stir)
         except RuntimeError:
             return  # the loop is closed: nobody is left to tell
 
-
-def _is_private(path: str) -> bool:
-    """Below a hidden folder, as our state is; `..data` of a ConfigMap is not."""
-    return any(part.startswith(".") and not part.startswith("..") for part in path.split(os.sep)[1:-1])
+    def _is_private(self, path: str) -> bool:
+        """Hidden, or below a hidden folder, as our state is; `..data` of a ConfigMap is not."""
+        root = next((root for root in self._roots if path.startswith(root)), "")
+        parts = path[len(root) :].split(os.sep)
+        return any(part.startswith(".") and not part.startswith("..") for part in parts)
