@@ -126,8 +126,6 @@ class Client:
                 if own:
                     gate.undecided(admission)
                 raise
-            if self._wants(RequestAnswered):
-                self._tell_of_answer(request, outcome, started)
             retry_after = None
             if isinstance(outcome, RawAnswer):
                 status = outcome.status
@@ -138,13 +136,18 @@ class Client:
                     gate.judge(admission, status=status)
                 elif own:
                     gate.undecided(admission)  # a redirect has led elsewhere
+                if self._wants(RequestAnswered):
+                    self._tell_of_answer(request, str(status), started)
                 if 200 <= status < 300 or status == 304:
                     return self._reply(request, out, outcome, attempt, sent_at)
                 if status == 401 and out.may_refresh and not refreshed and await self._renew(request, out, attempt):
                     refreshed = True
                     continue
-            elif own:
-                gate.judge(admission, kind=outcome.kind)
+            else:
+                if own:
+                    gate.judge(admission, kind=outcome.kind)
+                if self._wants(RequestAnswered):
+                    self._tell_of_answer(request, outcome.kind, started)
             failed = self._failed(request, out, outcome, attempt, retry_after)
             if attempt >= last or not self._goes_again(request, out, failed, outcome, attempt):
                 raise failed from (outcome if isinstance(outcome, TransportError) else None)
@@ -416,10 +419,16 @@ class Client:
 
     # --- telling ---
 
-    def _tell_of_answer(self, request: Request, outcome: RawAnswer | TransportError, started: float) -> None:
-        code = outcome.kind if isinstance(outcome, TransportError) else str(outcome.status)
-        seconds = self._clock.monotonic() - started
-        self._emit(RequestAnswered(source=self.settings.name, method=request.method, code=code, seconds=seconds))
+    def _tell_of_answer(self, request: Request, code: str, started: float) -> None:
+        self._emit(
+            RequestAnswered(
+                source=self.settings.name,
+                method=request.method,
+                code=code,
+                seconds=self._clock.monotonic() - started,
+                remaining=self._gate.remaining,
+            )
+        )
 
     def _told_of_refresh(self, reason: str, error: str | None, expires_at: datetime | None) -> None:
         name = self.settings.name

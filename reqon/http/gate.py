@@ -101,6 +101,11 @@ class Gate:
     # --- the limits ---
 
     @property
+    def remaining(self) -> int | None:
+        """Requests that the API says are left."""
+        return self._shared.limiter.remaining
+
+    @property
     def max_wait_seconds(self) -> float:
         return self._limits.max_wait_seconds
 

@@ -256,14 +256,14 @@ def follow(current: str, target: str) -> str:
     Raises:
         PaginationError: reason origin: it leads elsewhere, or is no URL.
     """
-    url = urljoin(current, target).partition("#")[0]
     try:
-        same = origin_of(url) == origin_of(current)
+        url = urljoin(current, target).partition("#")[0]
+        same = origin_of(url.partition("?")[0]) == origin_of(current.partition("?")[0])
     except ValueError:
-        same = False
+        raise _pagination("origin", "the next page's address is not a valid URL", target) from None
     if not same:
         raise _pagination("origin", "the next page's address leads to another origin", url)
-    if any(c <= " " or c in "\x7f\\" for c in url):
+    if not url.isascii() or any(c <= " " or c in "\x7f\\" for c in url):
         raise _pagination("origin", "the next page's address is not a valid URL", url)
     return url
 

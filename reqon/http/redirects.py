@@ -29,8 +29,8 @@ def next_hop(method: str, url: str, answer: RawAnswer, *, has_body: bool, key: t
     location = answer.headers.get("Location")
     if answer.status not in STATUSES or not location:
         return None
-    target = urljoin(url, location.strip()).partition("#")[0]
     try:
+        target = urljoin(url, location.strip()).partition("#")[0]
         origin = origin_of(target.partition("?")[0])
     except ValueError as error:
         raise refused(f"the server redirects to something that cannot be asked: {error}") from None
