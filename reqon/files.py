@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Lock as ThreadLock
 from typing import Protocol
 from zlib import crc32
 
@@ -267,6 +268,14 @@ def open_regular(path: Path, flags: int) -> int:
     return fd
 
 
+def read_at(fd: int, offset: int, length: int) -> bytes:
+    """So many bytes of an open file; fewer at its end."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
+        data += more
+    return data
+
+
 def make_directory(path: Path) -> None:
     """Make a directory and its parents, 0700; one that was there keeps its mode."""
     if not path.is_dir():
@@ -367,6 +376,13 @@ class Lock:
             os.close(self._fd)
             self._fd = None
 
+    def remove(self) -> None:
+        """Remove the file and release: only where nobody will ever want this lock again."""
+        if self._fd is not None:
+            with suppress(OSError):
+                os.unlink(self.path)
+            self.release()
+
     def note(self) -> str:
         """What the holder, or the last one, left."""
         try:
@@ -449,6 +465,8 @@ class Log:
     `append` buffers nothing: the bytes survive a SIGKILL when it returns. `sync` makes them survive a power loss. A cut
     last line is dropped on open; a bad line before good ones is damage, and `open` says so after what it could read.
 
+    One thread may append while another syncs; whoever syncs waits for a sync that is under way.
+
     Attributes:
         size: the good length; all of the file once it is open.
     """
@@ -464,6 +482,8 @@ class Log:
         self._new = False  # its name does not survive a power loss yet
         self._torn = False  # half a line stands behind `size`
         self._broken = False  # a sync failed and the content could not be brought to safety
+        self._syncing = ThreadLock()  # taken before `_writing`: a sync holds up no writer
+        self._writing = ThreadLock()
 
     @property
     def is_open(self) -> bool:
@@ -542,26 +562,26 @@ class Log:
         Raises:
             OSError: they are not in the log; what was half written is cut off.
         """
-        if self._fd is None:
-            self.open()
-        assert self._fd is not None
-        if self._broken:
-            raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
-        if self._torn:
-            self._disk.truncate(self._fd, self.size)
-            self._torn = False
-        offset = self.size
-        try:
-            self._disk.append(self._fd, lines)
-        except BaseException:
-            self._torn = True
-            with suppress(OSError):
-                self._disk.truncate(self._fd, offset)
+        with self._writing:
+            if self._fd is None:
+                self.open()
+            assert self._fd is not None
+            self._refuse_if_broken()
+            if self._torn:
+                self._disk.truncate(self._fd, self.size)
                 self._torn = False
-            raise
-        self.size += len(lines)
-        self._dirty = True
-        return offset
+            offset = self.size
+            try:
+                self._disk.append(self._fd, lines)
+            except BaseException:
+                self._torn = True
+                with suppress(OSError):
+                    self._disk.truncate(self._fd, offset)
+                    self._torn = False
+                raise
+            self.size += len(lines)
+            self._dirty = True
+            return offset
 
     def sync(self) -> None:
         """Return when all that was appended survives a power loss.
@@ -569,22 +589,26 @@ class Log:
         Raises:
             OSError: it may not; nothing can be appended any more.
         """
-        if self._fd is None or not (self._dirty or self._new):
-            return
+        with self._syncing:
+            if self._fd is None or not (self._dirty or self._new):
+                return
+            self._refuse_if_broken()
+            self._dirty = False  # what another thread appends from here on makes it dirty again
+            try:
+                self._disk.sync(self._fd, self._what)
+            except OSError:
+                # What a failed sync leaves counts as lost, and a second one would lie: write it all to a new file.
+                with self._writing:
+                    self._dirty = self._broken = True
+                    self._rewrite()
+                    self._dirty = self._broken = False
+            if self._new:
+                self._disk.sync_dir(self.path.parent)
+                self._new = False
+
+    def _refuse_if_broken(self) -> None:
         if self._broken:
             raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
-        self._dirty = False  # what another thread appends from here on makes it dirty again
-        try:
-            self._disk.sync(self._fd, self._what)
-        except OSError:
-            self._dirty = True
-            # What a failed sync leaves counts as lost, and a second sync of it would lie: write it all to a new file.
-            self._broken = True
-            self._rewrite()
-            self._broken = self._dirty = False
-        if self._new:
-            self._disk.sync_dir(self.path.parent)
-            self._new = False
 
     def _rewrite(self) -> None:
         if self.size > READ_LIMIT:
@@ -601,10 +625,7 @@ class Log:
         if self._fd is None:
             self.open()
         assert self._fd is not None
-        data = os.pread(self._fd, length, offset)
-        while len(data) < length and (more := os.pread(self._fd, length - len(data), offset + len(data))):
-            data += more
-        return data
+        return read_at(self._fd, offset, length)
 
     def close(self) -> None:
         if self._fd is not None:

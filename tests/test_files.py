@@ -325,3 +325,35 @@ def test_a_file_is_copied_whole_and_only_to_a_new_name(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == b"x" * 3_000_000
     with pytest.raises(FileExistsError):
         files.copy_file(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_sync_waits_for_the_one_that_is_under_way(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Disk):
+        def sync(self, fd: int, what: str) -> None:
+            begun.set()
+            assert go_on.wait(10)
+            super().sync(fd, what)
+
+    log = Log(tmp_path / "a.log", what="store", disk=Slow())
+    log.append(seal(b"one"))
+    threads = [threading.Thread(target=log.sync) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    log.append(seal(b"two"))  # writers go on
+    assert all(thread.is_alive() for thread in threads)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    log.close()
+
+
+def test_a_lock_can_go_with_what_it_was_for(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "l")
+    lock.remove()
+    assert lock.take()
+    lock.remove()
+    assert not lock.held
+    assert names(tmp_path) == []

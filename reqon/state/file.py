@@ -98,7 +98,7 @@ class FileBackend:
             # The record last: as long as it is there, it names the rest.
             for path in (self._journal_path(record), self._spare(record.file_name), self._path(record.file_name)):
                 self._disk.remove(path)
-            self._disk.remove(lock.path)
+            lock.remove()
         except OSError as error:
             raise self.directory.write_error(self._path(record.file_name), error) from error
         finally:

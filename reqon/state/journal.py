@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 from reqon.errors import StateError
-from reqon.files import SEAL_LENGTH, DamagedFileError, Log, open_regular, seal, unseal
+from reqon.files import SEAL_LENGTH, DamagedFileError, Log, open_regular, read_at, seal, unseal
 from reqon.state.backend import BodyRef, JournalEntry
 from reqon.state.directory import StateDirectory
 from reqon.values import OWN_DEPTH, JsonError, Value, decode, encode
@@ -23,7 +24,7 @@ _LINE_BREAKS_TO_BLANKS = bytes(32 if c in b"\r\n" else c for c in range(256))
 
 
 class FileJournal:
-    """See `reqon.state.backend.Journal`. Not thread-safe: one execution, one caller at a time.
+    """See `reqon.state.backend.Journal`. One thread may append and write while another syncs.
 
     Attributes:
         max_bytes: past this size the journal is `full`.
@@ -35,6 +36,8 @@ class FileJournal:
         self._directory = directory
         self._log = Log(path, what="journal", disk=directory.disk)
         self._buffer: list[bytes] = []
+        self._writing = Lock()  # a sync in another thread must not take the buffer from under an append
+        self._reader: int | None = None
         self._end = -1  # where the next line will begin; -1 until the file was looked at
         self._good = -1  # where the good entries end; -1 until all were read
         self._full = False
@@ -61,7 +64,8 @@ class FileJournal:
         return ref
 
     def _add(self, sealed: bytes) -> None:
-        self._buffer.append(sealed)
+        with self._writing:
+            self._buffer.append(sealed)
         self._end += len(sealed)
 
     def _look(self) -> None:
@@ -77,13 +81,14 @@ class FileJournal:
             self._log.open_at(self._good)
 
     def write(self) -> None:
-        if self._buffer:
-            try:
-                self._open()
-                self._log.append(b"".join(self._buffer))
-            except OSError as error:
-                raise self._directory.write_error(self.path, error) from error
-            self._buffer.clear()
+        with self._writing:
+            if self._buffer:
+                try:
+                    self._open()
+                    self._log.append(b"".join(self._buffer))
+                except OSError as error:
+                    raise self._directory.write_error(self.path, error) from error
+                self._buffer.clear()
 
     def sync(self) -> None:
         self.write()
@@ -124,11 +129,19 @@ class FileJournal:
         return None
 
     def read_body(self, ref: BodyRef) -> bytes:
-        self._open()
-        body = self._log.read_at(ref.offset, ref.length)
+        body = self._log.read_at(ref.offset, ref.length) if self._log.is_open else self._read_only(ref)
         if len(body) != ref.length:
             raise DamagedFileError(f"{self.path} ends before byte {ref.offset + ref.length}")
         return body
+
+    def _read_only(self, ref: BodyRef) -> bytes:
+        # Bodies are asked for while entries are read: nothing is opened for appending, or cut, before that is over.
+        try:
+            if self._reader is None:
+                self._reader = open_regular(self.path, os.O_RDONLY)
+            return read_at(self._reader, ref.offset, ref.length)
+        except OSError as error:
+            raise DamagedFileError(f"{self.path} cannot be read: {error.strerror}") from error
 
     @property
     def size(self) -> int:
@@ -151,10 +164,17 @@ class FileJournal:
             if self._log.is_open:
                 self._good = self._log.size
                 self._log.close()
+            self._close_reader()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
 
     def discard(self) -> None:
         self._buffer.clear()
         self._log.close()
+        self._close_reader()
         self._directory.disk.remove(self.path)
         self._log = Log(self.path, what="journal", disk=self._directory.disk)
         self._end = self._good = -1

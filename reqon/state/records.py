@@ -130,15 +130,16 @@ class ExecutionRecord:
 def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
     """What a running record is when its owner is dead.
 
-    `position` holds `action`, `index`, `step` and `item` of the journal's newest progress or checkpoint entry, as far
-    as it has them; it knows better than the record, which is its picture of a moment earlier.
+    `position` holds the fields of the journal's newest progress or checkpoint entry: `a`, stage and action as in
+    `0/Load`, and maybe `i`, the index, and `item`, its preview. It knows better than the record, which is one of a
+    moment earlier.
     """
     step = record.active_step
-    if action := position.get("action"):
+    if action := str(position.get("a", "")).partition("/")[2]:
         known = step if step and step.action == action else ActiveStep(action=action)
-        index = position.get("index", known.index)
+        index = position.get("i", known.index)
         item = position.get("item", known.item if index == known.index else None)
-        step = ActiveStep(action=action, step=position.get("step", known.step), index=index, item=item)
+        step = ActiveStep(action=action, step=known.step, index=index, item=item)
     return replace(record, status=ExecutionStatus.INTERRUPTED, active_step=step)
 
 

@@ -1,6 +1,7 @@
 """Damaged records and journals: set aside or cut, and all else goes on."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from reqon.state.file import FileBackend
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.values import decode, encode
 from tests.support.disks import UnreadableDisk
-from tests.support.state_contract import a_full_record, a_record, running
+from tests.support.state_contract import a_full_record, a_record, running, there
 from tests.support.values import JSON_VALUES, deep
 
 
@@ -303,3 +304,38 @@ def test_a_full_journal_takes_what_ends_actions_only(directory: StateDirectory) 
     assert again.append("page", {"n": 0}, body=b"1") is None
     assert again.size < 2100
     again.close()
+
+
+def test_one_thread_appends_while_another_syncs(backend: FileBackend) -> None:
+    record = backend.create(a_record())
+    journal = backend.journal(record)
+    done = threading.Event()
+
+    def sync() -> None:
+        while not done.is_set():
+            journal.sync()
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    refs = []
+    for n in range(3000):
+        refs.append(journal.append("page", {"n": n}, body=b"[%d]" % n))
+        if n % 3 == 0:
+            journal.write()
+    done.set()
+    thread.join()
+    journal.close()
+    again = backend.journal(record)
+    entries = list(again.entries())
+    assert [e.fields["n"] for e in entries] == list(range(3000))
+    assert [e.body for e in entries] == refs
+    assert again.read_body(there(refs[2999])) == b"[2999]"
+    again.close()
+
+
+def test_bodies_are_read_while_the_entries_are(backend: FileBackend) -> None:
+    record, _ = journal_of(backend, 50)
+    journal = backend.journal(record)
+    bodies = [journal.read_body(there(entry.body)) for entry in journal.entries()]
+    assert bodies == [b"[%d]" % n for n in range(50)]
+    journal.close()

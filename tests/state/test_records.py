@@ -157,9 +157,9 @@ def test_any_object_is_a_record_or_damage(value: dict[str, object]) -> None:
     ("position", "expected"),
     [
         ({}, ActiveStep(action="Load", step="for", index=3, item={"id": 3})),
-        ({"action": "Load", "index": 3}, ActiveStep(action="Load", step="for", index=3, item={"id": 3})),
-        ({"action": "Load", "index": 9}, ActiveStep(action="Load", step="for", index=9)),
-        ({"action": "Next", "index": 0, "item": "x"}, ActiveStep(action="Next", index=0, item="x")),
+        ({"a": "0/Load", "i": 3}, ActiveStep(action="Load", step="for", index=3, item={"id": 3})),
+        ({"a": "0/Load", "i": 9}, ActiveStep(action="Load", step="for", index=9)),
+        ({"a": "1/Next", "i": 0, "item": "x"}, ActiveStep(action="Next", index=0, item="x")),
     ],
 )
 def test_the_journal_knows_better_where_a_dead_run_was(position: dict[str, object], expected: ActiveStep) -> None:

@@ -73,8 +73,8 @@ def test_the_lock_decides_whatever_the_record_says(
 def test_recovery_takes_the_place_from_the_journal(backend: FileBackend, directory: StateDirectory) -> None:
     record = backend.create(a_record(active_step=ActiveStep(action="Load", step="for", index=500, item={"id": 500})))
     journal = backend.journal(record)
-    journal.append("checkpoint", {"action": "Load", "index": 510})
-    journal.append("progress", {"action": "Load", "index": 523})
+    journal.append("checkpoint", {"a": "0/Load", "i": 510})
+    journal.append("progress", {"a": "0/Load", "i": 523})
     journal.append("page", {"n": 1}, body=b"[" + b"1," * 200_000 + b"1]")
     journal.close()
     with journal.path.open("ab") as file:

@@ -173,8 +173,8 @@ class StateContract:
             assert backend.list(status=ExecutionStatus.INTERRUPTED) == []
             assert backend.orphans() == []
             journal = backend.journal(record)
-            journal.append("checkpoint", {"action": "Load", "loop": "l1", "index": 10})
-            journal.append("progress", {"action": "Load", "loop": "l1", "index": 17})
+            journal.append("checkpoint", {"a": "0/Load", "p": "l1", "i": 10})
+            journal.append("progress", {"a": "0/Load", "p": "l1", "i": 17})
             journal.close()
         shown = there(backend.load(record.execution_id))
         assert shown.status is ExecutionStatus.INTERRUPTED
