@@ -150,7 +150,7 @@ class Alerts:
                 await lane.sender.close()
 
     async def flush(self, seconds: float) -> bool:
-        """Wait until all is said that can be said, at most so long. Whether it is; the rest stays in the outbox."""
+        """Wait until all is written down and tried once, at most so long; whether it is."""
         try:
             async with asyncio.timeout(seconds):
                 while self._unsaid or self._changed:
@@ -173,6 +173,11 @@ class Alerts:
             self._lane(sender)
         self._show_active()
         self._changed = True
+
+    def freshness(self, name: str, limit_seconds: float | None) -> None:
+        """The mission's dead man has another limit."""
+        if watched := self._missions.get(name):
+            self._missions[name] = replace(watched, freshness_limit_seconds=limit_seconds)
 
     def mission_removed(self, name: str) -> None:
         """The mission is gone, and what it had is over."""

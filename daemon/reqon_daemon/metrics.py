@@ -10,11 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from reqon.__about__ import __version__
-from reqon.clock import SYSTEM, Clock
 from reqon.events import (
     ActionEnded,
     AuthRefreshed,
@@ -95,15 +94,15 @@ class MissionPast:
 class Metrics:
     """All series of one daemon, in a registry of its own."""
 
-    def __init__(self, clock: Clock = SYSTEM) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._clock = clock
         self._missions: dict[str, MissionFacts] = {}
         self._running: defaultdict[str, int] = defaultdict(int)
         self._errors_seen: dict[str, int] = {}  # of executions that may be resumed: errors counted so far
+        self._faults: dict[str, int] = {}
         self._breakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
         make = self._instruments = Instruments(self.registry)
 
@@ -254,6 +253,13 @@ class Metrics:
         """How many missions there are."""
         for state, number in zip(LOADED_STATES, (active, paused, invalid), strict=True):
             self.missions_loaded.at(state).set(number)
+
+    def faults(self, *, internal: int, state_writes: int, quarantined: Mapping[str, int]) -> None:
+        """What others count since the process began; the counters follow."""
+        _follow(self.internal_errors, self._faults, "internal", internal)
+        _follow(self.state_write_errors, self._faults, "state", state_writes)
+        for kind, number in quarantined.items():
+            _follow(self.quarantined.at(kind), self._faults, f"quarantined {kind}", number)
 
     def errors_counted(self, execution_id: str, total: int) -> None:
         """So many errors of an execution that may be resumed are of the past."""
@@ -494,6 +500,12 @@ class Metrics:
         for source in set(sources) - used:
             self._instruments.drop(source=source)
             self._breakers.pop(source, None)
+
+
+def _follow(counter: Counter, seen: dict[str, int], what: str, total: int) -> None:
+    """Move a counter by what was added since the last look."""
+    counter.inc(max(0, total - seen.get(what, 0)))
+    seen[what] = total
 
 
 def _badness(state: str) -> int:

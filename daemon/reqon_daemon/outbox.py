@@ -220,6 +220,7 @@ class Lane:
             self.idle.clear()
             wait = max(self._open_at, self._due.get(entry.file_name, 0.0)) - self.clock.monotonic()
             if wait > 0:
+                self.idle.set()  # nothing is in flight, and a stop need not wait for the target to recover
                 await self._pause(wait)
                 continue
             await self._try(entry)
