@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from reqon.diagnostics import Diagnostic
+from reqon.diagnostics import Diagnostic, nearest
 from reqon.lang import flow, nodes
 from reqon.lang.checks.expressions import Expressions, Names
 from reqon.lang.checks.findings import Findings, Namespace
@@ -232,6 +232,8 @@ class _Check:
         reached: set[str] = set()
         while waiting:
             name = waiting.pop()
+            if name not in self.mission.actions:
+                name = nearest(name, self.mission.actions) or name
             action = self.mission.actions.get(name)
             if action is not None and name not in reached:
                 reached.add(name)

@@ -110,8 +110,21 @@ class Expressions:
             known = [*scope.visible(), *self.names.lets, *CONTEXT_NAMES, *self.names.stores, *self.names.sources]
         field = f"to read a field of the current item write '.{name}'" if scope.current else None
         meant = guess(name, known)
+        self._use_instead(name, scope)
         both = f"{meant} To{field.removeprefix('to')}." if meant and field else meant or field
         self.findings.error("undefined-name", message, span, both)
+
+    def _use_instead(self, name: str, scope: Scope) -> None:
+        """Count what was probably meant as used: one slip, one finding."""
+        names = self.names
+        for namespace, declared in (("let", names.lets), ("store", names.stores)):
+            meant = nearest(name, declared)
+            if meant is not None:
+                self.findings.use(namespace, meant)  # type: ignore[arg-type]  # two of its words
+        variable = nearest(name, scope.visible())
+        binding = scope.find(variable) if variable is not None else None
+        if binding is not None:
+            binding.used = True
 
     @_of(nodes.Member)
     def _member(self, node: nodes.Member, scope: Scope) -> None:

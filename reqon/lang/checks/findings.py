@@ -39,6 +39,10 @@ class Findings:
             self.used[namespace, name] = None
             return True
         self.undefined(namespace, name, span, tuple(declared))
+        meant = nearest(name, declared)
+        if meant is not None:
+            # One slip, one finding: what was meant is not called unused as well.
+            self.used[namespace, meant] = None
         return False
 
     def undefined(self, what: str, name: str, span: Span, declared: Sequence[str]) -> None:
