@@ -24,6 +24,7 @@ from reqon.runtime.paging import journaled_origin, restored
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
+from reqon.runtime.stopping import StopRun
 from reqon.state.records import ActiveStep
 from reqon.values import Value, decode, encode
 
@@ -153,7 +154,7 @@ class Engine:
         start = self._restore(frame, position) if position is not None else 0
         try:
             await self._steps(frame, plan, start)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, StopRun):
             self._remember_active(frame, plan)
             raise
         except Exception as error:

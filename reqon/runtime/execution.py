@@ -19,6 +19,7 @@ from reqon.events import (
     Noticed,
     Progressed,
 )
+from reqon.runtime.stopping import StopSignal
 from reqon.secrets import SECRETS
 from reqon.state.backend import Journal, StateBackend
 from reqon.state.records import (
@@ -62,10 +63,12 @@ class OpenStore:
         return self.store.kind == "memory"
 
     def totals(self) -> StoreTotals:
+        return replace(self.totals_without_count(), count=self.store.count())
+
+    def totals_without_count(self) -> StoreTotals:
         own = self.store.counts - self.before
         carried = self.carried
         return StoreTotals(
-            count=self.store.count(),
             added=carried.added + own.added,
             updated=(carried.updated or 0) + own.updated,
             unchanged=(carried.unchanged or 0) + own.unchanged,
@@ -85,6 +88,7 @@ class Execution:
         record: ExecutionRecord,
         *,
         clock: Clock,
+        stop: StopSignal,
         bus: EventBus,
         backend: StateBackend | None,
         journal: Journal | None,
@@ -100,6 +104,7 @@ class Execution:
         self.plan = plan
         self.record = record
         self.clock = clock
+        self.stop = stop
         self.bus = bus
         self.backend = backend
         self.journal = journal
@@ -200,8 +205,10 @@ class Execution:
 
     def snapshot(self, status: ExecutionStatus | None = None, **changes: Any) -> ExecutionRecord:
         """The record as it is now."""
+        advanced = self.items_processed > self.carried_items or len(self.actions_run) > len(self.record.actions_run)
         return replace(
             self.record,
+            resumes_without_progress=0 if advanced else self.record.resumes_without_progress,
             status=status or self.record.status,
             actions_run=tuple(self.actions_run),
             active_step=next(iter(self.active.values()), None),
@@ -242,9 +249,26 @@ class Execution:
         self.flush_stores()
         journal = self.journal
         if journal is not None:
-            positions = self.store_positions()
-            journal.append(kind, {**fields, "n": positions} if positions else fields)
+            journal.append(kind, {**fields, "n": self.store_positions(), "totals": self._totals()})
             journal.write()
+
+    def _totals(self) -> dict[str, Value]:
+        """What a resume goes on counting from."""
+        stores = {}
+        for name, opened in self.stores.items():
+            now = opened.totals_without_count()
+            stores[name] = [now.added, now.updated, now.unchanged, now.deleted]
+        return {"c": [self.items_processed, self.requests, self.retries, self.invalid], "s": stores}
+
+    def carry(self, totals: Mapping[str, Value]) -> None:
+        """Go on counting where an interrupted run had got to."""
+        self.carried_items, self.requests, self.retries, self.invalid = totals["c"]
+        self._told_invalid = self.invalid
+        for name, (added, updated, unchanged, deleted) in totals["s"].items():
+            if name in self.stores:
+                self.stores[name].carried = StoreTotals(
+                    added=added, updated=updated, unchanged=unchanged, deleted=deleted
+                )
 
     async def checkpoint(self, *, reason: str, action: str, step: int, index: int | None = None, page: int | None = None) -> None:
         """Make everything so far survive a power loss: stores, then journal, then the record; then say so."""

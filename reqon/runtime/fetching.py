@@ -19,6 +19,7 @@ from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
+from reqon.runtime.stopping import StopRun
 from reqon.runtime.settings import retry_policy, seconds
 from reqon.secrets import SECRETS
 from reqon.state.backend import SyncCheckpoint
@@ -529,6 +530,8 @@ class _PageRun:
             x.tell_progress(f.action, f"fetch {self.spec.template}", self.pages.count, None)
             if not ended:
                 await self._sync_behind()
+                if x.stop.after_item:
+                    raise StopRun
         return ended
 
     def _journal_page(self, reply: Reply, count: int, place: tuple[str, ...] | None, *, ended: bool) -> Any:

@@ -13,6 +13,7 @@ from reqon.lang.operators import PagedResult, StoreHandle, described
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
 from reqon.runtime.resume import LoopPosition
+from reqon.runtime.stopping import StopRun
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.base import LocalStore
 from reqon.values import Record, Value, encode
@@ -31,8 +32,8 @@ class LoopSpec:
     """
 
     path: str
+    label: str  # as people see it: `for order in orders`
     variable: str
-    step_type: str
     has_filter: bool
     parallel: bool
     repeatable: bool
@@ -157,6 +158,7 @@ class LoopRun:
         self.items = items
         self.total = len(items)
         self.every = every
+        self._stop = f.x.stop
         self.done = 0
         self.started_at_item = 0
         self.skipped_before = f.skipped
@@ -178,7 +180,7 @@ class LoopRun:
     def __call__(self, index: int) -> int:
         """With `index` items done: the next index at which to ask again, or 0 when the loop must pause now."""
         now = perf_seconds()
-        if now >= self._slice_end or (self.every is not None and index - self._checkpoint_index >= self.every):
+        if now >= self._slice_end or self._stop.after_item or (self.every is not None and index - self._checkpoint_index >= self.every):
             return 0
         # Slow items are asked after one by one, quick ones in strides.
         if now - self._last_look < SLICE_SECONDS / 8:
@@ -202,7 +204,7 @@ class LoopRun:
 
     def late(self, index: int) -> bool:
         """For loops with awaits: whether to pause before the item at `index`."""
-        return perf_seconds() >= self._slice_end or (
+        return perf_seconds() >= self._slice_end or self._stop.after_item or (
             self.every is not None and index - self._checkpoint_index >= self.every
         )
 
@@ -232,7 +234,7 @@ class LoopRun:
         if kind == "progress" and index == self._written:
             return
         x.active[f.key or f.action] = ActiveStep(
-            action=f.action, step=self.spec.path, index=index, item=preview(self.current(index))
+            action=f.action, step=self.spec.label, index=index, item=preview(self.current(index))
         )
         if not x.keeps_state or f.key is None:
             x.flush_stores()
@@ -267,7 +269,10 @@ class LoopRun:
             by_count = self.every is not None and index - self._checkpoint_index >= self.every
             if by_count or now >= self._checkpoint_at:
                 await self.checkpoint(index, "items" if by_count else "interval")
-            x.tell_progress(f.action, f"{self.spec.step_type} {self.spec.variable}", index, self.total)
+            x.tell_progress(f.action, self.spec.label, index, self.total)
+        if self._stop.after_item and index >= 0:
+            f.index = index
+            raise StopRun
         await asyncio.sleep(0)
         self._slice_end = perf_seconds() + SLICE_SECONDS
 
@@ -328,10 +333,7 @@ async def run_loop(
         failed = 0
         loop.count(loop.total)
         x.active.pop(f.key or f.action, None)
-    except asyncio.CancelledError:
-        _save_where_it_stopped(f, loop)
-        raise
-    except ReqonError:
+    except (asyncio.CancelledError, StopRun, ReqonError):
         _save_where_it_stopped(f, loop)
         raise
     finally:
@@ -345,7 +347,7 @@ async def run_loop(
                 ),
                 action=f.action,
             )
-    x.tell_progress(f.action, f"{spec.step_type} {spec.variable}", loop.total, loop.total, force=loop.total > 0)
+    x.tell_progress(f.action, spec.label, loop.total, loop.total, force=loop.total > 0)
 
 
 def _save_where_it_stopped(f: Frame, loop: LoopRun) -> None:

@@ -63,6 +63,7 @@ class ResumePoint:
         self.lets: Mapping[str, Value] = {}
         self.sync: Mapping[str, Value] = {}
         self.synced: list[Mapping[str, Value]] = []
+        self.totals: Mapping[str, Value] | None = None
 
     @classmethod
     def read(cls, journal: Journal, positions: Mapping[str, int]) -> tuple["ResumePoint", list[tuple[str, Sequence[Value]]]]:
@@ -113,6 +114,7 @@ class ResumePoint:
         elif entry.kind in ("progress", "checkpoint"):
             relies = fields.get("n") or {}
             if all(positions.get(store, 0) >= n for store, n in relies.items()) and "p" in fields:
+                self.totals = fields.get("totals") or self.totals
                 loop = at.loops.setdefault(fields["p"], LoopPosition())
                 loop.index = fields["i"]
                 loop.finished = tuple(fields.get("done") or ())

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from reqon.errors import ReqonRuntimeError
-
 # A generated step that ends its action answers this; one that is done answers None.
 SKIP: Final = "skip"
 
@@ -19,10 +17,3 @@ class RetryFetch(Exception):  # noqa: N818  # a signal, not an error
 
 class SkipIteration(Exception):  # noqa: N818  # a signal, not an error
     """End this iteration from within a block that a plain `continue` cannot leave."""
-
-
-class StopRun(ReqonRuntimeError):
-    """The run was told to stop and has saved where it is: ends as `interrupted`."""
-
-    code = "interrupted"
-    kind = "interrupted"

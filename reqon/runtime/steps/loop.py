@@ -3,6 +3,7 @@
 import ast
 from dataclasses import replace
 
+from reqon.diagnostics import Span
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
 from reqon.runtime.codegen import Code, expression, load
@@ -180,8 +181,8 @@ def _spec(e: Emitter, step: nodes.For, scope: Scope, place: Place) -> LoopSpec:
     repeatable = not on_stores and all(is_deterministic(c) for c in conditions)
     return LoopSpec(
         path=place.path,
+        label=" ".join(Span(step.span.source, step.span.start, step.collection.span.end).text.split())[:80],
         variable=step.variable.text,
-        step_type="for",
         has_filter=bool(step.conditions),
         parallel=step.parallel,
         repeatable=repeatable and (reads_response(step.collection) or bool(depends)),

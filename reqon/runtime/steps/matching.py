@@ -10,7 +10,6 @@ from reqon.lang.operators import described
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
-from reqon.runtime.signals import StopRun
 from reqon.runtime.steps.directives import DEFAULT_ATTEMPTS, directive_name, emit_skip, exhausted, may_retry, option_value
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.secrets import SECRETS
@@ -168,8 +167,8 @@ def no_arm(f: Frame, value: Value, guarded: bool, spent: bool) -> Exception:
 
 
 def describe(f: Frame, error: ReqonRuntimeError) -> Record:
-    """What a `catch` arm matches. Aborts and stops go on."""
-    if isinstance(error, AbortError | StopRun):
+    """What a `catch` arm matches. An abort goes on."""
+    if isinstance(error, AbortError):
         raise error
     code: Value = None
     if isinstance(error, FetchError):
