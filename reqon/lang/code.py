@@ -53,7 +53,7 @@ class Code:
     """One generated expression.
 
     `value` is its value where that is known already. `repeatable`: a few reads of fields, which may be written out
-    twice where that saves a temporary. `factors`: of a product with a constant number, the other factor and that number.
+    twice where that saves a temporary. `factors`: of a product with a constant number, the other factor and that one.
     """
 
     tree: ast.expr
