@@ -131,7 +131,7 @@ def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> Ex
     """What a running record is when its owner is dead.
 
     `position` holds the fields of the journal's newest progress or checkpoint entry: `a`, stage and action as in
-    `0/Load`, and maybe `i`, the index, and `item`, its preview. It knows better than the record, which is one of a
+    `0/Load`, and maybe `i`, the index, and `item`, its preview. It knows better than the record, its picture of a
     moment earlier.
     """
     step = record.active_step
