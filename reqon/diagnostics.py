@@ -128,9 +128,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant: within two edits, and at most a third of the word's length."""
     limit = min(2, max(1, len(word) // 3))
     best: tuple[int, str] | None = None
+    letters, plain = set(word), _plain(word)
     for candidate in known:
         if abs(len(candidate) - len(word)) <= limit:
-            distance = 0 if _plain(candidate) == _plain(word) else _edits(word, candidate, limit)
+            if _plain(candidate) == plain:
+                distance = 0
+            elif len(letters ^ set(candidate)) <= 2 * limit:  # an edit changes two letters at most
+                distance = _edits(word, candidate, limit)
+            else:
+                continue
             if distance <= limit and (best is None or (distance, candidate) < best):
                 best = (distance, candidate)
     return best[1] if best else None
@@ -144,14 +150,15 @@ def _plain(word: str) -> str:
 
 def did_you_mean(word: str, known: Sequence[str], label: str) -> str:
     """`did you mean 'pallets'? Declared stores: pallets, rejects.` or only its second half."""
-    names = ", ".join(sorted(known)) or "none"
+    names = sorted(known)
+    shown = ", ".join(names[:30]) or "none"
     guess = nearest(word, known)
-    listing = f"{label}: {names}."
+    listing = f"{label}: {shown}." if len(names) <= 30 else f"{label}: {shown} and {len(names) - 30} more."
     return f"did you mean '{guess}'? {listing[0].upper()}{listing[1:]}" if guess else listing
 
 
 def _edits(a: str, b: str, limit: int) -> int:
-    """Edits between two words, a swap of neighbours counted as one; anything above `limit` may be returned as limit + 1."""
+    """Edits between two words, a swap of neighbours being one; above `limit` some number above it."""
     previous: list[int] = []
     current = list(range(len(b) + 1))
     for i, ca in enumerate(a, 1):
