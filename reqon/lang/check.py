@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from reqon.diagnostics import Diagnostic, nearest
 from reqon.lang import flow, nodes
+from reqon.lang.checks.cycles import cycles
 from reqon.lang.checks.expressions import Expressions, Names
 from reqon.lang.checks.findings import Findings, Namespace
 from reqon.lang.checks.options import Extensions, Options
@@ -82,6 +83,7 @@ class _Check:
         self._declarations()
         self.requests.shared_checkpoints()
         self._recursion()
+        self.schemas.recursion()
         self._unused()
         return sorted(self.findings.found, key=_place)
 
@@ -206,15 +208,12 @@ class _Check:
         """Report each cycle of `run` and `jump` once, at the name that leads into it."""
         calls = {name: list(flow.called_actions(action.steps)) for name, action in self.mission.actions.items()}
         reported: set[frozenset[str]] = set()
-        for name, names in calls.items():
-            for called in names:
-                path = _way(called.text, name, calls, {name})
-                if path and (members := frozenset(path)) not in reported:
-                    reported.add(members)
-                    shown = " -> ".join((name, *path))
-                    self.findings.error(
-                        "recursive-action", f"action '{name}' runs itself ({shown})", called.span, "use a loop instead"
-                    )
+        for way in cycles({name: [called.text for called in names] for name, names in calls.items()}):
+            if (members := frozenset(way)) not in reported:
+                reported.add(members)
+                span = next(called.span for called in calls[way[0]] if called.text == way[1])
+                message = f"action '{way[0]}' runs itself ({' -> '.join(way)})"
+                self.findings.error("recursive-action", message, span, "use a loop instead")
 
     def _unused(self) -> None:
         self._unused_actions()
@@ -245,20 +244,6 @@ class _Check:
 
 
 _NAMESPACES: tuple[Namespace, ...] = ("source", "store", "schema", "transform", "action")
-
-
-def _way(start: str, goal: str, calls: Mapping[str, list[nodes.Qualified]], seen: set[str]) -> tuple[str, ...]:
-    """The actions from `start` to `goal`, which is the last of them; empty if no call leads there."""
-    if start == goal:
-        return (goal,)
-    if start in seen:
-        return ()
-    seen.add(start)
-    for called in calls.get(start, ()):
-        rest = _way(called.text, goal, calls, seen)
-        if rest:
-            return (start, *rest)
-    return ()
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int, str]:

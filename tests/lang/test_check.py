@@ -1,9 +1,12 @@
 """The static checks: golden missions say on each line what is wrong with it; the printed form stands beside them."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reqon.diagnostics import Source, render_all
 from reqon.lang.check import Registered
@@ -232,7 +235,7 @@ def test_operations_and_their_path_parameters_are_checked_where_the_document_is_
     [
         "let a = 1 for x in rows { let a = x store a -> rows } store { id: a } -> rows",
         "for x in rows { map x -> Tray { id: .id } store x -> rows store Tray -> rows }",
-        "for x in rows { map x -> Bin { code: .id } store x -> rows } map rows[1] -> T { a: 1 } map rows[2] -> T { b: 2 }",
+        "for x in rows { map x -> Bin { code: .id } store x -> rows } map rows[1] -> T { a: 1 } map rows -> T { b: 2 }",
         "match rows[1] { { id: i } where i > 1 and .id > 2 -> store { id: i } -> rows, other -> store other -> rows }",
         "let names = rows.map((r, i) => r.id + i) store { id: first(names) } -> rows",
         "let best = rows where .score > 3 store best -> rows",
@@ -263,3 +266,36 @@ def test_names_that_are_in_scope_are_found(steps: str) -> None:
 )
 def test_names_vanish_at_the_end_of_their_block(steps: str, code: str) -> None:
     assert code in in_action(steps)
+
+
+# --- hostile texts ---------------------------------------------------------------------------------------------------
+
+
+def test_chains_of_any_length_are_followed_without_recursion() -> None:
+    count = 3000
+    actions = "\n".join(f"action A{n} {{ run A{n + 1} }}" for n in range(count))
+    schemas = "\n".join(f"schema S{n} from S{n + 1} {{ }}" for n in range(count))
+    text = f"""mission M {{ {actions}
+      action A{count} {{ map 1 -> S0 {{ a: 1 }} run A0 }} {schemas}
+      schema S{count} {{ a: int, b: int }} run A0 }}"""
+    assert sorted({code for _, code in found(text)}) == ["map-target-fields", "recursive-action"]
+
+
+@given(st.sampled_from(MISSIONS), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_text_with_anything_cut_out_is_checked_without_failing(path: Path, data: st.DataObject) -> None:
+    text = path.read_text()
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 200)))
+    program = check(text[:start] + text[end:])
+    assert render_all(program.all_diagnostics) or program.missions
+
+
+def test_thousands_of_mistakes_among_thousands_of_names_are_found_in_good_time() -> None:
+    count = 3000
+    stores = " ".join(f'store s{n}aaaa: memory("x")' for n in range(count))
+    steps = " ".join(f"clear t{n}bbbb let v{n} = w{n}cccc" for n in range(count))
+    text = f"mission M {{ {stores} action A {{ {steps} }} run A }}"
+    begin = time.perf_counter()
+    assert len([code for _, code in found(text) if code.startswith("undefined")]) == 2 * count
+    assert time.perf_counter() - begin < 4  # on a busy machine

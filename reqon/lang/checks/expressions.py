@@ -96,6 +96,9 @@ class Expressions:
 
     def _undefined_name(self, name: str, span: Span, scope: Scope) -> None:
         message = f"nothing named '{name}' is in scope"
+        if self.findings.many:
+            self.findings.error("undefined-name", message, span)
+            return
         if name in self.later_lets:
             self.findings.use("let", name)
             self.findings.error("undefined-name", message, span, f"'{name}' is declared further down: move it up")
@@ -180,7 +183,7 @@ class Expressions:
             message = f"'{name}' is a store adapter, which only a store definition can call"
             self.findings.error("undefined-function", message, node.name.span, hint)
             return
-        known = [*BUILTINS, *self.names.functions]
+        known = [] if self.findings.many else [*BUILTINS, *self.names.functions]
         hint = guess(name, known) or "functions are built in, or registered in Python"
         self.findings.error("undefined-function", f"unknown function '{name}'", node.name.span, hint)
 
@@ -242,7 +245,7 @@ class Expressions:
         self.check(node.value, scope)
         name = node.type_name.text
         if name not in IS_WORDS and not self._uses_schema(name):
-            known = [*IS_WORDS, *self.names.schemas]
+            known = [] if self.findings.many else [*IS_WORDS, *self.names.schemas]
             self.findings.error(
                 "undefined-schema",
                 f"schema '{name}' is not declared",
@@ -358,6 +361,9 @@ class Expressions:
             self.undefined_schema(name, hint)
 
     def undefined_schema(self, name: nodes.Qualified, hint: str | None = None) -> None:
+        if self.findings.many:
+            self.findings.error("undefined-schema", f"schema '{name.text}' is not declared", name.span)
+            return
         meant = nearest(name.text, self.names.schemas)
         hint = f"did you mean '{meant}'?" if meant else hint
         if hint is None:

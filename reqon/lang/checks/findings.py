@@ -5,6 +5,8 @@ from typing import Literal, TypeAlias
 
 from reqon.diagnostics import Diagnostic, Span, did_you_mean, nearest
 
+_GUESSES = 50
+
 Namespace: TypeAlias = Literal["source", "store", "schema", "transform", "action", "let"]
 
 
@@ -18,6 +20,11 @@ class Findings:
     @property
     def found(self) -> list[Diagnostic]:
         return list(self._found.values())
+
+    @property
+    def many(self) -> bool:
+        """Whether so much was found that guessing what was meant by each would take long and help nobody."""
+        return len(self._found) > _GUESSES
 
     def error(self, code: str, message: str, span: Span, hint: str | None = None) -> None:
         self._found.setdefault((code, span), Diagnostic(code, message, span, hint))
@@ -39,14 +46,14 @@ class Findings:
             self.used[namespace, name] = None
             return True
         self.undefined(namespace, name, span, tuple(declared))
-        meant = nearest(name, declared)
+        meant = None if self.many else nearest(name, declared)
         if meant is not None:
             # One slip, one finding: what was meant is not called unused as well.
             self.used[namespace, meant] = None
         return False
 
     def undefined(self, what: str, name: str, span: Span, declared: Sequence[str]) -> None:
-        hint = did_you_mean(name, declared, f"declared {what}s")
+        hint = None if self.many else did_you_mean(name, declared, f"declared {what}s")
         self.error(f"undefined-{what}", f"{what} '{name}' is not declared", span, hint)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reqon.lang import nodes
+from reqon.lang.checks.cycles import cycles
 from reqon.lang.checks.expressions import TYPE_WORDS, Expressions
 from reqon.lang.checks.findings import Findings, guess
 from reqon.lang.checks.scope import Scope
@@ -20,20 +21,19 @@ class Schemas:
         """Check one schema: names of types, conditions, keys."""
         if node.base is not None:
             self.expressions.schema(node.base)
-        self._recursion(node)
         scope = Scope("action", current=True, fields=True)
         self._fields(node.fields, scope)
         for refinement in node.refinements:
             self.expressions.check(refinement.condition, scope)
             self._fields(refinement.fields, scope)
 
-    def _recursion(self, node: nodes.SchemaDef) -> None:
-        """A schema may mention itself in a field, but not consist of itself."""
-        path = _inclusion(node.name.text, node.name.text, self.expressions.names.schemas, ())
-        if path:
-            name = node.name.text
-            message = f"schema '{name}' includes itself ({' -> '.join((name, *path))})"
-            self.findings.error("recursive-schema", message, node.name.span, "remove one of the inclusions")
+    def recursion(self) -> None:
+        """Report schemas that consist of themselves; to mention itself in a field is fine."""
+        schemas = self.expressions.names.schemas
+        for way in cycles({name: list(_included(schema)) for name, schema in schemas.items()}):
+            message = f"schema '{way[0]}' includes itself ({' -> '.join(way)})"
+            span = schemas[way[0]].name.span
+            self.findings.error("recursive-schema", message, span, "remove one of the inclusions")
 
     def _fields(self, parts: Sequence[nodes.SchemaPart], scope: Scope) -> None:
         seen: set[str] = set()
@@ -70,8 +70,11 @@ class Schemas:
         if node.name.text not in TYPE_WORDS:
             schemas = self.expressions.names.schemas
             known = (*TYPE_WORDS, *schemas)
-            words = f"type words: {', '.join(sorted(TYPE_WORDS))}; declared schemas: {', '.join(sorted(schemas))}"
-            self.expressions.schema(node.name, guess(node.name.text, known, words))
+            if node.name.text in schemas or self.findings.many:
+                self.expressions.schema(node.name)
+            else:
+                words = f"type words: {', '.join(sorted(TYPE_WORDS))}"
+                self.expressions.schema(node.name, guess(node.name.text, known, words))
         if node.element is not None:
             self.type(node.element, Scope("action", current=True, fields=True))
         bounds = Scope("start")
@@ -111,7 +114,7 @@ def missing_fields(
     if any(isinstance(entry, nodes.Spread) for entry in mapping.entries):
         return
     mapped = {entry.key for entry in mapping.entries if isinstance(entry, nodes.Entry)}
-    missing = [name for name in dict.fromkeys(_required(schemas[target.text], schemas, ())) if name not in mapped]
+    missing = [name for name in _required(target.text, schemas) if name not in mapped]
     if missing:
         listed = "', '".join(missing)
         fields, are = ("field", "is") if len(missing) == 1 else ("fields", "are")
@@ -119,18 +122,22 @@ def missing_fields(
         findings.warn("map-target-fields", message, target.span, "map it, or mark it optional in the schema with '?'")
 
 
-def _required(schema: nodes.SchemaDef, schemas: Mapping[str, nodes.SchemaDef], seen: tuple[str, ...]) -> Iterator[str]:
-    """The fields that every value of a schema has, with those it includes."""
-    name = schema.name.text
-    if name in seen:
-        return
-    own = {part.key: part for part in schema.fields if isinstance(part, nodes.SchemaField)}
-    for base in _included(schema):
-        if base in schemas:
-            yield from (key for key in _required(schemas[base], schemas, (*seen, name)) if key not in own)
-    for key, field in own.items():
-        if field.when is None and not _is_optional(field.type):
-            yield key
+def _required(name: str, schemas: Mapping[str, nodes.SchemaDef]) -> Iterator[str]:
+    """The fields that every value of a schema has, with those it includes; its own come before what they replace."""
+    waiting, seen, known = [name], {name}, set[str]()
+    while waiting:
+        schema = schemas.get(waiting.pop(0))
+        if schema is None:
+            continue
+        for part in schema.fields:
+            if isinstance(part, nodes.SchemaField) and part.key not in known:
+                known.add(part.key)
+                if part.when is None and not _is_optional(part.type):
+                    yield part.key
+        for base in _included(schema):
+            if base not in seen:
+                seen.add(base)
+                waiting.append(base)
 
 
 def _is_optional(node: nodes.Type) -> bool:
@@ -147,19 +154,3 @@ def _included(schema: nodes.SchemaDef) -> Iterator[str]:
     for part in schema.fields:
         if isinstance(part, nodes.SchemaSpread):
             yield part.base.text
-
-
-def _inclusion(
-    name: str, wanted: str, schemas: Mapping[str, nodes.SchemaDef], seen: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The schemas on the way from `name` back to `wanted`, itself last; empty if there is no way."""
-    schema = schemas.get(name)
-    if schema is None or name in seen:
-        return ()
-    for base in _included(schema):
-        if base == wanted:
-            return (base,)
-        rest = _inclusion(base, wanted, schemas, (*seen, name))
-        if rest:
-            return (base, *rest)
-    return ()
