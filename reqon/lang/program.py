@@ -59,7 +59,8 @@ class Program:
 
     @property
     def all_diagnostics(self) -> tuple[Diagnostic, ...]:
-        return (*self.diagnostics, *(d for unit in self.units for d in unit.diagnostics))
+        # A library that several units import brings its findings into each of them.
+        return tuple(dict.fromkeys((*self.diagnostics, *(d for unit in self.units for d in unit.diagnostics))))
 
     @property
     def has_errors(self) -> bool:

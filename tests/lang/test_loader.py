@@ -346,6 +346,14 @@ def test_an_error_in_an_imported_action_shows_its_own_place(folder: Folder) -> N
     assert found.span.source.name.endswith("lib.vague")
 
 
+def test_a_broken_library_breaks_its_importers_and_is_reported_once(folder: Folder) -> None:
+    folder.write(lib="schema Bin { code }", a='import "lib"\n' + mission("A"), b=mission("B"))
+    program = folder.load()
+    assert names(program) == ["B"]
+    assert codes(program) == ["syntax"]
+    assert [unit.path.name for unit in program.units if unit.errors] == ["a.vague", "lib.vague"]
+
+
 # --- what comes out --------------------------------------------------------------------------------------------------
 
 
