@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 
 _TICK_SECONDS = 0.1
@@ -35,7 +36,8 @@ class Slots:
             if place.done() and not place.cancelled():
                 self.give()  # it was handed over while we were being cancelled
             else:
-                self._waiting.remove(place)
+                with suppress(ValueError):  # `give` may have passed it over already
+                    self._waiting.remove(place)
             raise
 
     def give(self) -> None:

@@ -1,0 +1,286 @@
+"""Servers that mean no good: every one ends in a named error, in time, in bounded memory."""
+
+import asyncio
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from reqon.clock import SYSTEM
+from reqon.errors import FetchError
+from reqon.http.connections import Connections
+from reqon.http.messages import Request, SourceSettings
+from reqon.http.retry import RetryPolicy
+from tests.http.conftest import get
+from tests.support.servers import Answer, ScriptedServer, reply
+
+TIMEOUT = 1.0
+LIMIT = 1024 * 1024
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+
+def endlessly(*chunks: bytes, pause: float = 0.0) -> Callable[[Reader, Writer], Awaitable[None]]:
+    """First chunk once, then the second for ever."""
+
+    async def script(_: Reader, writer: Writer) -> None:
+        writer.write(chunks[0])
+        while True:
+            writer.write(chunks[1])
+            await writer.drain()
+            await asyncio.sleep(pause)
+
+    return script
+
+
+async def silence(reader: Reader, _: Writer) -> None:
+    await reader.read()
+
+
+async def hang_up(_: Reader, writer: Writer) -> None:
+    writer.transport.abort()
+
+
+def then_silence(data: bytes) -> Callable[[Reader, Writer], Awaitable[None]]:
+    async def script(reader: Reader, writer: Writer) -> None:
+        writer.write(data)
+        await reader.read()
+
+    return script
+
+
+def then_close(data: bytes) -> Callable[[Reader, Writer], Awaitable[None]]:
+    async def script(_: Reader, writer: Writer) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return script
+
+
+def bomb(layers: int = 1) -> bytes:
+    data = b" " * (64 * LIMIT)
+    for _ in range(layers):
+        data = gzip.compress(data, 9)
+    return data
+
+
+CHUNK = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+ZOO: dict[str, tuple[Answer, set[str]]] = {
+    "endless body": (endlessly(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", CHUNK), {"too_large"}),
+    "endless body without a length": (endlessly(HEAD + b"\r\n", b" " * 65536), {"too_large"}),
+    "a huge length": (then_silence(HEAD + b"Content-Length: 99999999999999\r\n\r\n["), {"too_large"}),
+    "endless header lines": (endlessly(HEAD, b"X-A: b\r\n"), {"too_large", "network"}),
+    "an endless header line": (endlessly(HEAD + b"X-A: ", b"a" * 65536), {"too_large", "network"}),
+    "an endless status line": (endlessly(b"HTTP/1.1 200 ", b"O" * 65536), {"too_large", "network"}),
+    "headers of 100 KiB": (
+        HEAD + b"".join(b"X-%d: %s\r\n" % (i, b"v" * 1000) for i in range(100)) + b"\r\n",
+        {"too_large"},
+    ),
+    "300 header lines": (HEAD + b"".join(b"X-%d: 1\r\n" % i for i in range(300)) + b"\r\n", {"too_large", "network"}),
+    "endless 100 Continue": (endlessly(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause=0.001), {"timeout", "network"}),
+    "silence": (silence, {"timeout"}),
+    "silence after the head": (then_silence(HEAD + b"Content-Length: 5\r\n\r\n"), {"timeout"}),
+    "silence in the body": (then_silence(HEAD + b"Content-Length: 5\r\n\r\n[1"), {"timeout"}),
+    "silence in the head": (then_silence(HEAD[:30]), {"timeout"}),
+    "a byte now and then": (endlessly(HEAD + b"Content-Length: 500000\r\n\r\n", b" ", pause=0.1), {"timeout"}),
+    "a header byte now and then": (endlessly(HEAD + b"X: ", b"a", pause=0.1), {"timeout"}),
+    "hangs up": (hang_up, {"network"}),
+    "closes at once": (then_close(b""), {"network"}),
+    "no HTTP": (then_close(b"220 smtp.example ESMTP\r\n"), {"network"}),
+    "binary garbage": (then_close(bytes(range(256)) * 64), {"network", "too_large"}),
+    "a bad chunk": (then_close(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc"), {"network"}),
+    "a negative length": (then_close(HEAD + b"Content-Length: -5\r\n\r\n[1]"), {"network"}),
+    "two lengths": (then_close(HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\n[1] "), {"network"}),
+    "length and chunks": (
+        then_close(HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n[1]"),
+        {"network"},
+    ),
+    "a gzip bomb": (reply(body=bomb(), headers={"Content-Encoding": "gzip"}), {"too_large"}),
+    "a deflate bomb": (
+        reply(body=zlib.compress(b" " * (64 * LIMIT), 9), headers={"Content-Encoding": "deflate"}),
+        {"too_large"},
+    ),
+    "a bomb in chunks": (
+        endlessly(HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n" % (len(bomb()), bomb())),
+        {"too_large"},
+    ),
+    "two layers": (reply(body=bomb(2), headers={"Content-Encoding": "gzip, gzip"}), {"unsupported_content"}),
+    "two layers in two lines": (
+        HEAD + b"Content-Encoding: gzip\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        {"unsupported_content", "parse", "network"},
+    ),
+    "brotli": (reply(body=b"\x0b\x02\x80abc\x03", headers={"Content-Encoding": "br"}), {"unsupported_content"}),
+    "a cut gzip stream": (reply(body=gzip.compress(b"[1]")[:-6], headers={"Content-Encoding": "gzip"}), {"network"}),
+    "deep JSON": (reply(body=b"[" * 100_000 + b"]" * 100_000), {"parse"}),
+    "a long number": (reply(body=b"[" + b"9" * 5000 + b"]"), {"parse"}),
+    "an infinite number": (reply(body=b"[1e999999]"), {"parse"}),
+    "half a character": (reply(body=b'["\\ud800"]'), {"parse"}),
+    "a bare NaN": (reply(body=b"NaN"), {"parse"}),
+    "an unknown charset": (reply(body=b"x", content_type="text/plain; charset=klingon"), {"parse"}),
+    "a compressor as charset": (reply(body=bomb(), content_type="text/plain; charset=zlib_codec"), {"parse", "too_large"}),
+    "a switch of protocols": (then_silence(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), {"network", "http", "timeout", "redirect"}),
+    "HTTP/9.9": (then_close(b"HTTP/9.9 200 OK\r\nContent-Length: 3\r\n\r\n[1]"), {"network"}),
+    "status 999": (then_close(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n"), {"http"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[Connections]:
+    made = Connections(clock=SYSTEM, environment={}, state_directory=None, random=lambda: 0.5)
+    yield made
+    await made.close()
+
+
+async def ask(connections: Connections, base: str, request: Request | None = None) -> FetchError:
+    settings = SourceSettings(
+        name="Depot", base=base, timeout_seconds=TIMEOUT, max_response_bytes=LIMIT, retry=RetryPolicy(max_attempts=1)
+    )
+    client = connections.client(settings, None, lambda _: None, lambda *_: False)
+    with pytest.raises(FetchError) as caught:
+        await client.send(request or get())
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ZOO)
+async def test_a_hostile_server_ends_in_a_named_error_in_time(
+    api: ScriptedServer, connections: Connections, name: str
+) -> None:
+    """N1"""
+    answer, kinds = ZOO[name]
+    api.on("/parcels", answer)
+    began = SYSTEM.monotonic()
+    error = await ask(connections, api.url)
+    assert SYSTEM.monotonic() - began < TIMEOUT + 1
+    assert error.kind in kinds, error.message
+    assert error.message.startswith("GET http://") and len(error.message) < 1000
+
+
+@pytest.mark.parametrize("name", ["endless body", "a gzip bomb", "a bomb in chunks", "endless header lines"])
+async def test_a_hostile_server_cannot_fill_the_memory(
+    api: ScriptedServer, connections: Connections, name: str
+) -> None:
+    """N1"""
+    api.on("/parcels", ZOO[name][0])
+    await ask(connections, api.url)
+    tracemalloc.start()
+    try:
+        await ask(connections, api.url)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * LIMIT + LIMIT  # the server's own buffers live in this process too
+
+
+async def test_an_answer_cut_at_any_place_is_an_error(api: ScriptedServer, connections: Connections) -> None:
+    """N1"""
+    whole = HEAD + b'Content-Length: 9\r\n\r\n{"id":12}'
+    for end in range(len(whole)):
+        api.on("/parcels", then_close(whole[:end]))
+        error = await ask(connections, api.url)
+        assert error.kind == "network", (end, error.message)
+    chunked = HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\n4\r\n:12}\r\n0\r\n\r\n'
+    for end in range(len(HEAD), len(chunked) - 1):
+        api.on("/parcels", then_close(chunked[:end]))
+        error = await ask(connections, api.url)
+        assert error.kind == "network", (end, error.message)
+
+
+async def test_a_source_that_hangs_does_not_hold_up_another(api: ScriptedServer, connections: Connections) -> None:
+    async with ScriptedServer().on("/parcels", silence) as hung:
+        api.on("/parcels", reply(data=[1]))
+        settings = SourceSettings(name="Quick", base=api.url)
+        quick = connections.client(settings, None, lambda _: None, lambda *_: False)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(ask(connections, hung.url, get(timeout_seconds=1.5)))
+            await asyncio.sleep(0.05)
+            began = SYSTEM.monotonic()
+            await quick.send(get())
+            assert SYSTEM.monotonic() - began < 1
+
+
+async def test_the_wait_for_a_free_connection_is_not_part_of_the_timeout(
+    api: ScriptedServer, connections: Connections
+) -> None:
+    async def slowly(_: Reader, writer: Writer) -> None:
+        await asyncio.sleep(0.4)
+        writer.write(reply(data=[1], headers={"Connection": "close"}))
+        await writer.drain()
+
+    api.on("/parcels", slowly)
+    settings = SourceSettings(name="Depot", base=api.url, timeout_seconds=1.0)
+    client = connections.client(settings, None, lambda _: None, lambda *_: False)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(16 * 3):
+            group.create_task(client.send(get(retry=RetryPolicy(max_attempts=1))))
+
+
+async def test_a_short_timeout_is_kept(api: ScriptedServer, connections: Connections) -> None:
+    api.on("/parcels", silence)
+    began = SYSTEM.monotonic()
+    error = await ask(connections, api.url, get(timeout_seconds=0.1))
+    assert error.kind == "timeout" and "0.1 s" in error.message and SYSTEM.monotonic() - began < 1
+
+
+async def test_cancelling_a_request_frees_its_connection_slot(api: ScriptedServer, connections: Connections) -> None:
+    api.on("/parcels", silence)
+    settings = SourceSettings(name="Depot", base=api.url)
+    client = connections.client(settings, None, lambda _: None, lambda *_: False)
+    for _ in range(3):
+        tasks = [asyncio.ensure_future(client.send(get())) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks), [t for t in tasks if not t.cancelled()]
+    api.on("/parcels", reply(data=[1]))
+    assert (await client.send(get())).value == [1]
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused_once(
+    connections: Connections, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """N1"""
+    import ssl
+    import subprocess
+
+    directory = tmp_path_factory.mktemp("tls")
+    key, certificate = directory / "key.pem", directory / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        while await reader.readline() not in (b"\r\n", b""):
+            pass
+        writer.write(reply(data=[1]))
+        await writer.drain()
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # the refused handshakes
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        base = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        settings = SourceSettings(name="Depot", base=base)
+        client = connections.client(settings, None, lambda _: None, lambda *_: False)
+        with pytest.raises(FetchError) as caught:
+            await client.send(get())
+        assert caught.value.kind == "network" and caught.value.attempts == 1
+        assert "certificate" in caught.value.message.lower()
+        trusting = Connections(
+            clock=SYSTEM, environment={"REQON_CA_BUNDLE": str(certificate)}, state_directory=None, random=lambda: 0.5
+        )
+        good = trusting.client(settings, None, lambda _: None, lambda *_: False)
+        assert (await good.send(get())).value == [1]
+        await trusting.close()
+        plain = SourceSettings(name="Depot", base=base.replace("https", "http"), timeout_seconds=2)
+        wrong = connections.client(plain, None, lambda _: None, lambda *_: False)
+        with pytest.raises(FetchError) as caught:
+            await wrong.send(get(retry=RetryPolicy(max_attempts=1)))
+        assert caught.value.kind == "network"
