@@ -9,6 +9,7 @@ from reqon.lang.checks.cycles import cycles
 from reqon.lang.checks.expressions import Expressions, Names
 from reqon.lang.checks.findings import Findings, Namespace
 from reqon.lang.checks.options import Extensions, Options
+from reqon.lang.checks.paging import Paging
 from reqon.lang.checks.requests import Operations, Requests
 from reqon.lang.checks.schedule import Schedules
 from reqon.lang.checks.schemas import Schemas
@@ -75,7 +76,8 @@ class _Check:
         self.options = Options(self.expressions, findings, extensions)
         self.sources = Sources(self.expressions, self.options, findings)
         self.schemas = Schemas(self.expressions, findings)
-        self.requests = Requests(self.expressions, self.options, findings, known.operations)
+        paging = Paging(self.expressions, self.options, findings)
+        self.requests = Requests(self.expressions, self.options, findings, paging, known.operations)
         self.steps = Steps(self.expressions, self.options, self.requests, findings, known.steps)
 
     def run(self) -> list[Diagnostic]:

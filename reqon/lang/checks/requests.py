@@ -4,15 +4,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from reqon.diagnostics import Span, did_you_mean
+from reqon.diagnostics import Span
 from reqon.lang import nodes
 from reqon.lang.checks.expressions import Expressions
 from reqon.lang.checks.findings import Findings, guess
 from reqon.lang.checks.options import Options, Written
+from reqon.lang.checks.paging import Paging, strategy_of
 from reqon.lang.checks.scope import Binding, Scope
-from reqon.lang.kinds import NOT_CONSTANT, Block, Param, Text, Whole, constant
-from reqon.lang.options import PAGINATE, PAGINATION_NAMES, SINCE, fetch_table
-from reqon.lang.parser import parse_expression
+from reqon.lang.kinds import Text, constant
+from reqon.lang.options import SINCE, fetch_table
 from reqon.lang.placeholders import split
 from reqon.lang.walk import walk
 
@@ -43,6 +43,7 @@ class Requests:
     expressions: Expressions
     options: Options
     findings: Findings
+    paging: Paging
     operations: Operations | None = None
     checkpoints: list[Checkpoint] = field(default_factory=list)
 
@@ -152,7 +153,7 @@ class Requests:
 
     def _options(self, options: nodes.Options, word: str, scope: Scope) -> dict[str, Written]:
         paginate = next((option for option in options if option.key == "paginate"), None)
-        parameter = self._paginate(paginate, scope) if paginate is not None else None
+        parameter = self.paging.paginate(paginate, scope) if paginate is not None else None
         page = scope.inner()
         page.current = True
         for option in options:
@@ -170,7 +171,7 @@ class Requests:
         paginate, until = written.get("paginate"), written.get("until")
         if until is not None and paginate is None:
             self.findings.warn("until-without-paginate", "'until' has no effect without 'paginate'", until.key_span)
-        if paginate is not None and until is None and _strategy(paginate) in _SHORT_PAGE:
+        if paginate is not None and until is None and strategy_of(paginate) in _SHORT_PAGE:
             hint = "add until: …"
             self.findings.warn(
                 "paginate-without-until", "pagination stops at the first short page", paginate.key_span, hint
@@ -195,87 +196,6 @@ class Requests:
         hint = f"if the API knows Idempotency-Key, add idempotencyKey: true to source {source.name.text}"
         self.findings.warn("retry-may-repeat", message, written["retry"].key_span, hint)
 
-    # --- paging -------------------------------------------------------------------------------------------------------
-
-    def _paginate(self, option: nodes.Option, scope: Scope) -> str | None:
-        """Check `paginate`; the name of its parameter, which `until` can read."""
-        page = scope.inner()
-        page.current = True
-        value = option.value
-        if isinstance(value, nodes.Paginate):
-            return self._strategy_call(value, scope, page)
-        if isinstance(value, nodes.ObjectLiteral):
-            return self._strategy_object(value, scope)
-        if not isinstance(value, nodes.Since):
-            self.expressions.check(value, scope)
-            kind = "offset(…), page(…), cursor(…), link(…) or an object"
-            self.findings.error("bad-option-value", f"paginate must be {kind}", value.span)
-        return None
-
-    def _strategy_call(self, node: nodes.Paginate, scope: Scope, page: Scope) -> str | None:
-        strategy, arguments = node.strategy.text, node.arguments
-        if strategy not in PAGINATION_NAMES:
-            known = self.options.extensions.pagination
-            if strategy not in known:
-                self._unknown_strategy(strategy, node.strategy.span)
-            for argument in arguments:
-                if not isinstance(argument, nodes.Name):
-                    self.expressions.check(argument, page)
-            return arguments[0].name if arguments and isinstance(arguments[0], nodes.Name) else None
-        if not _good_count(strategy, len(arguments)):
-            message = f"{strategy}() takes {_COUNTS[strategy]}, got {len(arguments)}"
-            self.findings.error("wrong-arity", message, node.strategy.span, f"for example {_EXAMPLES[strategy]}")
-            return None
-        if strategy == "link":
-            for argument in arguments:
-                self.options.value(Written("rel", argument.span, argument), Param(), scope)
-            return None
-        if strategy == "cursor" and len(arguments) == 1:
-            self._cursor_path(arguments[0], page)
-            return "cursor"
-        self.options.value(Written("the parameter", arguments[0].span, arguments[0]), Param(), scope)
-        self.options.value(Written("the page size", arguments[1].span, arguments[1]), Whole(1), scope)
-        if len(arguments) > 2:
-            self._cursor_path(arguments[2], page)
-        return _word(arguments[0])
-
-    def _strategy_object(self, node: nodes.ObjectLiteral, scope: Scope) -> str | None:
-        entries = {entry.key: entry for entry in node.entries if isinstance(entry, nodes.Entry)}
-        kind = _word(entries["type"].value) if "type" in entries else None
-        if kind in self.options.extensions.pagination:
-            self.options.ignoring_words(node, scope)
-            return _word(entries["param"].value) if "param" in entries else kind
-        self.options.value(Written("paginate", node.span, node), Block(PAGINATE), scope)
-        if "type" not in entries:
-            hint = 'for example paginate: { type: cursor, param: after, cursorPath: "next" }'
-            self.findings.error("bad-option-value", "paginate needs a type", node.span, hint)
-        if kind == "cursor" and "cursorPath" not in entries:
-            hint = 'say where a page holds the next cursor: cursorPath: "paging.next"'
-            self.findings.error("bad-option-value", "paginate of type cursor needs cursorPath", node.span, hint)
-        if "cursorPath" in entries:
-            self._expression_text(entries["cursorPath"].value)
-        return _word(entries["param"].value) if "param" in entries else kind
-
-    def _unknown_strategy(self, name: str, span: Span) -> None:
-        known = (*PAGINATION_NAMES, *self.options.extensions.pagination)
-        message = f"no pagination strategy named '{name}'"
-        self.findings.error("undefined-pagination", message, span, did_you_mean(name, known, "known"))
-
-    def _cursor_path(self, node: nodes.Expression, page: Scope) -> None:
-        if isinstance(node, nodes.Literal_):
-            self._expression_text(node)
-        else:
-            self.expressions.check(node, page)
-
-    def _expression_text(self, node: nodes.Expression) -> None:
-        """A text that is itself an expression over the page: its names are fields, so only its form can be wrong."""
-        if not isinstance(node, nodes.Literal_) or not isinstance(node.value, str):
-            return
-        span = node.span
-        if span.text[1:-1] == node.value:
-            _, diagnostics = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
-            self.findings.add(diagnostics)
-
     # --- incremental sync ---------------------------------------------------------------------------------------------
 
     def _since(self, option: Written, scope: Scope) -> None:
@@ -293,7 +213,7 @@ class Requests:
     def _update_path(self, node: nodes.Literal_) -> None:
         # `data[].changedAt` is the newest of the items; the brackets are no expression.
         if isinstance(node.value, str) and "[]" not in node.value:
-            self._expression_text(node)
+            self.paging.expression_text(node)
 
     def _remember_checkpoint(
         self, step: nodes.Fetch, source: nodes.SourceDef, since: Written, written: Mapping[str, Written]
@@ -318,41 +238,6 @@ class Requests:
             if known.parameters != checkpoint.parameters:
                 message = f"line {known.span.line} has the same checkpoint '{checkpoint.key}' and other parameters"
                 self.findings.warn("shared-sync-key", message, checkpoint.span, 'give it its own: syncKey: "…"')
-
-
-_COUNTS = {
-    "offset": "a parameter and a page size",
-    "page": "a parameter and a page size",
-    "cursor": "a parameter, a page size and a path, or a path alone",
-    "link": "nothing or a rel",
-}
-_EXAMPLES = {
-    "offset": "offset(offset, 100)",
-    "page": "page(page, 100)",
-    "cursor": 'cursor(after, 100, "paging.next")',
-    "link": "link(next)",
-}
-
-
-def _good_count(strategy: str, count: int) -> bool:
-    return count in {"offset": (2,), "page": (2,), "cursor": (1, 3), "link": (0, 1)}[strategy]
-
-
-def _word(node: nodes.Expression) -> str | None:
-    if isinstance(node, nodes.Name):
-        return node.name
-    value = constant(node)
-    return value if isinstance(value, str) and value is not NOT_CONSTANT else None
-
-
-def _strategy(option: Written) -> str | None:
-    value = option.value
-    if isinstance(value, nodes.Paginate):
-        return value.strategy.text
-    if isinstance(value, nodes.ObjectLiteral):
-        kind = next((e.value for e in value.entries if isinstance(e, nodes.Entry) and e.key == "type"), None)
-        return _word(kind) if kind is not None else None
-    return None
 
 
 def _params(options: nodes.Options) -> Collection[str]:
