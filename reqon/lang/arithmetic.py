@@ -57,7 +57,7 @@ def checked(number: Any) -> int | float:
             return int(number) if number.is_integer() else number
         if math.isfinite(number):
             return number
-    raise EvaluatorError("the result is no number: it is too large, or undefined")
+    raise EvaluatorError("the result is too large for a number")
 
 
 def operand(value: Value, operator: str) -> int | float:

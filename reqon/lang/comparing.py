@@ -56,7 +56,7 @@ def _equal_objects(a: Mapping[str, Value], b: Mapping[str, Value]) -> bool:
 
 
 def identity(value: Value) -> Any:
-    """Something hashable, the same for two values exactly when they are equal; not so for a datetime and its text.
+    """Something hashable, the same for two values exactly when they are equal, if neither `is_twofold`.
 
     Raises:
         EvaluatorError: nested too deeply.
@@ -78,12 +78,12 @@ def _identity(value: Value) -> Any:
     return value if listed is None else ("array", *map(_identity, listed))
 
 
-def holds_datetime(value: Value) -> bool:
-    """Whether a datetime stands anywhere in the value."""
+def is_twofold(value: Value) -> bool:
+    """Whether a datetime, which equals texts, or a paged result, which equals a list, stands anywhere in the value."""
     stack = [value]
     while stack:
         inner = stack.pop()
-        if isinstance(inner, datetime):
+        if isinstance(inner, datetime | PagedResult):
             return True
         if isinstance(inner, Mapping):
             stack.extend(inner.values())

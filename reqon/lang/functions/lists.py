@@ -12,7 +12,7 @@ from reqon.lang.operators import (
     ValidationErrors,
     elements,
     has_element,
-    holds_datetime,
+    is_twofold,
     identity,
     is_object,
     ordered,
@@ -191,8 +191,8 @@ def unique(xs: Value) -> list[Value] | None:
     if xs is None:
         return None
     found = listed("unique", xs)
-    if any(map(holds_datetime, found)):
-        # A datetime equals more than one text, so that no one key can stand for it.
+    if any(map(is_twofold, found)):
+        # A datetime equals more than one text, so no one key can stand for it.
         kept: list[Value] = []
         for x in found:
             if not has_element(kept, x):
