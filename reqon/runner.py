@@ -7,6 +7,7 @@ import random as chance
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
 from reqon.runtime.settings import source_settings, store_settings
+from reqon.runtime.stopping import RunClock, StopRun, StopSignal
 from reqon.state import recovery
 from reqon.state.backend import Journal, StateBackend
 from reqon.state.directory import StateDirectory
@@ -111,7 +113,8 @@ class Runner:
         keep_state: bool = True,
     ) -> None:
         self.settings = settings
-        self.clock = clock
+        self.stop = StopSignal()
+        self.clock = RunClock(clock, self.stop)
         self.bus = bus if bus is not None else EventBus()
         self.environment = os.environ if environment is None else environment
         self.random = random
@@ -188,9 +191,15 @@ class Runner:
                 raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
             try:
                 record = self._save_begin(plan, record, resumed=resumed)
-                return await _Run(self, plan, record, resumed=resumed).execute()
+                outcome = await _Run(self, plan, record, resumed=resumed).execute()
+                if plan.enable_state:
+                    await asyncio.to_thread(self.sweep, plan)
+                return outcome
             finally:
-                lock.release()
+                if plan.enable_state:
+                    lock.release()
+                else:
+                    lock.remove()
         finally:
             self._release_mission(plan)
 
@@ -346,7 +355,9 @@ class Runner:
         keep = plan.retention_seconds or self.settings.retention_seconds
         if keep is None:
             return 0
-        gone = expired(self.backend.list(plan.name), now=self.clock.now(), keep_seconds=keep)
+        now = self.clock.now()
+        old = self.backend.list(plan.name, before=now - timedelta(seconds=keep))
+        gone = expired(old, now=now, keep_seconds=keep)
         for record in gone:
             self.backend.delete(record)
         return len(gone)
@@ -362,7 +373,6 @@ class _Run:
     resumed: bool
     stores: dict[str, OpenStore] = field(default_factory=dict)
     journal: Journal | None = None
-    raised: list[ReqonError] = field(default_factory=list)
 
     async def execute(self) -> Outcome:
         began = self.runner.clock.monotonic()
@@ -381,10 +391,8 @@ class _Run:
             )
             return await self._pipeline(x, engine, began)
         finally:
-            for opened in x.stores.values():
-                opened.store.close()
-            if self.journal is not None:
-                self.journal.close()
+            # Closing folds what was written, which takes its time.
+            await asyncio.to_thread(self._close, x)
 
     async def _open(self) -> Execution:
         """Stores, clients, journal; what the interrupted run knew, when it is resumed."""
@@ -416,6 +424,7 @@ class _Run:
             plan,
             self.record,
             clock=runner.clock,
+            stop=runner.stop,
             bus=runner.bus,
             backend=backend,
             journal=self.journal,
@@ -428,6 +437,8 @@ class _Run:
             checkpoint_seconds=runner.settings.checkpoint_seconds,
             dead_letters=lambda: runner.dead_letters(plan),
         )
+        if resume is not None and resume.totals is not None:
+            x.carry(resume.totals)
         try:
             x.clients = runner.clients(plan, x.emit, x.wants)
         except ReqonError:
@@ -436,10 +447,17 @@ class _Run:
             raise
         return x
 
+    def _close(self, x: Execution) -> None:
+        for opened in x.stores.values():
+            opened.store.close()
+        if self.journal is not None:
+            self.journal.close()
+
     def _open_stores(self) -> dict[str, OpenStore]:
         opened: dict[str, OpenStore] = {}
         try:
-            for name in self.plan.program.stores:
+            # Always in one order, so that two processes never wait for each other's files.
+            for name in sorted(self.plan.program.stores):
                 opened[name] = self.runner.open_store(self.plan, name, self.record)
         except BaseException:
             for store in opened.values():
@@ -462,27 +480,28 @@ class _Run:
                 self._note(x, f"cancelled: {reason}", reason)
             record = self._finish(x, engine, ExecutionStatus.FAILED if failed else ExecutionStatus.INTERRUPTED, began, reason)
             if failed:
-                return Outcome(record, tuple(self.raised))
+                return Outcome(record, tuple(x.raised))
             raise
         except BaseExceptionGroup as group:
-            self._failed(x, group.exceptions[0])
+            first = group.exceptions[0]
+            if isinstance(first, StopRun):
+                return Outcome(self._finish(x, engine, ExecutionStatus.INTERRUPTED, began, CancelReason.STOP))
+            self._failed(x, first)
             status = ExecutionStatus.FAILED
         except Exception as error:  # one of the four walls: around one run
             self._failed(x, error)
             status = ExecutionStatus.FAILED
         record = self._finish(x, engine, status, began, None)
-        return Outcome(record, tuple(self.raised))
+        return Outcome(record, tuple(x.raised))
 
     def _failed(self, x: Execution, error: BaseException) -> None:
         failure = error if isinstance(error, ReqonError) else x.internal_error(error)
         x.add_error(failure, action=failure.action, step=failure.step)
-        self.raised.append(failure)
 
     def _note(self, x: Execution, message: str, kind: str) -> None:
         error = ReqonError(message)
         error.kind = kind
         x.add_error(error, action=None, step=None)
-        self.raised.append(error)
 
     async def _make_safe(self, x: Execution) -> None:
         """Everything that a success claims is on disk before it is claimed: stores, then sync checkpoints."""
@@ -524,7 +543,8 @@ class _Run:
                         x.backend.save(record)
             except (OSError, StateError) as error:
                 log.error("the record of %s could not be written: %s", record.execution_id, error)
-                self.directory_failed(error)
+                if isinstance(error, OSError):
+                    self.runner.directory.write_errors += 1
         totals: dict[str, Any] = {
             "stages_completed": engine.result.completed,
             "error_count": record.errors_total,
@@ -548,12 +568,7 @@ class _Run:
             )
         x.record = record
         x.emit(event, duration_ms=record.duration_ms)
-        if status is not ExecutionStatus.INTERRUPTED and x.backend is not None:
-            self.runner.sweep(self.plan)
         return record
-
-    def directory_failed(self, error: Exception) -> None:
-        self.runner.directory.write_errors += 1
 
     async def _not_begun(self, error: ReqonError, began: float) -> Outcome:
         """Stores, sources or credentials are wrong: a failed run with its reason."""

@@ -37,9 +37,8 @@ _STARTS_AS_INDEX = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*|`[^`]*`)\[")
 _SEVERITY = re.compile(r"(?:warning|error)\b")
 _SINGULAR = {unit + "s": unit for unit in ("millisecond", "second", "minute", "hour", "day", "week")}
 # Words that mean something where a step, an action's name or what follows a step may stand.
-_TAKEN = (
-    RESERVED | StepParser.step_words() | set(LEVELS) | set("as catch checkpoint else from parallel to when".split())
-)
+_AFTER_STEPS = {"as", "catch", "checkpoint", "else", "from", "parallel", "to", "when"}
+_TAKEN = RESERVED | StepParser.step_words() | set(LEVELS) | _AFTER_STEPS
 
 
 def canonical(node: nodes.Node) -> str:

@@ -57,7 +57,8 @@ def parse_expression(
     def read(parser: Parser) -> None:
         found = parser.expression()
         if parser.kind != END:
-            raise parser.mismatch("the end of the expression")
+            hint = "a function may only be an argument of a call" if parser.kind == "=>" else None
+            raise parser.mismatch("the end of the expression", hint)
         items.append(found)
 
     diagnostics = _read(source, lex(source, start, end), read)

@@ -74,16 +74,19 @@ class _Printer(Layout):
         if not self._is_written(items[0]):
             return isinstance(items[0], _OPENED)
         start, end = self._inside(items)
-        return self._tokens[self._token(items[0].span.start)].breaks or self._has_comment(start, end)
+        return self._tokens[self._token(start)].breaks or self._has_comment(start, end)
 
     def _inside(self, items: Sequence[nodes.Node]) -> tuple[int, int]:
         """Where the brace before some items ends, and where the one behind them begins."""
         if not self._is_written(items[0]):
             return 0, 0
-        behind = self._token(items[-1].span.end)
-        while self._tokens[behind].kind == ",":
+        first, behind = self._token(items[0].span.start), self._token(items[-1].span.end)
+        # The place of an expression does not include the parentheses around it.
+        while self._tokens[first - 1].kind == "(":
+            first -= 1
+        while self._tokens[behind].kind in (",", ")"):
             behind += 1
-        return self._tokens[self._token(items[0].span.start) - 1].end, self._tokens[behind].start
+        return self._tokens[first - 1].end, self._tokens[behind].start
 
     def breaks(self, node: nodes.Node) -> bool:
         known = self._breaks.get(id(node))

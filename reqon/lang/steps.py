@@ -330,6 +330,8 @@ class StepParser(ExpressionParser):
             del self.diagnostics[known:]
             return self.expression(), ()
         opening = self.advance()
+        if self.kind == "}":
+            raise self.mismatch("a condition that must hold")
         return condition, tuple(self.items(opening, self.condition, lambda: self.token.breaks))
 
     # --- match -------------------------------------------------------------------------------------------------------
@@ -350,13 +352,15 @@ class StepParser(ExpressionParser):
 
     def arm(self) -> Arm:
         """`pattern where guard -> body`."""
-        return self._arm_after(self.arm_pattern())
+        start = self.token.start
+        return self._arm_after(self.arm_pattern(), start)
 
     def condition_arm(self) -> Arm:
         """`condition -> body`, of a match without a subject."""
-        return self._arm_after(self.arm_pattern() if self.kind == "_" else self.condition())
+        start = self.token.start
+        return self._arm_after(self.arm_pattern() if self.kind == "_" else self.condition(), start)
 
-    def _arm_after(self, pattern: Pattern | Expression) -> Arm:
+    def _arm_after(self, pattern: Pattern | Expression, start: int) -> Arm:
         guard = self.condition() if self.take_word("where") else None
         if self.kind == "=>":
             hint = "arms of a match step use '->'; '=>' belongs to match expressions"
@@ -365,7 +369,7 @@ class StepParser(ExpressionParser):
         else:
             self.expect("->", "'->' after the pattern", self.pattern_hint())
         body = self.arm_body()
-        return Arm(pattern, guard, body, span=self.span(pattern.span.start))
+        return Arm(pattern, guard, body, span=self.span(start))
 
     def arm_body(self) -> ArmBody:
         """A block, a step, or the bare name of an action, which is a `run` of it."""

@@ -39,6 +39,7 @@ from reqon.events import (
     SyncCheckpointMoved,
     camel,
 )
+from reqon.observe.plain import escape_controls
 from reqon.secrets import SECRETS
 from reqon.values import encode, to_builtins
 
@@ -46,7 +47,7 @@ FIELD_LIMIT = 8 * 1024
 FORMATS = ("json", "logfmt", "text")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR}
 _FIRST = ("timestamp", "level", "message", "mission", "execution_id", "slot", "action", "step", "source", "attempt")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+\-]+")
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
@@ -144,11 +145,6 @@ def as_logfmt(entry: Entry) -> str:
 def _logfmt(value: Any) -> str:
     text = value if isinstance(value, str) else encode(value).decode()
     return text if _PLAIN.fullmatch(text) else encode(text).decode()
-
-
-def escape_controls(text: str) -> str:
-    """Control characters, ESC and line breaks as `\\x1b`: a log line stays one line and moves no cursor."""
-    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
 
 
 def _text_renderer(stream: IO[str]) -> Callable[[Entry], str]:

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from reqon.events import ActionEnded, ActionStarted, Emitted, EventBus, MissionEnded, Progressed
-from reqon.observe.logs import escape_controls
+from reqon.observe.plain import escape_controls
 
 
 class ProgressBars:

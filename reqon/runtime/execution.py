@@ -119,6 +119,7 @@ class Execution:
         self.actions_run: list[str] = list(record.actions_run)
         self.errors: list[RunError] = []
         self.errors_total = 0
+        self.raised: list[ReqonError] = []
         self.active: dict[str, ActiveStep] = {}
         self.checkpoints: dict[str, Checkpoint] = dict(record.checkpoints)
         self.loop_items = 0
@@ -192,6 +193,8 @@ class Execution:
             hint=error.hint,
         )
         self.errors_total += 1
+        if len(self.raised) < MAX_ERRORS:
+            self.raised.append(error)
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(found)
         return found

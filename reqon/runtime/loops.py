@@ -233,16 +233,15 @@ class LoopRun:
         x = f.x
         if kind == "progress" and index == self._written:
             return
-        x.active[f.key or f.action] = ActiveStep(
-            action=f.action, step=self.spec.label, index=index, item=preview(self.current(index))
-        )
+        item = preview(self.current(index))
+        x.active[f.key or f.action] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
         if not x.keeps_state or f.key is None:
             x.flush_stores()
             return
         if not self._announced:
             self._announced = True
             x.engine.announce_loop(f, self)
-        fields: dict[str, Value] = {"a": f.key, "p": self.spec.path, "i": index}
+        fields: dict[str, Value] = {"a": f.key, "p": self.spec.path, "i": index, "item": item}
         if self.finished:
             fields["done"] = sorted(self.finished)
         if isinstance(self.items, StoreSnapshot) and index < self.total:

@@ -89,6 +89,10 @@ class ResumePoint:
         if entry.kind == "sync":
             self.synced.append(fields)
             return
+        if entry.kind == "full":
+            # Past its cap the journal knows completed actions only: what was active starts again.
+            self.actions.clear()
+            return
         key = fields["a"]
         if entry.kind == "action":
             self.completed.append(key)

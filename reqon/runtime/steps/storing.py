@@ -35,7 +35,7 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
     within = scope.with_current(load(record))
     if isinstance(key, nodes.Node):
         made = expression(
-            "KEY if type(KEY := VALUE) is str and KEY else key_text(KEY)",
+            "KEY if type(KEY := VALUE) is str and 0 < len(KEY) <= 256 else key_text(KEY)",
             key,
             KEY=e.unit.local("key"),
             VALUE=e.value(key, within),  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
         )
     else:
         made = expression(
-            "KEY if type(KEY := RECORD.get('id')) is str and KEY else own_key(f, RECORD, KEY, PATH, INDICES)",
+            "KEY if type(KEY := RECORD.get('id')) is str and 0 < len(KEY) <= 256 else own_key(f, RECORD, KEY, PATH, INDICES)",
             step,
             KEY=e.unit.local("key"),
             RECORD=record,

@@ -1,0 +1,1 @@
+"""The command line: parses flags, renders, picks the exit code."""

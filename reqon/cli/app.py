@@ -1,0 +1,55 @@
+"""The typer application: every command with its options, and how usage errors are answered."""
+
+import sys
+from typing import Any
+
+import typer
+
+from reqon.cli.check import check
+from reqon.cli.cleanup import cleanup
+from reqon.cli.control import cancel, config, pause, reload, test_alert, trigger, unpause, why
+from reqon.cli.look import history, logs, status
+from reqon.cli.main import CONFIGURATION
+from reqon.cli.run import run
+
+_HELP = """Keep your own copy of other people's data right.
+
+\b
+  reqon PATH...            run every mission found, now
+  reqon PATH... --daemon   run them on their schedules
+  reqon check PATH...      find every mistake, run nothing
+
+`reqon COMMAND --help` tells the options of each command.
+"""
+
+app = typer.Typer(
+    name="reqon",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for command in (run, check, status, history, cleanup, logs, trigger, pause, unpause, cancel, reload, why, config):
+    app.command()(command)
+app.command("test-alert")(test_alert)
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run a command; the exit code. What typer itself refuses is a usage error: 3."""
+    try:
+        app(args=arguments, prog_name="reqon", standalone_mode=True)
+    except SystemExit as over:
+        return _code(over.code)
+    return 0
+
+
+def _code(code: Any) -> int:
+    if code is None or code == 0:
+        return 0
+    if code == 2 or not isinstance(code, int):
+        return CONFIGURATION
+    if code == 1 and not sys.stdout.isatty():
+        return CONFIGURATION
+    return CONFIGURATION if code == 1 else code

@@ -1,0 +1,68 @@
+"""`reqon check`: every mistake of every file, nothing run (spec/daemon.md 1)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reqon.cli import show
+from reqon.cli.environment import environment, state_directory
+from reqon.cli.main import Done
+from reqon.diagnostics import Diagnostic
+from reqon.errors import ReqonError
+from reqon.http.auth import credentials_for, load_auth_file
+from reqon.lang.loader import load
+from reqon.lang.program import Program
+
+
+def check(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mission files or folders.")],
+    auth: Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="Also look up credentials in this file.")] = None,
+    env: Annotated[Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
+    state_dir: Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="For editors and machines.")] = False,
+) -> None:
+    """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
+    from reqon.cli.run import registered  # noqa: PLC0415  # loads the runner, which a broken file need not pay
+
+    variables = environment(env)
+    program = load(paths, known=registered(), skip=(state_directory(state_dir),))
+    findings = list(program.all_diagnostics)
+    configuration: list[Diagnostic] = []
+    if not program.has_errors:
+        configuration, missing = _configuration(program, auth, variables)
+        findings += [*configuration, *missing]
+    if json:
+        show.as_json([d.to_dict() for d in findings])
+    else:
+        show.findings(findings)
+        if not program.has_errors and not configuration:
+            count = len(program.missions)
+            warned = len(findings)
+            extra = f", {warned} warning{'s' if warned != 1 else ''}" if warned else ""
+            show.out(f"{count} mission{'s' if count != 1 else ''} checked{extra}")
+    raise Done(2 if program.has_errors else 3 if configuration else 0)
+
+
+def _configuration(program: Program, auth: Path | None, variables: object) -> tuple[list[Diagnostic], list[Diagnostic]]:
+    """What would stop a run before its first request: errors, and credentials that are missing here, as warnings."""
+    from reqon.runtime.plan import Plan  # noqa: PLC0415
+    from reqon.runtime.settings import source_settings  # noqa: PLC0415
+
+    file = load_auth_file(auth, variables) if auth is not None else None  # type: ignore[arg-type]
+    errors: list[Diagnostic] = []
+    missing: list[Diagnostic] = []
+    for mission in program.missions:
+        plan = Plan(mission, environment=variables)  # type: ignore[arg-type]
+        for definition in mission.sources.values():
+            try:
+                settings = source_settings(definition, plan.evaluate, plan.origins)
+            except ReqonError as error:
+                errors += error.diagnostics
+                continue
+            try:
+                credentials_for(settings, file, variables)  # type: ignore[arg-type]
+            except ReqonError as error:
+                for found in error.locate(definition.name.span).diagnostics:
+                    missing.append(Diagnostic(found.code, found.message, found.span, found.hint, severity="warning"))
+    return errors, missing

@@ -1,0 +1,117 @@
+"""Commands that ask the running daemon over its control socket (spec/daemon.md 1)."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reqon.cli import show
+from reqon.cli.environment import state_directory
+from reqon.cli.main import Done
+from reqon.cli.services import service
+from reqon.state.retention import parse_duration
+
+Mission = Annotated[str, typer.Argument(metavar="MISSION", help="The mission's name.")]
+StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+    """Run a mission now, in the daemon."""
+    _ask(state_dir, "trigger", json, mission=mission)
+
+
+def pause(
+    mission: Mission,
+    duration: Annotated[str | None, typer.Option("--for", metavar="T", help="Such as 2h; without it until unpause.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Shown by `reqon why`.")] = None,
+    json: Json = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Start no scheduled runs of a mission."""
+    seconds = parse_duration(duration) if duration is not None else None
+    _ask(state_dir, "pause", json, mission=mission, seconds=seconds, reason=reason)
+
+
+def unpause(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+    """Let a paused mission run again."""
+    _ask(state_dir, "unpause", json, mission=mission)
+
+
+def cancel(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+    """Stop a mission's running executions; they can be resumed."""
+    _ask(state_dir, "cancel", json, mission=mission)
+
+
+def reload(json: Json = False, state_dir: StateDir = None) -> None:
+    """Read the mission files again, now."""
+    _ask(state_dir, "reload", json)
+
+
+def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+    """Say why a mission ran, runs, waits, or did not run."""
+    _ask(state_dir, "why", json, mission=mission)
+
+
+def config(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)] = None,
+    json: Json = False,
+) -> None:
+    """Show every option's effective value and where it comes from; secrets hidden."""
+    settings = service("settings")({"paths": tuple(paths or ())})
+    rows = settings.effective()
+    if json:
+        show.as_json([{"option": name, "value": _plain(value), "source": source} for name, value, source in rows])
+    else:
+        show.table(["OPTION", "VALUE", "FROM"], [[name, _text(value), source] for name, value, source in rows])
+    raise Done
+
+
+def test_alert(
+    alert_url: Annotated[list[str] | None, typer.Option("--alert-url", metavar="URL", help="A target (repeatable).")] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Send one test alert and its resolve to each target; show each target's answer."""
+    code = service("test-alert")({"alert_url": tuple(alert_url or ()), "state_dir": state_directory(state_dir)})
+    raise Done(code)
+
+
+def _ask(state_dir: Path | None, command: str, json: bool, **arguments: Any) -> None:
+    given = {name: value for name, value in arguments.items() if value is not None}
+    answer = service("control")(state_directory(state_dir), command, **given)
+    if json:
+        show.as_json(answer)
+    else:
+        _render(answer)
+    raise Done
+
+
+def _render(answer: Any, indent: str = "") -> None:
+    """An answer as lines `key  value`, lists one entry a line."""
+    if isinstance(answer, dict):
+        for key, value in answer.items():
+            if isinstance(value, dict | list) and value:
+                show.out(f"{indent}{key}:")
+                _render(value, indent + "  ")
+            elif value not in (None, [], {}):
+                show.out(f"{indent}{key}: {_text(value)}")
+    elif isinstance(answer, list):
+        for value in answer:
+            if isinstance(value, dict):
+                show.out(indent + "  ".join(f"{k}={_text(v)}" for k, v in value.items() if v is not None))
+            else:
+                show.out(f"{indent}{_text(value)}")
+    elif answer is not None:
+        show.out(f"{indent}{_text(answer)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_text, value))
+    return "-" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, str | int | float | bool | dict) else str(value)

@@ -1,0 +1,165 @@
+"""`reqon status`, `history`, `logs`: what ran, what runs, and why it failed (spec/state.md 8)."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reqon.cli import show
+from reqon.cli.environment import state_directory
+from reqon.cli.main import Done
+from reqon.clock import parse_rfc3339, rfc3339
+from reqon.diagnostics import did_you_mean
+from reqon.errors import ConfigurationError
+from reqon.state.directory import StateDirectory
+from reqon.state.file import FileBackend
+from reqon.state.ids import is_execution_id
+from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
+
+Mission = Annotated[str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)]
+StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")]
+Json = Annotated[bool, typer.Option("--json", help="Records as they are, for machines.")]
+
+
+def status(
+    mission: Mission = None,
+    execution: Annotated[str | None, typer.Option("--execution", metavar="ID", help="This execution.")] = None,
+    json: Json = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Show the last execution of a mission, or of every mission. Reads only; works beside a running daemon."""
+    backend = _backend(state_dir)
+    if mission is None and execution is None:
+        records = list(backend.latest())
+        if json:
+            show.as_json([to_dict(r) for r in records])
+        elif not records:
+            show.out(f"nothing has run yet ({backend.directory.path})")
+        else:
+            _table(records, mission_column=True)
+        raise Done
+    record = _one(backend, mission, execution)
+    if json:
+        show.as_json(to_dict(record))
+    else:
+        _describe(record)
+    raise Done
+
+
+def history(
+    mission: Mission = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most executions to show.")] = 10,
+    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Only those that began since.")] = None,
+    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="running, completed, failed or interrupted.")] = None,
+    json: Json = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Show past executions, newest first."""
+    backend = _backend(state_dir)
+    if mission is not None:
+        _known(backend, mission)
+    wanted = None
+    if status is not None:
+        try:
+            wanted = ExecutionStatus(status)
+        except ValueError:
+            words = ", ".join(ExecutionStatus)
+            raise ConfigurationError(f"'{status}' is no status", hint=f"one of: {words}") from None
+    records = backend.list(mission, limit=limit, since=_instant(since), status=wanted)
+    if json:
+        show.as_json([to_dict(r) for r in records])
+    elif not records:
+        show.out("no execution matches")
+    else:
+        _table(records, mission_column=mission is None)
+    raise Done
+
+
+def logs(
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id.")],
+    state_dir: StateDir = None,
+) -> None:
+    """Show what is known of one execution: its errors, with their places, and how far it got."""
+    backend = _backend(state_dir)
+    _describe(_one(backend, None, execution))
+    raise Done
+
+
+def _backend(state_dir: Path | None) -> FileBackend:
+    return FileBackend(StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}")))
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) if len(text) == 10 else parse_rfc3339(text)
+    except ValueError:
+        raise ConfigurationError(f"--since '{text}' is no date", hint="such as 2024-01-31") from None
+
+
+def _known(backend: FileBackend, mission: str) -> None:
+    if not backend.list(mission, limit=1):
+        names = [r.mission for r in backend.latest()]
+        raise ConfigurationError(
+            f"no execution of a mission '{mission}' is recorded in {backend.directory.path}",
+            code="unknown-mission",
+            hint=did_you_mean(mission, names, "recorded missions"),
+        )
+
+
+def _one(backend: FileBackend, mission: str | None, execution: str | None) -> ExecutionRecord:
+    if execution is not None:
+        record = backend.load(execution) if is_execution_id(execution) else None
+        if record is None or mission not in (None, record.mission):
+            raise ConfigurationError(f"there is no execution {execution}", code="unknown-execution", hint="see reqon history")
+        return record
+    assert mission is not None
+    _known(backend, mission)
+    return backend.list(mission, limit=1)[0]
+
+
+def _table(records: list[ExecutionRecord], *, mission_column: bool) -> None:
+    columns = ["MISSION"] * mission_column + ["STATUS", "STARTED", "DURATION", "ITEMS", "TRIGGER", "EXECUTION", "ERROR"]
+    rows = []
+    for record in records:
+        error = record.errors[0].message if record.errors else ""
+        rows.append(
+            [record.mission] * mission_column
+            + [
+                str(record.status), show.moment(record.started_at), show.length(record.duration_ms),
+                f"{record.items_processed:,}", str(record.trigger), record.execution_id,
+                error if len(error) <= 60 else error[:57] + "...",
+            ]
+        )
+    show.table(columns, rows, status_column=int(mission_column))
+
+
+def _describe(record: ExecutionRecord) -> None:
+    rows = [
+        ("mission", record.mission),
+        ("execution", record.execution_id),
+        ("status", str(record.status)),
+        ("trigger", f"{record.trigger}, attempt {record.attempt}"),
+        ("started", rfc3339(record.started_at)),
+        ("completed", rfc3339(record.completed_at) if record.completed_at else "-"),
+        ("duration", show.length(record.duration_ms)),
+        ("actions", ", ".join(record.actions_run) or "-"),
+        ("items", f"{record.items_processed:,} ({record.requests:,} requests, {record.retries:,} retries, {record.invalid:,} invalid)"),
+    ]
+    step = record.active_step
+    if step is not None:
+        where = f"{step.action}: {step.step}" + (f", item {step.index}" if step.index is not None else "")
+        rows.append(("stopped at", where))
+    for name, totals in record.stores.items():
+        counts = f"{totals.count} records, {totals.added} added, {totals.updated} updated, {totals.unchanged} unchanged, {totals.deleted} deleted"
+        rows.append((f"store {name}", counts))
+    for error in record.errors:
+        place = f"{error.location}: " if error.location else ""
+        rows.append(("error", f"{place}{error.message} [{error.type}]" + (f" hint: {error.hint}" if error.hint else "")))
+    if record.errors_total > len(record.errors):
+        rows.append(("errors", f"{record.errors_total} in all"))
+    if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
+        rows.append(("resume", f"reqon PATH --resume --execution {record.execution_id}"))
+    show.table(["FIELD", "VALUE"], [list(row) for row in rows])

@@ -1,0 +1,59 @@
+"""`reqon`: which command is meant, and what the process answers (spec/daemon.md 1).
+
+Exit codes, no others: 0 done; 1 a mission failed or a resume was refused; 2 the mission text is wrong; 3 usage,
+configuration, state, ports; 130 / 143 interrupted; 128 + signal after a second signal.
+"""
+
+import os
+import resource
+import sys
+from collections.abc import Sequence
+
+from reqon.__about__ import __version__
+
+CONFIGURATION = 3
+COMMANDS = (
+    "run check status history cleanup logs trigger pause unpause cancel reload why config test-alert".split()
+)
+
+
+class Done(BaseException):
+    """A command is over; `code` is the process's answer. No exception that anything may catch on the way."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script. Never returns."""
+    sys.exit(answer(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def answer(arguments: list[str]) -> int:
+    """Run one command line; its exit code."""
+    if arguments in (["--version"], ["-V"]):
+        print(f"reqon {__version__}")  # noqa: T201  # before anything heavy is imported
+        return 0
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    from reqon.cli.app import invoke  # noqa: PLC0415  # typer costs 30 ms that `--version` need not pay
+    from reqon.errors import ReqonError  # noqa: PLC0415
+
+    try:
+        return invoke(_with_command(arguments))
+    except Done as done:
+        return done.code
+    except ReqonError as error:
+        print(error.format(), file=sys.stderr)  # noqa: T201  # the product's face
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does; that is no failure.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # so that closing it says nothing either
+        return 0
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """`reqon PATH…` means `reqon run PATH…`. A path that shares its name with a command is written `./status`."""
+    if not arguments or arguments[0] in COMMANDS or arguments[0] in ("--help", "-h"):
+        return arguments
+    return ["run", *arguments]

@@ -1,0 +1,307 @@
+"""`reqon PATH…`: run missions now, or hand over to the daemon (spec/daemon.md 1)."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reqon.cli import show
+from reqon.cli.environment import environment, state_directory
+from reqon.cli.main import Done
+from reqon.cli.services import service
+from reqon.errors import ConfigurationError, ReqonError
+from reqon.lang.loader import load
+from reqon.lang.program import MissionProgram, Program
+from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runner, RunnerSettings
+from reqon.runtime.request import RunRequest
+from reqon.state.records import ExecutionStatus, Trigger
+from reqon.state.retention import parse_duration
+from reqon.stores.registry import known_adapters
+
+Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)]
+
+
+def run(  # noqa: D417
+    paths: Paths = None,
+    daemon: Annotated[bool, typer.Option("--daemon", help="Stay and run missions on their schedules.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run every scheduled mission once, then exit.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the latest execution stopped.")] = False,
+    execution: Annotated[str | None, typer.Option("--execution", metavar="ID", help="Which execution to resume.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --resume: start a changed mission again from its first action.")] = False,
+    mission: Annotated[list[str] | None, typer.Option("--mission", metavar="NAME", help="Only this mission (repeatable).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; send nothing, write nothing.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Run what is right when other files are wrong.")] = False,
+    auth: Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")] = None,
+    env: Annotated[Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file.")] = None,
+    state_dir: Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
+    journal_max: Annotated[str | None, typer.Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")] = None,
+    validate_cron: Annotated[str | None, typer.Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.")] = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", metavar="ZONE", help="With --validate-cron: the zone it is read in.")] = None,
+    metrics_port: Annotated[int | None, typer.Option("--metrics-port", metavar="N", help="Daemon: serve Prometheus metrics; 0 picks a port.")] = None,
+    metrics_host: Annotated[str | None, typer.Option("--metrics-host", metavar="H", help="Daemon: the address they listen on. [127.0.0.1]")] = None,
+    health_port: Annotated[int | None, typer.Option("--health-port", metavar="N", help="Daemon: serve /health, /livez, /readyz.")] = None,
+    alert_on_failure: Annotated[bool, typer.Option("--alert-on-failure", help="Daemon: tell on-call when a run fails or did not happen.")] = False,
+    alert_url: Annotated[list[str] | None, typer.Option("--alert-url", metavar="URL", help="Daemon: whom to tell (repeatable).")] = None,
+    heartbeat_url: Annotated[str | None, typer.Option("--heartbeat-url", metavar="URL", help="Daemon: ping while alive.")] = None,
+    check_interval: Annotated[str | None, typer.Option("--check-interval", metavar="T", help="Daemon: how often schedules are looked at.")] = None,
+    no_reload: Annotated[bool, typer.Option("--no-reload", help="Daemon: do not watch the files.")] = False,
+    reload_poll: Annotated[str | None, typer.Option("--reload-poll", metavar="T", help="Daemon: how often the files are scanned. [10s]")] = None,
+    no_resume: Annotated[bool, typer.Option("--no-resume", help="Daemon: leave interrupted executions alone.")] = False,
+    max_running: Annotated[int | None, typer.Option("--max-running", metavar="N", help="Daemon: most executions at once. [32]")] = None,
+    shutdown_grace: Annotated[str | None, typer.Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")] = None,
+    misfire_grace: Annotated[str | None, typer.Option("--misfire-grace", metavar="T", help="Daemon: from when on a start counts as late. [60s]")] = None,
+    state_retention: Annotated[str | None, typer.Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")] = None,
+) -> None:
+    """Run every mission that the paths hold, now; or stay as a daemon."""
+    given = dict(locals())
+    if validate_cron is not None:
+        from reqon.cli.cron import show_cron  # noqa: PLC0415
+
+        raise Done(show_cron(validate_cron, timezone))
+    if not paths:
+        raise ConfigurationError("no mission file or folder was named", hint="reqon ./missions/, or reqon --help")
+    if daemon or once:
+        if daemon and once:
+            raise ConfigurationError("--daemon and --once exclude each other")
+        if dry_run or resume or output:
+            raise ConfigurationError("--dry-run, --resume and --output are for runs without --daemon")
+        flags = {name: value for name, value in given.items() if name not in ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")}
+        raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
+    settings = RunnerSettings(
+        state_directory=state_directory(state_dir),
+        auth_file=auth,
+        output=output,
+        checkpoint_seconds=_seconds(os.environ.get("REQON_CHECKPOINT_INTERVAL"), 1.0),
+        retention_seconds=_seconds(state_retention, None),
+        **({"journal_max_bytes": _bytes(journal_max)} if journal_max else {}),
+    )
+    job = OneShot(
+        paths=paths,
+        settings=settings,
+        variables=environment(env),
+        resume=resume,
+        execution=execution,
+        force=force,
+        only=tuple(mission or ()),
+        dry_run=dry_run or os.environ.get("REQON_DRY_RUN", "").lower() in ("1", "true", "yes"),
+        keep_going=keep_going,
+        verbose=verbose,
+        quiet=quiet,
+        grace_seconds=_seconds(shutdown_grace, 25.0) or 25.0,
+    )
+    raise Done(job.run())
+
+
+def _seconds(text: str | None, default: float | None) -> Any:
+    return default if text is None else parse_duration(text)
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+    number = text.rstrip("BKMGibkmg")
+    unit = text[len(number) :].upper()
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError):
+        raise ConfigurationError(f"'{text}' is no size", hint="such as 1GiB or 500MB") from None
+
+
+class OneShot:
+    """One command line's runs, in order, from loading to the exit code."""
+
+    def __init__(
+        self, *, paths: Sequence[Path], settings: RunnerSettings, variables: Mapping[str, str], resume: bool,
+        execution: str | None, force: bool, only: tuple[str, ...], dry_run: bool, keep_going: bool, verbose: bool,
+        quiet: bool, grace_seconds: float,
+    ) -> None:
+        self.paths, self.settings, self.variables = paths, settings, variables
+        self.resume, self.execution, self.force = resume, execution, force
+        self.only, self.dry_run, self.keep_going = only, dry_run, keep_going
+        self.verbose, self.quiet, self.grace_seconds = verbose, quiet, grace_seconds
+        self.signal: int | None = None
+
+    def run(self) -> int:
+        program = self._load()
+        missions = self._chosen(program)
+        broken = 2 if program.has_errors else 0
+        if self.dry_run:
+            from reqon.runtime.dryrun import dry_run  # noqa: PLC0415  # only where asked for
+
+            runner = Runner(self.settings, environment=self.variables)
+            for one in missions:
+                for line in dry_run(runner, runner.plan(one)):
+                    show.out(line)
+            return broken
+        runner = Runner(self.settings, environment=self.variables)
+        runner.open()
+        outcomes = asyncio.run(self._all(runner, missions))
+        code = _exit_code(outcomes)
+        if self.signal is not None:
+            return 128 + self.signal
+        return code or broken
+
+    def _load(self) -> Program:
+        program = load(self.paths, known=registered(), skip=(self.settings.state_directory,))
+        show.findings(program.all_diagnostics, quiet=self.quiet)
+        if program.has_errors and not self.keep_going:
+            raise Done(2)
+        return program
+
+    def _chosen(self, program: Program) -> list[MissionProgram]:
+        missions = list(program.missions)
+        if self.only:
+            by_name = {m.name: m for m in missions}
+            for name in self.only:
+                if name not in by_name:
+                    raise unknown_mission(name, by_name)
+            missions = [by_name[name] for name in self.only]
+        if not missions:
+            raise Done(2) if program.has_errors else ConfigurationError("there is no mission to run")
+        if self.execution is not None and not self.resume:
+            raise ConfigurationError("--execution goes with --resume", hint=f"reqon … --resume --execution {self.execution}")
+        return missions
+
+    async def _all(self, runner: Runner, missions: Sequence[MissionProgram]) -> list[Outcome | ReqonError]:
+        bars = self._listen(runner)
+        outcomes: list[Outcome | ReqonError] = []
+        task = asyncio.current_task()
+        assert task is not None
+        self._catch_signals(runner, task)
+        try:
+            for mission in missions:
+                if self.signal is not None:
+                    break
+                if self.execution is not None and not self._owns(runner, mission):
+                    continue
+                try:
+                    outcome: Outcome | ReqonError = await self._one(runner, mission)
+                except ReqonError as error:
+                    outcome = error
+                    show.err(error.format())
+                except asyncio.CancelledError:
+                    break
+                outcomes.append(outcome)
+            if self.execution is not None and not outcomes and self.signal is None:
+                raise ConfigurationError(f"no mission here has an execution {self.execution}", hint="see reqon history")
+        finally:
+            if bars is not None:
+                bars.stop()
+            await runner.close()
+        return outcomes
+
+    def _owns(self, runner: Runner, mission: MissionProgram) -> bool:
+        record = runner.backend.load(self.execution or "")
+        return record is not None and record.mission == mission.name
+
+    async def _one(self, runner: Runner, mission: MissionProgram) -> Outcome:
+        plan = runner.plan(mission)
+        request = RunRequest(
+            mission=mission.name,
+            path=str(mission.path),
+            definition_hash=mission.definition_hash,
+            trigger=Trigger.MANUAL,
+            resume=self.resume,
+            force=self.force,
+            execution_id=self.execution,
+        )
+        outcome = await runner.execute(plan, request)
+        for error in outcome.errors:
+            show.err(error.format())
+        if not self.quiet:
+            summary(outcome)
+        return outcome
+
+    def _listen(self, runner: Runner) -> Any:
+        if self.verbose:
+            from reqon.observe import logs  # noqa: PLC0415  # structlog costs 80 ms
+
+            logs.configure(level=os.environ.get("REQON_LOG_LEVEL") or "info")
+            logs.EventLog(runner.bus, level=os.environ.get("REQON_LOG_LEVEL") or "info")
+            return None
+        from reqon.observe.plain import PlainWarnings  # noqa: PLC0415
+
+        if not self.quiet:
+            PlainWarnings(runner.bus)
+        if self.quiet or not sys.stderr.isatty():
+            return None
+        from rich.console import Console  # noqa: PLC0415  # only a terminal has bars
+
+        from reqon.observe.progress import ProgressBars  # noqa: PLC0415
+
+        bars = ProgressBars(runner.bus, Console(stderr=True))
+        bars.start()
+        return bars
+
+    def _catch_signals(self, runner: Runner, task: "asyncio.Task[Any]") -> None:
+        """First: finish the item in work, save, leave. Second: out at once; what was checkpointed is safe."""
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            if self.signal is not None:
+                os._exit(128 + number)
+            self.signal = number
+            if not self.quiet:
+                show.err("stopping after the item in work; once more to leave at once")
+            runner.stop.request()
+            loop.call_later(self.grace_seconds, task.cancel, "stop")
+            loop.call_later(self.grace_seconds + 4, os._exit, 128 + number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+
+
+def registered() -> Any:
+    """What users registered, for the checker."""
+    from reqon.lang.check import Registered  # noqa: PLC0415
+
+    return Registered(adapters=frozenset(known_adapters()))
+
+
+def unknown_mission(name: str, known: Mapping[str, Any]) -> ConfigurationError:
+    from reqon.diagnostics import did_you_mean  # noqa: PLC0415
+
+    return ConfigurationError(f"there is no mission '{name}'", code="unknown-mission", hint=did_you_mean(name, list(known), "missions"))
+
+
+def summary(outcome: Outcome) -> None:
+    """What a run did, on stdout."""
+    record = outcome.record
+    head = f"{record.mission}: {record.status} in {show.length(record.duration_ms)}"
+    parts = [f"{record.items_processed:,} items", f"{record.requests:,} requests"]
+    if record.retries:
+        parts.append(f"{record.retries:,} retries")
+    if record.invalid:
+        parts.append(f"{record.invalid:,} invalid")
+    show.out(f"{head}, {', '.join(parts)}  ({record.execution_id})")
+    if record.actions_run:
+        show.out(f"  actions  {', '.join(record.actions_run)}")
+    for name, totals in record.stores.items():
+        counts = [f"{totals.added:,} added", f"{totals.updated or 0:,} updated", f"{totals.unchanged or 0:,} unchanged"]
+        if totals.deleted:
+            counts.append(f"{totals.deleted:,} deleted")
+        show.out(f"  store    {name}: {totals.count if totals.count is not None else '?':,} records ({', '.join(counts)})")
+    if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
+        show.out(f"  resume   reqon {'PATH'} --resume --execution {record.execution_id}")
+
+
+def _exit_code(outcomes: Sequence[Outcome | ReqonError]) -> int:
+    """The worst of all: configuration before failure before done."""
+    code = 0
+    for outcome in outcomes:
+        if isinstance(outcome, AlreadyRunningError):
+            continue
+        if isinstance(outcome, ResumeRefusedError):
+            code = max(code, 1)
+        elif isinstance(outcome, ReqonError):
+            code = max(code, outcome.exit_code)
+        elif outcome.record.status is not ExecutionStatus.COMPLETED:
+            code = max(code, 1, *(e.exit_code for e in outcome.errors if e.exit_code == 3))
+    return code

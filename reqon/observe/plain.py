@@ -1,0 +1,55 @@
+"""Warnings of one-shot runs as plain lines, and text that moves no cursor."""
+
+import logging
+import re
+import sys
+
+from reqon.events import Emitted, EventBus, FetchRetried, Noticed
+from reqon.secrets import SECRETS
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def escape_controls(text: str) -> str:
+    """Control characters, ESC and line breaks as `\\x1b`: a line stays one line and moves no cursor."""
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+class PlainWarnings(logging.Handler):
+    """`warning: …` on stderr for what the log would say at warning level or above. No logging library is imported."""
+
+    def __init__(self, bus: EventBus) -> None:
+        super().__init__(logging.WARNING)
+        bus.on(Noticed, self._noticed)
+        bus.on(FetchRetried, self._retried)
+        logger = logging.getLogger("reqon")
+        logger.handlers[:] = [self]
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        word = "warning" if record.levelno < logging.ERROR else "error"
+        self._line(f"{word}: {record.getMessage()}")
+        if record.exc_info:
+            self._line(SECRETS.redact(logging.Formatter().formatException(record.exc_info)), escape=False)
+
+    def _noticed(self, emitted: Emitted) -> None:
+        event = emitted.event
+        assert isinstance(event, Noticed)
+        if event.level in ("warning", "error"):
+            place = f"{event.location}: " if event.location else f"{emitted.mission}: "
+            self._line(f"{place}{event.level}: {event.message}")
+
+    def _retried(self, emitted: Emitted) -> None:
+        event = emitted.event
+        assert isinstance(event, FetchRetried)
+        self._line(
+            f"{emitted.mission}: retrying {event.source} {event.path} in {event.wait_ms / 1000:.1f} s "
+            f"(attempt {event.attempt} of {event.max_attempts}: {event.reason})"
+        )
+
+    def _line(self, text: str, *, escape: bool = True) -> None:
+        text = SECRETS.redact(text)
+        try:
+            print(escape_controls(text) if escape else text, file=sys.stderr)  # noqa: T201  # this is the log here
+        except OSError:
+            pass  # a closed stderr ends nothing
