@@ -6,9 +6,11 @@ from hashlib import sha256
 
 import pytest
 
+from reqon.clock import SYSTEM
 from reqon.errors import CircuitBreakerError, ConfigurationError, FetchError, RateLimitError, RateLimitTimeoutError
 from reqon.events import BreakerChanged, FetchRetried, RateLimitHit, RateLimitResumed, RateLimitWaiting, RequestAnswered
 from reqon.http.auth import Credentials, credentials_for
+from reqon.http.connections import Connections
 from reqon.http.failures import envelope
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.retry import RetryPolicy
@@ -81,7 +83,12 @@ async def test_bodies_are_json_unless_the_content_type_says_otherwise(world: Wor
     await client.send(post(body=None))
     await client.send(post(body={"a": [1, 2], "b": None, "c": "x y"}, headers=form))
     await client.send(post(body="<a/>", headers=(("content-type", "application/xml"),)))
-    assert [s.body for s in world.api.seen] == [b'{"id":1,"big":1180591620717411303424}', b"null", b"a=1&a=2&c=x+y", b"<a/>"]
+    assert [s.body for s in world.api.seen] == [
+        b'{"id":1,"big":1180591620717411303424}',
+        b"null",
+        b"a=1&a=2&c=x+y",
+        b"<a/>",
+    ]
     assert [s.headers["content-type"] for s in world.api.seen] == [
         "application/json", "application/json", "application/x-www-form-urlencoded", "application/xml",
     ]  # fmt: skip
@@ -139,7 +146,10 @@ async def test_an_answer_is_read_by_its_content_type(world: World, answer: bytes
         (reply(body=b"x", content_type="text/plain; charset=rot13"), "parse"),
         (reply(body=b"%PDF", content_type="application/pdf"), "unsupported_content"),
         (reply(body=b"x", headers={"Content-Encoding": "br"}), "unsupported_content"),
-        (reply(body=gzip.compress(gzip.compress(b"1")), headers={"Content-Encoding": "gzip, gzip"}), "unsupported_content"),
+        (
+            reply(body=gzip.compress(gzip.compress(b"1")), headers={"Content-Encoding": "gzip, gzip"}),
+            "unsupported_content",
+        ),
         (reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}), "parse"),
         (reply(300, data={}), "redirect"),
         (reply(302, data={}), "redirect"),
@@ -155,7 +165,9 @@ async def test_an_unreadable_answer_is_an_error_of_its_kind_and_not_repeated(
     assert error.message.startswith(f"GET {world.api.url}/parcels failed: ")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 418, 422, 451, 499, 500, 501, 502, 503, 504, 505, 599])
+@pytest.mark.parametrize(
+    "status", [400, 401, 403, 404, 409, 410, 418, 422, 451, 499, 500, 501, 502, 503, 504, 505, 599]
+)
 @pytest.mark.parametrize("body", [reply(1, data={"id": 1}), reply(1, body=b"<p>", content_type="text/html"), reply(1)])
 async def test_an_error_body_never_becomes_data(world: World, status: int, body: bytes) -> None:
     """R8"""
@@ -260,9 +272,6 @@ async def test_a_single_send_never_repeats(world: World) -> None:
 
 
 async def test_waiting_to_retry_can_be_cancelled(api: ScriptedServer) -> None:
-    from reqon.clock import SYSTEM
-    from reqon.http.connections import Connections
-
     api.on("/parcels", reply(503, headers={"Retry-After": "50"}))
     connections = Connections(clock=SYSTEM, environment={}, state_directory=None, random=lambda: 0.5)
     settings = SourceSettings(name="Depot", base=api.url, breaker=BreakerSettings())
@@ -343,9 +352,7 @@ async def test_another_origin_is_blocked_unless_the_mission_names_it(world: Worl
         bearer = Credentials("bearer", {"token": "tok-123456"}, (("Authorization", "Bearer tok-123456"),))
         key = Credentials("api_key", {"key": "k-123456"}, (), ("api_key", "k-123456"))
         for credentials in (bearer, key):
-            client = world.client(
-                credentials, headers=(("X-Source", "1"),), literal_origins=frozenset((other.url,))
-            )
+            client = world.client(credentials, headers=(("X-Source", "1"),), literal_origins=frozenset((other.url,)))
             assert (await client.send(get(f"{other.url}/x"))).value == 5
             seen = other.seen[-1]
             assert "authorization" not in seen.headers and "x-source" not in seen.headers and seen.target == "/x"
@@ -353,7 +360,9 @@ async def test_another_origin_is_blocked_unless_the_mission_names_it(world: Worl
 
 async def test_redirects_keep_what_they_may_and_drop_the_rest(world: World) -> None:
     async with ScriptedServer().on("/there", reply(data="there")) as other:
-        world.api.on("/a", redirect("/b?api_key=key-123456")).on("/b", redirect(f"{other.url}/there?api_key=key-123456&z=1"))
+        world.api.on("/a", redirect("/b?api_key=key-123456")).on(
+            "/b", redirect(f"{other.url}/there?api_key=key-123456&z=1")
+        )
         key = Credentials("api_key", {}, (("X-Api-Key", "key-123456"),), ("api_key", "key-123456"))
         client = world.client(key, headers=(("X-Source", "1"),), literal_origins=frozenset((other.url,)))
         reply_ = await client.send(get("/a", headers=(("X-Own", "2"), ("X-Auth-Token", "secret-9"))))

@@ -14,7 +14,9 @@ def wall() -> datetime:
     return WALL
 
 
-def learn(limiter: RateLimiter, headers: dict[str, str], *, now: float = 0.0, status: int = 200, ticket: int = 0) -> None:
+def learn(
+    limiter: RateLimiter, headers: dict[str, str], *, now: float = 0.0, status: int = 200, ticket: int = 0
+) -> None:
     limiter.learn(ticket or limiter._granted, status, Headers(headers), now=now, wall=wall)
 
 
@@ -158,7 +160,11 @@ def test_only_long_waits_are_kept_and_they_hold_after_a_restart() -> None:
     assert limiter.keep(0, WALL) is None
     limiter.learn(1, 429, Headers(), now=0, wall=wall, retry_after=100)
     kept = limiter.keep(10, WALL + timedelta(seconds=10))
-    assert kept == {"blockedUntil": "2026-03-01T08:01:40.000Z", "remaining": None, "resetAt": "2026-03-01T08:01:40.000Z"}
+    assert kept == {
+        "blockedUntil": "2026-03-01T08:01:40.000Z",
+        "remaining": None,
+        "resetAt": "2026-03-01T08:01:40.000Z",
+    }
     again = RateLimiter()
     again.restore(kept, 5000, WALL + timedelta(seconds=40))
     assert again.next_slot(5000) == pytest.approx(5060)
@@ -167,7 +173,12 @@ def test_only_long_waits_are_kept_and_they_hold_after_a_restart() -> None:
     assert late.next_slot(5000) == 5000
 
 
-@given(st.dictionaries(st.sampled_from(["X-RateLimit-Remaining", "X-RateLimit-Limit", "X-RateLimit-Reset", "RateLimit"]), st.text(max_size=40)))
+@given(
+    st.dictionaries(
+        st.sampled_from(["X-RateLimit-Remaining", "X-RateLimit-Limit", "X-RateLimit-Reset", "RateLimit"]),
+        st.text(max_size=40),
+    )
+)
 def test_no_header_breaks_it_or_holds_it_for_more_than_a_day(headers: dict[str, str]) -> None:
     limiter = RateLimiter(RateLimitSettings(adaptive=True))
     learn(limiter, headers)
