@@ -1,4 +1,4 @@
-"""Mission files -> the last good plans. What is broken keeps its last good version (spec/daemon.md 3, reliability.md 4)."""
+"""Mission files -> the last good plans (spec/daemon.md 3, spec/reliability.md 4)."""
 
 import asyncio
 import logging
@@ -52,7 +52,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What a reload did, by mission name. `changed`: old and new definition hash; `broken`: errors by path, old ones too."""
+    """What a reload did, by mission name.
+
+    `changed` has the old and the new definition hash, `broken` the errors by path, those known before too.
+    """
 
     added: tuple[str, ...] = ()
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -92,7 +95,7 @@ class Catalog:
         clock: Clock = SYSTEM,
         default_zone: Zone | None = None,
     ) -> None:
-        """`plan` compiles one mission (`Runner.plan`), `load` reads one unit; `skip` holds folders that are no missions."""
+        """`plan` compiles one mission (`Runner.plan`), `load` reads one unit, `skip` holds folders to leave out."""
         self.folders = Folders(tuple(paths), tuple(skip))
         self.missions: Mapping[str, Loaded] = {}
         self.broken: Mapping[str, tuple[Diagnostic, ...]] = {}
@@ -216,7 +219,7 @@ def _with_imports(files: Mapping[Path, str], programs: Iterable[MissionProgram])
     return found
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------
+# --- the folder ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,7 @@ class Folders:
 
 
 def content_hash(path: Path) -> str | None:
-    """The hash of a file's content; None if it isn't there. What cannot be read is there, and changes when it can be."""
+    """The hash of a file's content; None if it isn't there. What cannot be read is there, unlike itself later."""
     try:
         return blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except (FileNotFoundError, NotADirectoryError):

@@ -51,7 +51,10 @@ class Commands:
 
     async def pause(self, mission: str, *, seconds: float | None = None, reason: str = "") -> Record:
         self._known(mission)
-        return {"mission": mission, "pause": _pause(await self.dispatcher.pause(mission, seconds=seconds, reason=reason))}
+        return {
+            "mission": mission,
+            "pause": _pause(await self.dispatcher.pause(mission, seconds=seconds, reason=reason)),
+        }
 
     async def unpause(self, mission: str) -> Record:
         self._known(mission)

@@ -33,7 +33,7 @@ Command = Callable[..., Awaitable[Value]]
 
 
 class ControlServer:
-    """Answers commands on `<state>/daemon.sock`, 0600. `commands` maps a name to a coroutine function of its arguments."""
+    """Answers commands on `<state>/daemon.sock`, 0600. `commands` maps a name to a coroutine function."""
 
     def __init__(self, state_directory: Path, commands: Mapping[str, Command]) -> None:
         self.path = state_directory / SOCKET_NAME
@@ -49,11 +49,10 @@ class ControlServer:
         """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
+            self.path.unlink(missing_ok=True)
             with _address(self.path) as address:
                 listener.bind(address)
-            os.chmod(self.path, 0o600)
+            self.path.chmod(0o600)
         except OSError as error:
             listener.close()
             problem = f"cannot make the control socket {self.path}: {error.strerror}"
@@ -68,8 +67,7 @@ class ControlServer:
                 async with asyncio.timeout(1.0):
                     await self._server.wait_closed()
             self._server = None
-        with suppress(FileNotFoundError):
-            os.unlink(self.path)
+        self.path.unlink(missing_ok=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
@@ -90,10 +88,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> Record:
         try:
             name, arguments = _question(line)
-            command = self._commands.get(name)
-            if command is None:
-                raise ReqonError(f"no command '{name}'", code="unknown-command", hint=", ".join(sorted(self._commands)))
-            return {"ok": True, "result": await command(**arguments)}
+            return {"ok": True, "result": await self._command(name)(**arguments)}
         except ReqonError as error:
             return {"ok": False, "error": error.message, "code": error.diagnostics[0].code, "hint": error.hint}
         except TypeError as error:
@@ -102,6 +97,13 @@ class ControlServer:
             log.exception("control command failed")
             problem = SECRETS.redact(f"{type(error).__name__}: {error}")
             return {"ok": False, "error": problem, "code": "internal", "hint": None}
+
+    def _command(self, name: str) -> Command:
+        try:
+            return self._commands[name]
+        except KeyError:
+            known = ", ".join(sorted(self._commands))
+            raise ReqonError(f"no command '{name}'", code="unknown-command", hint=f"commands: {known}") from None
 
 
 def _question(line: bytes) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Who may run now: overlap, the cap, the queue, timeouts, reruns, drain. Owns the task of every run (spec/daemon.md 2, 7)."""
+"""Who may run now: overlap, cap, queue, timeouts, reruns, drain. Owns the task of every run (daemon.md 2, 7)."""
 
 import asyncio
 import logging
@@ -206,7 +206,7 @@ class Dispatcher:
         )
 
     async def pause(self, mission: str, *, seconds: float | None = None, reason: str = "") -> Pause:
-        """No slot and no rerun of this mission starts until it is unpaused, or for so many seconds. Survives restarts."""
+        """No slot and no rerun starts until the mission is unpaused, or for so many seconds. Restarts keep it."""
         now = self.clock.now()
         until = None if seconds is None else now + timedelta(seconds=seconds)
         pause = Pause(since=now, until=until, reason=reason)
@@ -242,7 +242,7 @@ class Dispatcher:
         return len(runs) + len(jobs) + (waiting is not None)
 
     def restore(self, mission: str) -> None:
-        """Take up the rerun that a former daemon had planned for this mission. It waits at most its whole delay again."""
+        """Take up the rerun that a former daemon had planned for this mission. It waits its whole delay at most."""
         standing = self.ledger.standing(mission)
         if standing and standing.retry and mission not in self._retries:
             left = (standing.retry.due - self.clock.now()).total_seconds()

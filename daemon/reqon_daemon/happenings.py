@@ -57,7 +57,10 @@ class ClockJumped(Happening):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotDecided(Happening):
-    """A due slot got its one decision, and it is on disk. `count` slots from `first_due` to `due` share it; 1000 may mean more."""
+    """A due slot got its one decision, and it is on disk.
+
+    `count` slots from `first_due` to `due` share it; 1000 may mean more.
+    """
 
     mission: str
     due: datetime

@@ -21,6 +21,7 @@ from reqon_daemon.happenings import FileQuarantined, Happenings, SlotOutcome
 
 VERSION = 1
 _KEPT_DECISIONS = 50
+_MOST_DECISIONS = 2000
 _REWRITE_BYTES = 4 * 1024 * 1024
 
 
@@ -345,11 +346,12 @@ class Ledger:
 
 
 def _trim(kept: list[Decision]) -> None:
-    while len(kept) > _KEPT_DECISIONS:
-        done = next((place for place, d in enumerate(kept) if d.ended or not d.outcome.runs), None)
-        if done is None:
-            return
-        del kept[done]
+    """Drop the oldest beyond fifty, but none whose run has not ended; `catchUp: all` may leave a thousand of those."""
+    if len(kept) > _KEPT_DECISIONS:
+        finished = (place for place, d in enumerate(kept) if d.ended or not d.outcome.runs)
+        done = next(finished, None if len(kept) <= _MOST_DECISIONS else 0)
+        if done is not None:
+            del kept[done]
 
 
 def _shown(thing: Standing | Decision) -> Record:

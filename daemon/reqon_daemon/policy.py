@@ -1,14 +1,14 @@
-"""What a mission's clauses ask of the daemon, as typed values: its schedule and how its runs are treated (daemon.md 2)."""
+"""What a mission's clauses ask of the daemon: its schedule, and how its runs are treated (spec/daemon.md 2)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 from reqon.diagnostics import Span
 from reqon.errors import SemanticError
-from reqon.http.retry import RetryPolicy
+from reqon.http.retry import Backoff, RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.cron import CronFields, parse_cron
 from reqon.lang.program import MissionProgram
@@ -19,6 +19,7 @@ from reqon_daemon.zones import Zone, system_zone, zone
 Evaluate = Callable[[nodes.Expression], Value]
 
 _RERUN_DELAY_SECONDS = 60.0
+_LONGEST_RERUN_DELAY_SECONDS = 86_400.0
 
 
 class CatchUp(StrEnum):
@@ -155,18 +156,18 @@ def _retry(options: "_Options", block: "_Options") -> RetryPolicy | None:
     if value is None or value is False:
         return None
     if isinstance(value, int):
-        return RetryPolicy(max_attempts=int(value) + 1, initial_delay_seconds=_RERUN_DELAY_SECONDS)
+        value = {"maxAttempts": value + 1}
     if not isinstance(value, dict):
         _fail("retryOnFailure", value, "a number of reruns or a block of retry options", span)
     if "maxRetries" in value or "delaySeconds" in value:
-        delay = float(value.get("delaySeconds", _RERUN_DELAY_SECONDS))
-        return RetryPolicy(max_attempts=int(value.get("maxRetries", 3)) + 1, delay_seconds=delay)
+        delay = value.get("delaySeconds", _RERUN_DELAY_SECONDS) * 1000
+        value = {"maxAttempts": value.get("maxRetries", 3) + 1, "delay": delay}
     return RetryPolicy(
-        max_attempts=int(value.get("maxAttempts", 3)),
-        backoff=value.get("backoff", "exponential"),
+        max_attempts=_whole("maxAttempts", value.get("maxAttempts", 3), span),
+        backoff=_one_of("backoff", value.get("backoff", "exponential"), get_args(Backoff), span),
         initial_delay_seconds=_seconds(value.get("initialDelay"), "initialDelay", span) or _RERUN_DELAY_SECONDS,
         # Reruns of a mission may be hours apart: the 30 s of a request are no ceiling here.
-        max_delay_seconds=_seconds(value.get("maxDelay"), "maxDelay", span) or 86_400.0,
+        max_delay_seconds=_seconds(value.get("maxDelay"), "maxDelay", span) or _LONGEST_RERUN_DELAY_SECONDS,
         delay_seconds=_seconds(value.get("delay"), "delay", span),
         jitter=float(value.get("jitter", 0.1)),
     )
@@ -193,10 +194,7 @@ class _Options:
 
     def whole(self, key: str) -> int | None:
         value, span = self.get(key)
-        if value is None:
-            return None
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        return int(value) if good else _fail(key, value, "a whole number from 1 on", span)
+        return None if value is None else _whole(key, value, span)
 
     def seconds(self, key: str) -> float | None:
         value, span = self.get(key)
@@ -206,9 +204,7 @@ class _Options:
         value, span = self.get(key)
         if value is None:
             return default
-        if value not in set(kind):
-            _fail(key, value, "one of " + ", ".join(kind), span)
-        return kind(value)
+        return kind(_one_of(key, value, tuple(kind), span))
 
 
 def _seconds(value: Value, key: str, span: Span | None) -> float | None:
@@ -219,6 +215,15 @@ def _seconds(value: Value, key: str, span: Span | None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         _fail(key, value, "a duration like 30 seconds, or milliseconds", span)
     return float(value) / 1000
+
+
+def _whole(key: str, value: Value, span: Span | None) -> int:
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return int(value) if good else _fail(key, value, "a whole number from 1 on", span)
+
+
+def _one_of(key: str, value: Value, words: Sequence[str], span: Span | None) -> Any:
+    return value if value in words else _fail(key, value, "one of " + ", ".join(words), span)
 
 
 def _fail(key: str, value: Value, wanted: str, span: Span | None) -> Any:

@@ -315,7 +315,7 @@ class Scheduler:
         over = schedule.latest_between(datetime.min.replace(tzinfo=UTC) + _FAR * 2, now)
         if schedule.once and over is not None:
             reason = "its time was over when it was first loaded"
-            self._unsaved.append(self._note(loaded.name, now, over, SlotOutcome.MISSED, reason))
+            self._unsaved.append(self._note(loaded.name, over, SlotOutcome.MISSED, reason))
         return schedule
 
     def _begin_again(self, loaded: Loaded, schedule: Schedule, standing: Standing, now: datetime) -> Schedule:
@@ -332,7 +332,7 @@ class Scheduler:
         self.ledger.update(mission, **changes)
 
     def _run_at_load(self, mission: str, now: datetime) -> None:
-        self._unsaved.append(self._note(mission, now, _whole(now), SlotOutcome.FIRED, "runs at load", job=True))
+        self._unsaved.append(self._note(mission, _whole(now), SlotOutcome.FIRED, "runs at load", job=True))
 
     # --- deciding ---
 
@@ -347,42 +347,42 @@ class Scheduler:
         first = schedule.next_after(since) or newest
         count = schedule.count_between(since, now)
         if self.dispatcher.pause_of(name):
-            return [self._note(name, now, newest, SlotOutcome.SKIPPED_PAUSED, self._why_paused(name), first, count)]
+            return [
+                self._note(name, newest, SlotOutcome.SKIPPED_PAUSED, self._why_paused(name), first=first, count=count)
+            ]
         if entry.loaded.policy.catch_up is CatchUp.ALL and count > 1:
             return self._decide_all(entry, since, newest, now)
         verdicts = []
         if count > 1:
-            verdicts.append(self._pass_over(entry, since, newest, first, count - 1, now))
+            verdicts.append(self._pass_over(entry, since, newest, first, count - 1))
         verdicts.append(self._decide_newest(entry, newest, now, count))
         return verdicts
 
-    def _pass_over(
-        self, entry: _Entry, since: datetime, newest: datetime, first: datetime, count: int, now: datetime
-    ) -> _Verdict:
+    def _pass_over(self, entry: _Entry, since: datetime, newest: datetime, first: datetime, count: int) -> _Verdict:
         """The older ones of several that are due together."""
         name = entry.loaded.name
         last = entry.schedule.latest_between(since, newest - timedelta(milliseconds=1)) or first
         if entry.loaded.policy.catch_up is CatchUp.NONE:
-            return self._note(name, now, last, SlotOutcome.MISSED, "late, and `catchUp` is none", first, count)
+            return self._note(name, last, SlotOutcome.MISSED, "late, and `catchUp` is none", first=first, count=count)
         reason = f"one run makes up for it, that of {rfc3339(newest)}"
-        return self._note(name, now, last, SlotOutcome.COALESCED, reason, first, count)
+        return self._note(name, last, SlotOutcome.COALESCED, reason, first=first, count=count)
 
     def _decide_newest(self, entry: _Entry, due: datetime, now: datetime, count: int) -> _Verdict:
         name, policy = entry.loaded.name, entry.loaded.policy
         lateness = now - due
         late = lateness.total_seconds() > self.misfire_grace_seconds
         if late and policy.catch_up is CatchUp.NONE:
-            return self._note(name, now, due, SlotOutcome.MISSED, f"{_span(lateness)} late, and `catchUp` is none")
+            return self._note(name, due, SlotOutcome.MISSED, f"{_span(lateness)} late, and `catchUp` is none")
         if late and lateness > self._oldest(entry.schedule, due):
-            return self._note(name, now, due, SlotOutcome.MISSED, f"{_span(lateness)} late, too old to catch up")
-        refused = self._refused(entry, due, now)
+            return self._note(name, due, SlotOutcome.MISSED, f"{_span(lateness)} late, too old to catch up")
+        refused = self._refused(entry, due)
         if refused is not None:
             return refused
         if late or count > 1:
             missed = f"{count - 1}{' or more' if count >= COUNT_LIMIT else ''} missed before it" if count > 1 else ""
             reason = f"{_span(lateness)} late" + (f", {missed}" if missed else "")
-            return self._note(name, now, due, SlotOutcome.CAUGHT_UP if late else SlotOutcome.FIRED, reason, job=True)
-        return self._note(name, now, due, SlotOutcome.FIRED, "on time", job=True)
+            return self._note(name, due, SlotOutcome.CAUGHT_UP if late else SlotOutcome.FIRED, reason, job=True)
+        return self._note(name, due, SlotOutcome.FIRED, "on time", job=True)
 
     def _decide_all(self, entry: _Entry, since: datetime, newest: datetime, now: datetime) -> list[_Verdict]:
         """`catchUp: all`: every missed slot runs, the oldest first, up to a thousand of them."""
@@ -397,25 +397,25 @@ class Scheduler:
             first = entry.schedule.next_after(since) or at
             count = entry.schedule.count_between(since, at)
             reason = f"more than {COUNT_LIMIT} slots were missed"
-            verdicts.append(self._note(name, now, at, SlotOutcome.MISSED, reason, first, count))
+            verdicts.append(self._note(name, at, SlotOutcome.MISSED, reason, first=first, count=count))
         for due in reversed(dues):
             late = (now - due).total_seconds() > self.misfire_grace_seconds
             outcome = SlotOutcome.CAUGHT_UP if late else SlotOutcome.FIRED
-            verdicts.append(self._note(name, now, due, outcome, f"{_span(now - due)} late, `catchUp` is all", job=True))
+            verdicts.append(self._note(name, due, outcome, f"{_span(now - due)} late, `catchUp` is all", job=True))
         return verdicts
 
-    def _refused(self, entry: _Entry, due: datetime, now: datetime) -> _Verdict | None:
+    def _refused(self, entry: _Entry, due: datetime) -> _Verdict | None:
         """Why the slot may not run now, if so."""
         name, policy = entry.loaded.name, entry.loaded.policy
         busy = self.dispatcher.busy(name)
         if busy >= policy.max_runs:
-            return self._note(name, now, due, SlotOutcome.SKIPPED_OVERLAP, self._why_busy(name, policy.skip_if_running))
+            return self._note(name, due, SlotOutcome.SKIPPED_OVERLAP, self._why_busy(name, policy.skip_if_running))
         retry = self.dispatcher.hasten_retry(name)
         if retry is not None:
             reason = f"the rerun of {retry.execution_id or 'its last run'} that was waiting starts now instead"
-            return self._note(name, now, due, SlotOutcome.COALESCED, reason)
+            return self._note(name, due, SlotOutcome.COALESCED, reason)
         if self.dispatcher.queued >= QUEUE_LIMIT:
-            return self._note(name, now, due, SlotOutcome.MISSED, f"the queue is full ({QUEUE_LIMIT} runs)")
+            return self._note(name, due, SlotOutcome.MISSED, f"the queue is full ({QUEUE_LIMIT} runs)")
         return None
 
     def _oldest(self, schedule: Schedule | None, due: datetime) -> timedelta:
@@ -426,13 +426,12 @@ class Scheduler:
     def _note(
         self,
         mission: str,
-        now: datetime,
         due: datetime,
         outcome: SlotOutcome,
         reason: str,
+        *,
         first: datetime | None = None,
         count: int = 1,
-        *,
         job: bool = False,
     ) -> _Verdict:
         decision = Decision(
@@ -440,7 +439,7 @@ class Scheduler:
             due=due,
             outcome=outcome,
             reason=reason,
-            decided_at=_whole(now),
+            decided_at=_whole(self.clock.now()),
             first_due=first or due,
             count=count,
         )

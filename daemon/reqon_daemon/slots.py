@@ -1,7 +1,7 @@
 """When a mission is due: fire times of `every`, `cron` and `at`. Pure arithmetic in UTC (spec/reliability.md 5).
 
 Cron goes by local time as cronie does: with `*` first in minute or hour at every instant that matches. Otherwise each
-local time fires once: those that the clocks skip fire together right after the gap, those shown twice in the first pass.
+local time fires once: those that the clocks skip together, right after the gap; those shown twice in the first pass.
 """
 
 import re
@@ -241,7 +241,7 @@ class Schedule:
 
 
 def jitter_of(mission: str, spread: timedelta) -> timedelta:
-    """This mission's share of a spread: at least 0, below `spread`, whole milliseconds, always the same for a name."""
+    """A mission's share of a spread: at least 0, below `spread`, whole milliseconds, always the same for a name."""
     whole = int(spread / timedelta(milliseconds=1))
     number = int.from_bytes(sha256(mission.encode()).digest()[:8], "big")
     return timedelta(milliseconds=number % whole if whole > 0 else 0)

@@ -126,5 +126,5 @@ class _Handler(FileSystemEventHandler):
     def _is_private(self, path: str) -> bool:
         """Hidden, or below a hidden folder, as our state is; `..data` of a ConfigMap is not."""
         root = next((root for root in self._roots if path.startswith(root)), "")
-        parts = path[len(root) :].split(os.sep)
+        parts = Path(path[len(root) :]).parts
         return any(part.startswith(".") and not part.startswith("..") for part in parts)

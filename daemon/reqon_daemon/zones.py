@@ -1,4 +1,4 @@
-"""Local time: a zone's offset at an instant, and the instants at which it changes. Seconds since 1970, UTC, throughout."""
+"""Local time: a zone's offset at an instant, and when it changes. Seconds since 1970, UTC, throughout."""
 
 import os
 from bisect import bisect_right

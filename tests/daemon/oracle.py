@@ -24,7 +24,7 @@ def _repeating(fields: CronFields, zone: ZoneInfo, begin: datetime, end: datetim
 
 
 def _fixed(fields: CronFields, zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Each local minute once. `shown` is how far the local clock has ever been: the first minute it did not show yet."""
+    """Each local minute once. `shown` is the first minute that the local clock has not shown yet."""
     at = begin - timedelta(days=2)
     shown = at.astimezone(zone).replace(tzinfo=None)
     while at < end:

@@ -1,5 +1,4 @@
 import asyncio
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -282,7 +281,7 @@ async def test_a_config_map_swap_is_seen(tmp_path: Path) -> None:
     found = catalog(tmp_path)
     assert (await found.reload(settle=False)).added == ("A",)
     (tmp_path / "..data_tmp").symlink_to("..2026_02")
-    os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
     assert list((await found.reload()).changed) == ["A"]
     assert schedules(found) == {"A": "every 20 minutes"}
 

@@ -1,5 +1,4 @@
 import asyncio
-import os
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -18,6 +17,10 @@ from reqon_daemon.happenings import MissionsReloaded
 from tests.daemon.test_catalog import plan, text
 from tests.support.clocks import FakeClock
 from tests.support.timetable import Timetable
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def echo(**arguments: Value) -> Value:
@@ -101,10 +104,10 @@ async def test_a_socket_that_a_killed_daemon_left_is_taken_over(tmp_path: Path) 
 async def test_a_deep_state_directory_is_no_obstacle(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     async with serving(deep):
         assert await ask(deep, "echo", a=1) == {"a": 1}
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
 
 
 @pytest.mark.parametrize("data", [b"\n", b"[]\n", b"{}\n", b'{"command": 7}\n', b"\xff\xfe\n", b"{" * 5000 + b"\n"])

@@ -220,24 +220,24 @@ async def test_a_stop_lets_runs_finish_within_the_grace(tmp_path: Path, clock: F
         if plan.name == "Slow":
             await asyncio.Event().wait()
         await release.wait()
-        return await table._run(plan, request)
+        return served.record(request, 1)
 
-    table = Timetable(tmp_path, clock, perform=perform, limits=Limits(max_running=2, grace_seconds=0.3))
-    table.load(mission("Slow"), mission("Quick"), mission("Queued"))
+    served = Timetable(tmp_path, clock, perform=perform, limits=Limits(max_running=2, grace_seconds=0.3))
+    served.load(mission("Slow"), mission("Quick"), mission("Queued"))
     loop = asyncio.get_running_loop()
-    async with table.serving():
+    async with served.serving():
         for name in ("Slow", "Quick", "Queued"):
-            table.dispatcher.trigger(name)
+            served.dispatcher.trigger(name)
         await asyncio.sleep(0)
         loop.call_later(0.05, release.set)
         began = loop.time()
     assert 0.25 < loop.time() - began < 1.0
-    assert {e.mission: e.outcome for e in ended(table)} == {
+    assert {e.mission: e.outcome for e in ended(served)} == {
         "Quick": RunOutcome.SUCCESS,
         "Slow": RunOutcome.INTERRUPTED,
     }
     with pytest.raises(ReqonError, match="stopping"):
-        table.dispatcher.trigger("Quick")
+        served.dispatcher.trigger("Quick")
 
 
 async def test_a_stop_wakes_runs_that_only_wait(tmp_path: Path, clock: FakeClock) -> None:
@@ -245,18 +245,18 @@ async def test_a_stop_wakes_runs_that_only_wait(tmp_path: Path, clock: FakeClock
 
     async def perform(plan: Plan, request: RunRequest) -> ExecutionRecord:
         await waits.wait()
-        return await table._run(plan, request)
+        return served.record(request, 1)
 
-    table = Timetable(tmp_path, clock, perform=perform, limits=Limits(grace_seconds=20.0))
-    table.dispatcher.wake = waits.set
-    table.load(mission())
+    served = Timetable(tmp_path, clock, perform=perform, limits=Limits(grace_seconds=20.0))
+    served.dispatcher.wake = waits.set
+    served.load(mission())
     loop = asyncio.get_running_loop()
-    async with table.serving():
-        table.dispatcher.trigger("M")
+    async with served.serving():
+        served.dispatcher.trigger("M")
         await asyncio.sleep(0)
         began = loop.time()
     assert loop.time() - began < 2
-    assert len(ended(table)) == 1
+    assert len(ended(served)) == 1
 
 
 async def test_a_rerun_of_an_edited_mission_runs_anew(table: Timetable) -> None:

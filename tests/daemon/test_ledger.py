@@ -18,6 +18,7 @@ from reqon.state.directory import StateDirectory
 from reqon.values import decode, encode
 from reqon_daemon.happenings import FileQuarantined, Happenings, SlotOutcome
 from reqon_daemon.ledger import Decision, Ledger, Pause, PendingRetry
+from tests.support.disks import FailingDisk
 from tests.support.timetable import UnsyncedDisk
 
 START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
@@ -166,27 +167,14 @@ def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-class FailingDisk(Disk):
-    """Fails the operations whose names it holds."""
+class FillableDisk(FailingDisk):
+    """Has space, or has none."""
 
-    def __init__(self, *failing: str) -> None:
-        self.failing = set(failing)
+    def fill(self) -> None:
+        self._write, self._for_ever = self.writes + 1, True
 
-    def _fail(self, name: str) -> None:
-        if name in self.failing:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def append(self, fd: int, data: bytes) -> None:
-        self._fail("append")
-        super().append(fd, data)
-
-    def sync(self, fd: int, what: str) -> None:
-        self._fail("sync")
-        super().sync(fd, what)
-
-    def replace(self, path: Path, data: bytes, what: str) -> None:
-        self._fail("replace")
-        super().replace(path, data, what)
+    def empty(self) -> None:
+        self._write = 0
 
 
 def test_a_failed_sync_is_answered_with_a_new_file(tmp_path: Path) -> None:
@@ -214,19 +202,19 @@ def test_a_failed_sync_is_answered_with_a_new_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_error_that_names_it_and_nothing_is_lost_once_there_is_space(tmp_path: Path) -> None:
     """D6: ENOSPC: a named error, no unreadable file, the next commit completes."""
-    disk = FailingDisk()
+    disk = FillableDisk()
     directory = StateDirectory(tmp_path, disk=disk)
     first = Ledger(directory)
     first.open()
     first.decide(slot(1))
     first.commit_blocking()
-    disk.failing = {"append", "replace"}
+    disk.fill()
     first.decide(slot(2))
     with pytest.raises(StateError, match=r"ledger\.log: No space left on device"):
         first.commit_blocking()
     assert directory.write_errors == 1
     assert ledger(tmp_path).decisions("M") == (slot(1),)
-    disk.failing = set()
+    disk.empty()
     first.decide(slot(3))
     first.commit_blocking()
     assert ledger(tmp_path).decisions("M") == (slot(1), slot(2), slot(3))
@@ -291,7 +279,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("failpoint", ["before-ledger-sync", "after-ledger-sync", "none", "none", "none"])
+@pytest.mark.parametrize("failpoint", ["before-ledger-sync", "after-ledger-sync", "none"])
 def test_a_killed_process_keeps_every_decision_it_was_promised(tmp_path: Path, failpoint: str) -> None:
     """S3: a decision that was committed is there after SIGKILL, whenever that was."""
     process = subprocess.Popen(

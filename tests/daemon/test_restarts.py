@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -56,6 +57,10 @@ def test_killed_and_restarted_each_slot_is_decided_once_and_runs_once(tmp_path: 
     runs_decided = {due for due, decision in decided.items() if decision.outcome.runs}
     assert names <= runs_decided
     assert len(runs_decided - names) <= 1  # the very last may have been cut off again
-    assert {d.outcome for d in decided.values()} <= {SlotOutcome.FIRED, SlotOutcome.COALESCED, SlotOutcome.SKIPPED_OVERLAP}
+    assert {d.outcome for d in decided.values()} <= {
+        SlotOutcome.FIRED,
+        SlotOutcome.COALESCED,
+        SlotOutcome.SKIPPED_OVERLAP,
+    }
     covered = sorted((d.first_due, d.due) for d in decided.values())
-    assert all(before[1] < after[0] for before, after in zip(covered, covered[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(covered))

@@ -103,9 +103,7 @@ async def test_an_edited_schedule_starts_after_the_edit(table: Timetable, clock:
         assert table.scheduler.next_due("M") == datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("down", "interval", "missed"), [(timedelta(hours=2), 1800, 4), (timedelta(hours=8), 1, 1000)]
-)
+@pytest.mark.parametrize(("down", "interval", "missed"), [(timedelta(hours=2), 1800, 4), (timedelta(hours=8), 1, 1000)])
 async def test_one_late_run_makes_up_for_all_missed_slots(
     table: Timetable, clock: FakeClock, down: timedelta, interval: int, missed: int
 ) -> None:
@@ -164,12 +162,8 @@ async def test_a_missed_slot_older_than_a_day_and_an_interval_is_not_caught_up(
     assert [d.outcome for d in table.decided if d.mission == "Weekly"] == [SlotOutcome.CAUGHT_UP]
 
 
-async def test_at_in_the_past_is_missed_and_at_in_the_future_runs_once_ever(
-    table: Timetable, clock: FakeClock
-) -> None:
-    table.load(
-        mission("Past", once(START - timedelta(days=1))), mission("Future", once(START + timedelta(minutes=5)))
-    )
+async def test_at_in_the_past_is_missed_and_at_in_the_future_runs_once_ever(table: Timetable, clock: FakeClock) -> None:
+    table.load(mission("Past", once(START - timedelta(days=1))), mission("Future", once(START + timedelta(minutes=5))))
     async with table.serving():
         await table.pass_seconds(600)
     assert outcomes(table, "Past") == {SlotOutcome.MISSED: 1}

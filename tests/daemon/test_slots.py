@@ -138,7 +138,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
 def test_no_slot_is_lost_doubled_or_out_of_order(schedule: Schedule, begin: datetime, seconds: int) -> None:
     """Strictly increasing in UTC; what counting, the last and the next say fits together."""
     end = begin + timedelta(seconds=seconds)
-    found = []
+    found: list[datetime] = []
     at = schedule.next_after(begin)
     while at is not None and at <= end and len(found) < 60:
         found.append(at)

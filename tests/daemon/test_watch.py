@@ -1,6 +1,5 @@
 import asyncio
 import errno
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +10,10 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from reqon_daemon.watch import Watcher
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class Looks:
@@ -54,7 +57,7 @@ def write(path: Path) -> None:
 def rename_over(path: Path) -> None:
     new = path.with_name("4913")
     new.write_text("mission C {}")
-    os.replace(new, path)
+    new.replace(path)
 
 
 def recreate(path: Path) -> None:
@@ -64,7 +67,7 @@ def recreate(path: Path) -> None:
 
 def link_swap(path: Path) -> None:
     (path.parent / "..data_tmp").symlink_to(path.parent)
-    os.replace(path.parent / "..data_tmp", path.parent / "..data")
+    (path.parent / "..data_tmp").replace(path.parent / "..data")
 
 
 def below(path: Path) -> None:
@@ -143,10 +146,10 @@ async def test_threads_and_descriptors_come_back(tmp_path: Path) -> None:
     """H2: threads and descriptors ± 0."""
     async with watching(tmp_path):
         pass
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), open_files()
     for _ in range(5):
         async with watching(tmp_path) as (_, looks):
             write(tmp_path / "a.vague")
             await looks.come(1)
     assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
