@@ -19,7 +19,7 @@ from reqon_daemon.settings import DaemonSettings
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # signal.signal formats its handlers
 class Signals:
     """What the process was told. Set up before anything that blocks; handlers only note it and wake the loop."""
 

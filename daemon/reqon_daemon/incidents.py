@@ -297,8 +297,8 @@ def report_of(record: ExecutionRecord, kind: Kind | None = None, **also: object)
     last = record.errors[-1] if record.errors else None
     kind = kind or kind_of(last.type if last else None)
     active = record.active_step
-    at = record.completed_at or record.started_at
     values: dict[str, object] = {
+        "at": record.completed_at or record.started_at,
         "execution_id": record.execution_id,
         "trigger": str(record.trigger),
         "started_at": record.started_at,
@@ -314,7 +314,7 @@ def report_of(record: ExecutionRecord, kind: Kind | None = None, **also: object)
         "cause": f"{record.execution_id}/{record.attempt}",
         **also,
     }
-    return Report(mission=record.mission, kind=kind, at=at, **values)  # type: ignore[arg-type]
+    return Report(mission=record.mission, kind=kind, **values)  # type: ignore[arg-type]
 
 
 def summary(mission: str, kind: Kind, error: str | None = None) -> str:

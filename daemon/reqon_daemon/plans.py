@@ -1,0 +1,94 @@
+"""From mission files to plans the daemon can run, and the run itself, as the dispatcher asks for it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reqon.files import LockTakenError
+from reqon.lang.loader import load
+from reqon.lang.program import MissionProgram, Unit
+from reqon.runner import AlreadyRunningError, Runner
+from reqon.runtime.plan import Plan
+from reqon.runtime.request import RunRequest
+from reqon.state.records import ExecutionRecord, Trigger
+from reqon_daemon.catalog import Loaded
+from reqon_daemon.catalog import Plan as Known
+
+SCHEDULED = "REQON_SCHEDULED"
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A mission's plan as people start it, and as the schedule does: `env("REQON_SCHEDULED")` is "true" there."""
+
+    manual: Plan
+    scheduled: Plan
+
+    @property
+    def name(self) -> str:
+        return self.manual.name
+
+    @property
+    def definition_hash(self) -> str:
+        return self.manual.definition_hash
+
+    @property
+    def program(self) -> MissionProgram:
+        return self.manual.program
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Reads and compiles missions for the catalog, runs them for the dispatcher.
+
+    `only` are the names of the missions that are wanted; empty: all.
+    """
+
+    runner: Runner
+    environment: Mapping[str, str]
+    skip: tuple[Path, ...] = ()
+    only: tuple[str, ...] = ()
+
+    def load(self, path: Path) -> Iterable[Unit]:
+        """One file or mission folder, read and checked."""
+        units = load([path], skip=self.skip).units
+        return [self._wanted(unit) for unit in units] if self.only else units
+
+    def plan(self, program: MissionProgram) -> Twin:
+        """The mission compiled, so that what cannot run is found now.
+
+        Raises:
+            ReqonError: with its place.
+        """
+        environment = {**self.environment, SCHEDULED: "true"}
+        scheduled = Plan(program, clock=self.runner.clock, environment=environment).compile()
+        return Twin(self.runner.plan(program), scheduled)
+
+    async def run(self, plan: Known, request: RunRequest) -> ExecutionRecord:
+        """Run it once.
+
+        Raises:
+            LockTakenError: another process runs the mission.
+            ResumeRefusedError: nothing was begun.
+        """
+        assert isinstance(plan, Twin)
+        by_schedule = request.scheduled_for is not None or request.trigger is Trigger.SCHEDULE
+        try:
+            return await self.runner.run(plan.scheduled if by_schedule else plan.manual, request)
+        except AlreadyRunningError as error:
+            raise LockTakenError(error.message) from error
+
+    def _wanted(self, unit: Unit) -> Unit:
+        missions = tuple(mission for mission in unit.missions if mission.name in self.only)
+        return Unit(unit.path, unit.content_hash, missions, unit.diagnostics)
+
+
+def plan_of(loaded: Loaded) -> Plan:
+    """The plan of a mission that `Planner` compiled, for its options."""
+    assert isinstance(loaded.plan, Twin)
+    return loaded.plan.manual
+
+
+def short_hash(loaded: Loaded) -> str:
+    """The definition's hash as metrics and logs show it."""
+    return loaded.plan.definition_hash[:12]

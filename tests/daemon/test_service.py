@@ -1,0 +1,405 @@
+"""The daemon as a real process: starting, serving, reloading, stopping, coming back."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import parser
+
+from reqon.clock import SYSTEM
+from reqon.errors import ConfigurationError
+from reqon.values import decode
+from tests.support.daemon_process import ROOT, DaemonProcess
+from tests.support.orders_api import OrdersApi
+
+COUNTING = """
+mission Counting {
+  schedule: every 1 second { runImmediately: true }
+  store out: file("counted")
+  let items = [{ id: "a" }, { id: "b" }]
+  action Load { for item in items { store item -> out { key: .id } } }
+  run Load
+}
+"""
+RESTING = """
+mission Resting {
+  schedule: every 1 hour
+  store out: file("rested")
+  let items = [{ id: "a" }]
+  action Load { for item in items { store item -> out { key: .id } } }
+  run Load
+}
+"""
+
+
+def fetching(url: str, *, name: str = "Fetching", when: str = "every 1 hour { runImmediately: true }") -> str:
+    return f"""
+mission {name} {{
+  schedule: {when}
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store customers: file("customers")
+  action Load {{
+    get "/customers" {{ params: {{ per_page: 50 }}, paginate: page(page, 50), until: response.page >= response.pages }}
+    for customer in response.customers {{ store customer -> customers {{ key: .id }} }}
+  }}
+  run Load
+}}
+"""
+
+
+@pytest.fixture
+def missions(tmp_path: Path) -> Path:
+    folder = tmp_path / "missions"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def test_a_scheduled_mission_runs_and_is_seen(missions: Path, state: Path) -> None:
+    (missions / "counting.vague").write_text(COUNTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready().said("run ended", mission="Counting", number=2)
+        assert decode(daemon.get("/health")[1])["missionsLoaded"] == 1
+        assert daemon.get("/livez")[0] == 200
+        assert daemon.get("/readyz")[0] == 200
+        samples = daemon.samples()
+        assert samples['reqon_execution_items_processed{mission="Counting"}'] == 2
+        assert samples['reqon_execution_errors_total{mission="Counting"}'] == 0
+        assert samples['reqon_mission_runs_total{mission="Counting",status="success"}'] >= 2
+        assert samples['reqon_schedule_slots_total{mission="Counting",outcome="fired"}'] >= 2
+        assert samples['reqon_missions_loaded{state="active"}'] == 1
+        assert samples["reqon_config_last_reload_successful"] == 1
+        assert samples["reqon_scheduler_last_tick_timestamp_seconds"] > 0
+        list(parser.text_string_to_metric_families(daemon.get("/metrics")[1].decode()))
+        daemon.signal()
+        assert daemon.wait() == 0
+
+
+def test_an_idle_daemon_stops_within_a_second(missions: Path, state: Path) -> None:
+    """L1."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+        daemon.ready()
+        began = SYSTEM.monotonic()
+        daemon.signal()
+        assert daemon.wait() == 0
+        assert SYSTEM.monotonic() - began < 1.5  # a half for the interpreter's own end on a busy machine
+        assert not (state / "daemon.sock").exists()
+
+
+def test_the_past_is_shown_after_a_restart(missions: Path, state: Path) -> None:
+    (missions / "counting.vague").write_text(COUNTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready().said("mission.complete")
+        daemon.signal()
+        assert daemon.wait() == 0
+    (missions / "counting.vague").write_text(COUNTING.replace("1 second { runImmediately: true }", "1 hour"))
+    with DaemonProcess(missions, state) as daemon:
+        samples = daemon.ready().samples()
+        assert samples['reqon_execution_items_processed{mission="Counting"}'] == 2
+        assert samples['reqon_mission_last_run_success{mission="Counting"}'] == 1
+        assert samples['reqon_mission_last_success_timestamp_seconds{mission="Counting"}'] > 0
+
+
+def test_a_second_daemon_names_the_first_one(missions: Path, state: Path) -> None:
+    """R6 in part: one pair, and a start right after SIGKILL."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as first:
+        first.ready()
+        with DaemonProcess(missions, state) as second:
+            assert second.wait() == 3
+            assert f"pid {first.process.pid}" in second.text
+            assert "Traceback" not in second.text
+        first.signal(signal.SIGKILL)
+        first.wait()
+        with DaemonProcess(missions, state) as third:
+            third.ready()
+
+
+def test_a_taken_port_ends_the_start_with_three(missions: Path, state: Path) -> None:
+    """K2 in part: taken port."""
+    (missions / "resting.vague").write_text(RESTING)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with DaemonProcess(missions, state, metrics_port=port) as daemon:
+            assert daemon.wait() == 3
+            assert f"127.0.0.1:{port} is taken" in daemon.text
+            assert "Traceback" not in daemon.text
+
+
+@pytest.mark.parametrize("kind", ["file", "missing"])
+def test_what_cannot_be_used_is_said_in_one_line(missions: Path, state: Path, kind: str) -> None:
+    """D7 in part: the state directory is a file."""
+    if kind == "file":
+        state.write_text("not a directory")
+        folder = missions
+        (missions / "resting.vague").write_text(RESTING)
+    else:
+        folder = missions / "nothing"
+    with DaemonProcess(folder, state) as daemon:
+        assert daemon.wait() == 3
+        assert str(state if kind == "file" else folder) in daemon.text
+        assert "Traceback" not in daemon.text
+
+
+def test_one_broken_file_of_several_is_shown_and_the_others_run(missions: Path, state: Path) -> None:
+    """H3 in part."""
+    (missions / "counting.vague").write_text(COUNTING)
+    (missions / "broken.vague").write_text("mission Broken { schedule: every }")
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready().said("mission.complete", mission="Counting")
+        health = decode(daemon.get("/health")[1])
+        assert health["status"] == "degraded"
+        assert "broken.vague" in health["degraded"][0]
+        assert daemon.samples()['reqon_missions_loaded{state="invalid"}'] == 1
+        (missions / "broken.vague").unlink()
+        for _ in range(100):
+            if "degraded" not in decode(daemon.get("/health")[1]):
+                break
+            daemon.ask("reload")
+        assert decode(daemon.get("/health")[1])["status"] == "ok"
+        assert daemon.samples()["reqon_config_last_reload_successful"] == 1
+
+
+def test_a_broken_edit_keeps_the_last_good_version_until_it_is_mended(missions: Path, state: Path) -> None:
+    """H1 in part: without a run in flight."""
+    file = missions / "counting.vague"
+    file.write_text(COUNTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready().said("mission.complete", mission="Counting")
+        file.write_text(COUNTING.replace("action Load", "action"))
+        daemon.said("mission file refused")
+        seen = sum(line.get("message") == "mission.complete" for line in daemon.lines)
+        daemon.said("mission.complete", number=seen + 1)
+        assert decode(daemon.get("/health")[1])["status"] == "degraded"
+        file.write_text(COUNTING.replace('{ id: "b" }', '{ id: "b" }, { id: "c" }'))
+        daemon.said("mission changed", mission="Counting")
+        assert decode(daemon.get("/health")[1])["status"] == "ok"
+        daemon.said("mission.complete", itemsProcessed=3)
+
+
+def test_missions_come_and_go_with_their_series(missions: Path, state: Path) -> None:
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+        (missions / "counting.vague").write_text(COUNTING)
+        daemon.said("mission added", mission="Counting")
+        daemon.said("mission.complete", mission="Counting")
+        (missions / "counting.vague").unlink()
+        daemon.said("mission removed", mission="Counting")
+        assert 'mission="Counting"' not in daemon.get("/metrics")[1].decode()
+
+
+def test_the_control_socket_triggers_pauses_and_tells(missions: Path, state: Path) -> None:
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+        assert daemon.ask("trigger", mission="Resting")["state"] == "started"
+        daemon.said("mission.complete", mission="Resting")
+        daemon.ask("pause", mission="Resting", seconds=60, reason="maintenance")
+        assert daemon.samples()['reqon_mission_paused{mission="Resting"}'] == 1
+        status = daemon.ask("status")
+        assert status["missions"][0]["state"] == "paused"
+        assert (status["pid"], status["phase"]) == (daemon.process.pid, "ready")
+        assert daemon.ask("unpause", mission="Resting")["wasPaused"]
+        with pytest.raises(ConfigurationError, match="Nothing"):
+            daemon.ask("trigger", mission="Nothing")
+    with pytest.raises(ConfigurationError, match="no daemon"):
+        daemon.ask("status")
+
+
+def test_a_run_cut_off_by_sigterm_is_saved_and_resumed(missions: Path, state: Path) -> None:
+    """L2 in part: one stop in mid-run."""
+    with OrdersApi() as api:
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        api.hold("/customers", at=3)
+        with DaemonProcess(missions, state, shutdown_grace="1s") as daemon:
+            daemon.ready()
+            assert api.reached.wait(20)
+            daemon.signal()
+            assert daemon.wait(8) == 0
+        (record,) = (state / "execution").glob("*.json")
+        assert decode(record.read_bytes())["status"] == "interrupted"
+        api.release()
+        with DaemonProcess(missions, state) as daemon:
+            daemon.ready().said("run ended", mission="Fetching", outcome="success")
+            assert daemon.samples()['reqon_resumes_total{mission="Fetching",outcome="success"}'] == 1
+        assert decode(record.read_bytes())["status"] == "completed"
+        assert len(decode((state / "stores" / "customers.json").read_bytes())) == len(api.customers())
+
+
+def test_a_run_lost_with_its_process_is_resumed_and_told(missions: Path, state: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = tmp_path / "tell.sh"
+    script.write_text(f"#!/bin/sh\ncat >> {told}\n")
+    script.chmod(0o700)
+    with OrdersApi() as api:
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        api.hold("/customers", at=3)
+        options = {"alert_on_failure": True, "alert_urls": f"exec:{script}"}
+        with DaemonProcess(missions, state, **options) as daemon:
+            daemon.ready()
+            assert api.reached.wait(20)
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+        api.release()
+        with DaemonProcess(missions, state, **options) as daemon:
+            daemon.ready().said("an execution was lost with its process")
+            daemon.said("mission.complete", mission="Fetching")
+            daemon.said("alert delivered", status="resolved")
+            daemon.signal()
+            assert daemon.wait() == 0
+    states = [decode(line)["status"] for line in told.read_text().splitlines()]
+    assert states == ["firing", "resolved"]
+
+
+def test_a_failed_run_is_told_on_the_log_without_a_target(missions: Path, state: Path) -> None:
+    with OrdersApi() as api:
+        api.fail(500, "/customers", times=9)
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+            daemon.said("alerts have no target and go to this log")
+            daemon.ready().said("run ended", mission="Fetching", outcome="failure")
+            daemon.said("alert delivered", status="firing")
+            assert any(line["message"].startswith("alert firing: Fetching failed") for line in daemon.lines)
+            assert daemon.samples()['reqon_alert_active{kind="failed",mission="Fetching"}'] == 1
+            assert daemon.samples()['reqon_execution_errors_total{mission="Fetching"}'] >= 1
+
+
+def test_the_second_signal_ends_at_once(missions: Path, state: Path) -> None:
+    """L4 in part: second signal."""
+    with OrdersApi() as api:
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        api.hold("/customers", at=2)
+        with DaemonProcess(missions, state) as daemon:
+            daemon.ready()
+            assert api.reached.wait(20)
+            daemon.signal()
+            daemon.said("stopping")
+            assert daemon.get("/readyz")[0] == 503
+            began = SYSTEM.monotonic()
+            daemon.signal(signal.SIGINT)
+            assert daemon.wait() == 128 + signal.SIGINT
+            assert SYSTEM.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8])
+def test_a_signal_while_it_starts_ends_it_cleanly(missions: Path, state: Path, moment: float) -> None:
+    """L4 in part: signals at moments of the start."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        try:
+            daemon.process.wait(moment)
+        except subprocess.TimeoutExpired:
+            daemon.signal()
+        # Before our handler is there, the interpreter's own default ends the process: nothing was begun by then.
+        assert daemon.wait(10) in (0, -signal.SIGTERM)
+        assert "Traceback" not in daemon.text
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+
+
+def test_sighup_reloads(missions: Path, state: Path) -> None:
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state, reload_poll="60s") as daemon:
+        daemon.ready()
+        before = daemon.samples()["reqon_config_last_reload_success_timestamp_seconds"]
+        daemon.signal(signal.SIGHUP)
+        for _ in range(200):
+            if daemon.samples()["reqon_config_last_reload_success_timestamp_seconds"] > before:
+                break
+        assert daemon.samples()["reqon_config_last_reload_success_timestamp_seconds"] > before
+        assert daemon.process.poll() is None
+
+
+def test_metrics_answer_while_a_mission_computes(missions: Path, state: Path) -> None:
+    """K4: p99 while a run computes, its tail loose because the machine is shared."""
+    (missions / "busy.vague").write_text("""
+mission Busy {
+  schedule: every 1 hour { runImmediately: true }
+  store out: memory("out")
+  let ten = split("0,1,2,3,4,5,6,7,8,9", ",")
+  action Work {
+    for a in ten { for b in ten { for c in ten { for d in ten { for e in ten { for f in ten {
+      store { id: concat(a, b, c, d, e, f) } -> out { key: .id }
+    } } } } } }
+  }
+  run Work
+}
+""")
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+        daemon.said("mission.start", mission="Busy")
+        seconds = []
+        for _ in range(60):
+            began = SYSTEM.monotonic()
+            status, body = daemon.get("/metrics")
+            seconds.append(SYSTEM.monotonic() - began)
+            assert status == 200
+            assert body
+        assert sorted(seconds)[len(seconds) // 2] < 0.1
+        assert sorted(seconds)[-2] < 0.4
+
+
+def test_once_runs_every_scheduled_mission_and_answers_by_its_exit_code(missions: Path, state: Path) -> None:
+    (missions / "counting.vague").write_text(COUNTING)
+    (missions / "resting.vague").write_text(RESTING)
+    (missions / "unscheduled.vague").write_text(
+        RESTING.replace("Resting", "Unscheduled").replace("schedule: every 1 hour", "")
+    )
+    with DaemonProcess(missions, state, once=True) as daemon:
+        assert daemon.wait() == 0
+        done = {line["mission"] for line in daemon.lines if line.get("message") == "mission.complete"}
+        assert done == {"Counting", "Resting"}
+    with OrdersApi() as api:
+        api.fail(500, "/customers", times=9)
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        with DaemonProcess(missions, state, once=True, alert_on_failure=True) as daemon:
+            assert daemon.wait() == 1
+            assert any(line.get("message") == "alert delivered" for line in daemon.lines)
+
+
+def test_once_refuses_to_start_anything_with_a_broken_file(missions: Path, state: Path) -> None:
+    (missions / "counting.vague").write_text(COUNTING)
+    (missions / "broken.vague").write_text("mission Broken {")
+    with DaemonProcess(missions, state, once=True) as daemon:
+        assert daemon.wait() == 2
+        assert "broken.vague" in daemon.text
+        assert "mission.start" not in daemon.text
+
+
+def test_what_it_makes_is_for_its_user_alone(missions: Path, state: Path) -> None:
+    """K2 in part: modes under umask 000."""
+    (missions / "counting.vague").write_text(COUNTING)
+    before = os.umask(0)
+    try:
+        with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+            daemon.ready().said("mission.complete")
+            wide = [
+                path
+                for path in (state, *state.rglob("*"))
+                if path.lstat().st_mode & (0o077 if not path.is_symlink() else 0)
+            ]
+            assert wide == []
+            daemon.signal()
+            assert daemon.wait() == 0
+    finally:
+        os.umask(before)
+
+
+def test_the_service_is_found_by_its_entry_point() -> None:
+    code = "from reqon_daemon.__main__ import serve; import sys; sys.exit(serve({'metrics_port': 'x'}))"
+    path = f"{ROOT}:{ROOT / 'daemon'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, check=False, timeout=30
+    )
+    assert done.returncode == 3
+    assert b"--metrics-port: 'x' cannot be used" in done.stderr
