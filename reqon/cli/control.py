@@ -48,11 +48,6 @@ def reload(json: Json = False, state_dir: StateDir = None) -> None:
     _ask(state_dir, "reload", json)
 
 
-def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
-    """Say why a mission ran, runs, waits, or did not run."""
-    _ask(state_dir, "why", json, mission=mission)
-
-
 def config(
     paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)] = None,
     json: Json = False,

@@ -13,7 +13,7 @@ from reqon.__about__ import __version__
 
 CONFIGURATION = 3
 COMMANDS = (
-    "run check status history cleanup logs trigger pause unpause cancel reload why config test-alert".split()
+    "run check status history cleanup logs trigger pause unpause cancel reload config test-alert".split()
 )
 
 

@@ -63,7 +63,7 @@ class Breaker:
 
         opens = self._opened_at + self.settings.reset_timeout_seconds if self.state is BreakerState.OPEN else None
         return {
-            "state": str(self.state),
+            "state": self.state.value,
             "failures": len(self._failures),
             "successes": self._successes,
             "last_failure_time": instant(self.last_failure_at),

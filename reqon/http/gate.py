@@ -250,8 +250,8 @@ class Gate:
             self._emit(
                 BreakerChanged(
                     source=self._source,
-                    state=change.state,
-                    previous_state=change.previous,
+                    state=change.state.value,
+                    previous_state=change.previous.value,
                     failures=change.failures,
                     reason=change.reason,
                 )

@@ -8,7 +8,6 @@ from urllib.parse import urljoin
 
 from reqon.errors import PaginationError
 from reqon.http.addresses import origin_of
-from reqon.http.paths import encode_query
 from reqon.values import Record, Value, encode
 
 _USUAL_FIELDS = ("data", "items", "results", "records", "values", "value", "entries", "list", "content", "rows")
@@ -266,14 +265,6 @@ def follow(current: str, target: str) -> str:
     if not url.isascii() or any(c <= " " or c in "\x7f\\" for c in url):
         raise _pagination("origin", "the next page's address is not a valid URL", url)
     return url
-
-
-def next_page_url(url: str, key: tuple[str, str] | None) -> str:
-    """A followed URL with the API key's parameter put back, if the source has one."""
-    if key is None:
-        return url
-    path, _, query = url.partition("?")
-    return f"{path}?{encode_query([key], query)}"
 
 
 def link_target(header: str | None, relation: str) -> str | None:

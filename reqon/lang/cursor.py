@@ -257,7 +257,7 @@ class Cursor:
                 self._end_reported = True
                 self.report("syntax", "'{' is not closed", self.span_of(opening), "add a '}' where its block ends")
             return False
-        if kind in until and self.token.breaks and self.declares(self.at):
+        if kind in until and self.token.breaks and self.declares(self.at) and self._ends(opening):
             if self._closed_at != self.at:
                 self._closed_at = self.at
                 line = self.source.position(opening.start)[0]
@@ -265,6 +265,16 @@ class Cursor:
                 self.report("syntax", message, self.span_of(self.token), f"the '{{' on line {line} is not closed")
             return False
         return True
+
+    def _ends(self, opening: Token) -> bool:
+        """Whether the declaration that comes next ends a block. A store is misplaced instead if it is indented more."""
+        return self.kind != "store" or self._indent(self.token) <= self._indent(opening)
+
+    def _indent(self, token: Token) -> int:
+        """Blanks at the start of a token's line."""
+        text = self.source.text
+        line = text[text.rfind("\n", 0, token.start) + 1 : token.start]
+        return len(line) - len(line.lstrip())
 
     def declares(self, at: int) -> bool:
         """Whether a declaration that cannot stand inside an action or a block begins at a token."""

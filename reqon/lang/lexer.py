@@ -184,7 +184,7 @@ class _Lexer:
     def _comment(self, start: int, end: int, breaks: bool) -> bool:
         text = self.source.text
         self.lexed.comments.append(Comment(start, end, breaks))
-        if text[start + 1] != "*" or text[start] == "#":
+        if not text.startswith("/*", start):
             return breaks
         if end - start < 4 or not text.startswith("*/", end - 2):
             self._report("unterminated-comment", "comment is not closed", start, start + 2, "close it with */")

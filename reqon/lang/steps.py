@@ -52,6 +52,8 @@ METHODS = ("get", "post", "put", "patch", "delete", "GET", "POST", "PUT", "PATCH
 class StepParser(ExpressionParser):
     """Reads steps."""
 
+    _begun = 0  # the token that began the last step
+
     # --- options -----------------------------------------------------------------------------------------------------
 
     def optional_options(self) -> Options:
@@ -131,11 +133,17 @@ class StepParser(ExpressionParser):
 
     def step(self) -> Step:
         read = self._readers.get(self.kind)
+        begun, self._begun = self._begun, self.at
         if read is not None:
             return read(self)
         if self.is_name() and self._is_extension():
             word = self.name("a step")
             return Extension(word, self.options(), span=self.span(word.span.start))
+        before = self.tokens[self.at - 1]
+        if begun < self.at - 1 and before.breaks and before.kind in self._readers:
+            # The last step broke off, and took the word that begins this one for a name.
+            self.go_to(self.at - 1)
+            raise self.mismatch("a value")
         raise self.mismatch("a step", self._step_hint())
 
     @classmethod
@@ -376,8 +384,10 @@ class StepParser(ExpressionParser):
         if self.kind == "{":
             start = self.token.start
             return Block(self.block(), span=self.span(start))
-        if self.kind in self._readers or not self.is_name() or self._is_extension():
+        if self.kind in self._readers or (self.is_name() and self._is_extension()):
             return self.step()
+        if not self.is_name():
+            raise self.mismatch("a step, '{' or the name of an action", self._step_hint())
         action = self.qualified("an action")
         return Run((Stage((action,), False, None, span=action.span),), span=action.span)
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import fields as dataclass_fields
 from typing import IO, Any
 
 import structlog
@@ -206,8 +207,8 @@ class EventLog:
 
     def write(self, emitted: Emitted) -> None:
         event = emitted.event
-        fields = {camel(name): getattr(event, name) for name in event.__dataclass_fields__}
-        fields = {k: v for k, v in fields.items() if v is not None}
+        named = {f.name: getattr(event, f.name) for f in dataclass_fields(event)}
+        fields = {camel(name): value for name, value in named.items() if value is not None}
         message = emitted.type
         if isinstance(event, Noticed):
             message = fields.pop("message")

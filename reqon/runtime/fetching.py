@@ -222,7 +222,7 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
     x.retries += max(0, error.attempts - 1)
     x.emit(
         FetchFailed(
-            source=spec.source, method=spec.method, path=spec.template, url=error.url, error=error.message,
+            source=spec.source, method=spec.method.upper(), path=spec.template, url=error.url, error=error.message,
             kind=error.kind, retryable=False, delivered=spec.guarded, attempts=error.attempts,
             status_code=error.status_code or None,
         ),
