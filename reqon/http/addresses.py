@@ -1,11 +1,12 @@
 """Origins, and which addresses a connection may reach (spec/runtime.md 2.2, spec/reliability.md 6)."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _METADATA = frozenset((ip_address("169.254.169.254"), ip_address("fd00:ec2::254")))
+_PROTOCOL_ASSIGNMENTS = IPv4Network("192.0.0.0/24")  # older Pythons take parts of it for global; clouds use it inside
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -66,7 +67,7 @@ def refusal(address: str, *, trusted: bool) -> str | None:
         return None
     if ip.is_loopback:
         return "a loopback address"
-    if not ip.is_global:
+    if not ip.is_global or (isinstance(ip, IPv4Address) and ip in _PROTOCOL_ASSIGNMENTS):
         return "a private address"
     return None
 

@@ -125,7 +125,8 @@ def test_a_sources_name_becomes_a_variable_prefix() -> None:
     ("text", "value"),
     [
         ("$A", "1"), ("${A}", "1"), ("x$A-y", "x1-y"), ("${B:-d}", "d"), ("${E:-d}", "d"), ("${A:-d}", "1"),
-        ("$$A", "$A"), ("$", "$"), ("a$ b", "a$ b"), ("$1", "$1"), ("${}", "${}"), ("${D}", "$A"), ("${B:-}", ""), ("$$$A", "$1"),
+        ("$$A", "$A"), ("$", "$"), ("a$ b", "a$ b"),
+        ("$1", "$1"), ("${}", "${}"), ("${D}", "$A"), ("${B:-}", ""), ("$$$A", "$1"),
     ],
 )  # fmt: skip
 def test_variables_are_filled_in_once_from_left_to_right(text: str, value: str) -> None:
