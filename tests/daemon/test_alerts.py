@@ -367,7 +367,7 @@ async def test_a_disk_that_refuses_does_not_keep_alerts_back(tmp_path: Path) -> 
     """A5 in part: disk full."""
 
     class Full(files.Disk):
-        def replace(self, path: Path, data: object, what: str, **_more: object) -> None:  # type: ignore[override]
+        def replace(self, path: Path, data: object, what: str, **_more: object) -> None:
             raise OSError(28, "No space left on device")
 
     async with alert_target() as api:

@@ -1,14 +1,20 @@
 """Health: what is asked of it, and by whom."""
 
+import asyncio
 import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from reqon.clock import SYSTEM
+from reqon.events import Emitted, EventBus, MissionFailed, MissionStarted
+from reqon.state.ids import new_execution_id
 from reqon.values import decode
 from reqon_daemon.health import TICK_LIMIT_SECONDS, Health
+from reqon_daemon.heartbeat import Heartbeat, run_id
 from reqon_daemon.sdnotify import Systemd
+from tests.support.alert_target import alert_target
 from tests.support.clocks import FakeClock
 
 
@@ -61,6 +67,35 @@ def test_only_a_ready_daemon_is_ready() -> None:
         health.phase = phase
         assert health.routes()["/readyz"]({}).status == status
         assert health.routes()["/-/ready"]({}).status == status
+
+
+async def test_pings_tell_of_runs_and_of_the_daemon() -> None:
+    async with alert_target() as target:
+        health = Health(lock_held=lambda: True)
+        heartbeat = Heartbeat(f"{target.url}/ping/{{mission}}?key=k", health)
+        bus = EventBus()
+        heartbeat.listen(bus)
+        at = SYSTEM.now()
+        execution = new_execution_id(at)
+        started = MissionStarted(stage_count=1, is_resume=False, trigger="schedule")
+        totals = {"stages_completed": 0, "error_count": 1, "items_processed": 0, "duration_seconds": 1.0}
+        failed = MissionFailed(status="failed", error="x", error_type="http", **totals)  # type: ignore[arg-type]
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(heartbeat.run())
+            bus.emit(Emitted(started, 1, execution, "A/B", at))
+            bus.emit(Emitted(failed, 2, execution, "A/B", at))
+            await target.count(3)
+            running.cancel()
+        paths = [one.path for one in target.taken]
+        assert paths == ["/ping/A/B/start", "/ping/A/B/fail", "/ping/daemon"]
+        assert heartbeat.address("A", "/start", run_id(execution)).endswith(f"?key=k&rid={run_id(execution)}")
+
+
+def test_an_execution_has_a_uuid_of_its_own() -> None:
+    first, second = (run_id(new_execution_id(SYSTEM.now())) for _ in range(2))
+    assert first is not None
+    assert first != second
+    assert run_id("exec_not-ours") is None
 
 
 def test_systemd_is_told_in_its_words() -> None:

@@ -203,7 +203,7 @@ def test_the_control_socket_triggers_pauses_and_tells(missions: Path, state: Pat
     with DaemonProcess(missions, state) as daemon:
         daemon.ready()
         assert daemon.ask("trigger", mission="Resting")["state"] == "started"
-        daemon.said("mission.complete", mission="Resting")
+        daemon.said("run ended", mission="Resting")
         daemon.ask("pause", mission="Resting", seconds=60, reason="maintenance")
         assert daemon.samples()['reqon_mission_paused{mission="Resting"}'] == 1
         status = daemon.ask("status")
@@ -403,3 +403,27 @@ def test_the_service_is_found_by_its_entry_point() -> None:
     )
     assert done.returncode == 3
     assert b"--metrics-port: 'x' cannot be used" in done.stderr
+
+
+def test_a_run_that_never_gets_on_is_given_up_with_one_alert(missions: Path, state: Path) -> None:
+    """R5 in part: the record of a mission that ended its process again and again."""
+    with OrdersApi() as api:
+        (missions / "fetching.vague").write_text(fetching(api.url))
+        (missions / "resting.vague").write_text(RESTING)
+        api.hold("/customers", at=1)
+        for _ in range(4):
+            with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+                daemon.ready()
+                assert api.reached.wait(20)
+                daemon.signal(signal.SIGKILL)
+                daemon.wait()
+            api.release()
+            api.hold("/customers", at=1)
+        with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+            daemon.said("resume gave up", mission="Fetching")
+            daemon.ready()
+            assert daemon.ask("trigger", mission="Resting")["state"] == "started"
+            daemon.said("run ended", mission="Resting", outcome="success")
+        (record,) = (state / "execution").glob("Fetching*.json")
+        assert decode(record.read_bytes())["status"] == "failed"
+        api.release()

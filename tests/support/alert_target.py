@@ -49,7 +49,7 @@ class AlertTarget:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
-        self.taken.append(Taken(request.path, dict(request.headers), decode(raw), raw))
+        self.taken.append(Taken(request.path, dict(request.headers), decode(raw) if raw else None, raw))
         async with self.arrived:
             self.arrived.notify_all()
         if self.hold is not None:
