@@ -16,9 +16,10 @@ from reqon.clock import SYSTEM, Clock
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.events import Event, EventBus, MissionCompleted, MissionFailed, MissionPaused, MissionStarted
 from reqon.files import Lock, make_directory, write_report
-from reqon.http.auth import credentials_for, load_auth_file
+from reqon.http.auth import Credentials, credentials_for, load_auth_file
 from reqon.http.client import Client
 from reqon.http.connections import Connections
+from reqon.http.messages import SourceSettings
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.runtime.engine import Engine
@@ -344,11 +345,19 @@ class Runner:
         for name, definition in plan.program.sources.items():
             settings = source_settings(definition, plan.evaluate, plan.origins)
             try:
-                credentials = credentials_for(settings, self._auth, self.environment)
+                credentials = self.credentials(settings)
             except ReqonError as error:
                 raise error.locate(definition.name.span) from error
             made[name] = self.connections.client(settings, credentials, emit, wants)
         return made
+
+    def credentials(self, settings: SourceSettings) -> Credentials | None:
+        """What a source presents, from Python, the file, the mission or the environment.
+
+        Raises:
+            ConfigurationError: nothing found, or it does not fit; names the variable to set.
+        """
+        return credentials_for(settings, self._auth, self.environment)
 
     def sweep(self, plan: Plan) -> int:
         """Delete the mission's records that are older than it keeps them; how many went."""

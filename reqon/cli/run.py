@@ -133,12 +133,7 @@ class OneShot:
         missions = self._chosen(program)
         broken = 2 if program.has_errors else 0
         if self.dry_run:
-            from reqon.runtime.dryrun import dry_run  # noqa: PLC0415  # only where asked for
-
-            runner = Runner(self.settings, environment=self.variables)
-            for one in missions:
-                for line in dry_run(runner, runner.plan(one)):
-                    show.out(line)
+            self._show_plan(missions)
             return broken
         runner = Runner(self.settings, environment=self.variables)
         runner.open()
@@ -147,6 +142,22 @@ class OneShot:
         if self.signal is not None:
             return 128 + self.signal
         return code or broken
+
+    def _show_plan(self, missions: Sequence[MissionProgram]) -> None:
+        """What would be done, on stdout; credentials that are missing here only warn."""
+        from reqon.runtime.dryrun import DryRun, warning  # noqa: PLC0415  # only where asked for
+
+        runner = Runner(self.settings, environment=self.variables)
+        runner.read_credentials()
+        for mission in missions:
+            dry = DryRun(runner.plan(mission))
+            for name, settings in dry.settings().items():
+                try:
+                    runner.credentials(settings)
+                except ReqonError as error:
+                    show.err(warning(error.locate(mission.sources[name].name.span)))
+            for line in dry.lines():
+                show.out(line)
 
     def _load(self) -> Program:
         program = load(self.paths, known=registered(), skip=(self.settings.state_directory,))

@@ -1,0 +1,5 @@
+"""`python -m reqon`: the same as `reqon`."""
+
+from reqon.cli.main import main
+
+main()
