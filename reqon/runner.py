@@ -24,12 +24,12 @@ from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore
-from reqon.runtime.fetching import PendingSync
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
 from reqon.runtime.settings import source_settings, store_settings
 from reqon.runtime.stopping import RunClock, StopRun, StopSignal
+from reqon.runtime.sync import PendingSync
 from reqon.state import recovery
 from reqon.state.backend import Journal, StateBackend
 from reqon.state.directory import StateDirectory
@@ -521,7 +521,7 @@ class _Run:
         changes = x.sync.changes(self.plan.name)
         if changes and x.backend is not None:
             await asyncio.to_thread(x.backend.put_sync, self.plan.name, changes)
-            x.sync.tell(x)
+            x.sync.tell(x.emit)
         if self.runner.settings.output is not None:
             export_stores(x.stores.values(), self.runner.settings.output)
 

@@ -8,8 +8,8 @@ import typer
 from reqon.cli.check import check
 from reqon.cli.cleanup import cleanup
 from reqon.cli.control import cancel, config, pause, reload, test_alert, trigger, unpause
+from reqon.cli.exits import CONFIGURATION
 from reqon.cli.look import history, logs, status
-from reqon.cli.main import CONFIGURATION
 from reqon.cli.run import run
 
 _HELP = """Keep your own copy of other people's data right.

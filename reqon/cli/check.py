@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from reqon.cli import show
-from reqon.cli.environment import environment, state_directory
-from reqon.cli.main import Done
+from reqon.cli.environment import environment, registered, state_directory
+from reqon.cli.exits import Done
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
 from reqon.http.auth import credentials_for, load_auth_file
@@ -23,8 +23,6 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="For editors and machines.")] = False,
 ) -> None:
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
-    from reqon.cli.run import registered  # noqa: PLC0415  # loads the runner, which a broken file need not pay
-
     variables = environment(env)
     program = load(paths, known=registered(), skip=(state_directory(state_dir),))
     findings = list(program.all_diagnostics)

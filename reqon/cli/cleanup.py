@@ -8,7 +8,7 @@ import typer
 
 from reqon.cli import show
 from reqon.cli.environment import state_directory
-from reqon.cli.main import Done
+from reqon.cli.exits import Done
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
 from reqon.state.directory import StateDirectory

@@ -7,7 +7,7 @@ import typer
 
 from reqon.cli import show
 from reqon.cli.environment import state_directory
-from reqon.cli.main import Done
+from reqon.cli.exits import Done
 from reqon.cli.services import service
 from reqon.state.retention import parse_duration
 

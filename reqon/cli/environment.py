@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reqon.errors import ConfigurationError
+from reqon.lang.check import Registered
+from reqon.stores.registry import known_adapters
 
 
 def environment(file: Path | None = None) -> Mapping[str, str]:
@@ -33,3 +35,8 @@ def environment(file: Path | None = None) -> Mapping[str, str]:
 def state_directory(given: Path | None, variables: Mapping[str, str] = os.environ) -> Path:
     """`--state-dir`, else `REQON_STATE_DIR`, else `.vague-data` here."""
     return given or Path(variables.get("REQON_STATE_DIR") or ".vague-data")
+
+
+def registered() -> Registered:
+    """What users added to the language, for the checker."""
+    return Registered(adapters=frozenset(known_adapters()))

@@ -8,7 +8,7 @@ import typer
 
 from reqon.cli import show
 from reqon.cli.environment import state_directory
-from reqon.cli.main import Done
+from reqon.cli.exits import Done
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError

@@ -10,18 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from reqon.__about__ import __version__
+from reqon.cli.exits import Done
 
-CONFIGURATION = 3
 COMMANDS = (
     "run check status history cleanup logs trigger pause unpause cancel reload config test-alert".split()
 )
-
-
-class Done(BaseException):
-    """A command is over; `code` is the process's answer. No exception that anything may catch on the way."""
-
-    def __init__(self, code: int = 0) -> None:
-        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from reqon.cli import show
-from reqon.cli.environment import environment, state_directory
-from reqon.cli.main import Done
+from reqon.cli.environment import environment, registered, state_directory
+from reqon.cli.exits import Done
 from reqon.cli.services import service
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.lang.loader import load
@@ -21,7 +21,6 @@ from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runne
 from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionStatus, Trigger
 from reqon.state.retention import parse_duration
-from reqon.stores.registry import known_adapters
 
 Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)]
 
@@ -267,13 +266,6 @@ class OneShot:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
-
-
-def registered() -> Any:
-    """What users registered, for the checker."""
-    from reqon.lang.check import Registered  # noqa: PLC0415
-
-    return Registered(adapters=frozenset(known_adapters()))
 
 
 def unknown_mission(name: str, known: Mapping[str, Any]) -> ConfigurationError:

@@ -36,11 +36,11 @@ from reqon.values import Value
 
 if TYPE_CHECKING:
     from reqon.http.client import Client
-    from reqon.runtime.engine import Engine
     from reqon.lang.operators import StoreHandle
-    from reqon.runtime.fetching import PendingSync
+    from reqon.runtime.engine import Engine
     from reqon.runtime.plan import Plan
     from reqon.runtime.resume import ResumePoint
+    from reqon.runtime.sync import PendingSync
 
 PREVIEW_BYTES = 200
 RECORD_INTERVAL_SECONDS = 0.1

@@ -1,15 +1,15 @@
 """Sending a mission's requests: options, pages, incremental sync, what is journaled (spec/runtime.md 2, 4, 8)."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.errors import EvaluatorError, FetchError, PaginationError
-from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched, SyncCheckpointMoved
+from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched
 from reqon.http.client import Client
 from reqon.http.failures import envelope
 from reqon.http.messages import Reply, Request
@@ -19,10 +19,9 @@ from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
-from reqon.runtime.stopping import StopRun
 from reqon.runtime.settings import retry_policy, seconds
+from reqon.runtime.stopping import StopRun
 from reqon.secrets import SECRETS
-from reqon.state.backend import SyncCheckpoint
 from reqon.state.ids import derived_key
 from reqon.state.records import Checkpoint
 from reqon.values import Value, encode
@@ -68,73 +67,6 @@ class FetchSpec:
     since: SinceSpec | None = None
     until_path: tuple[str, ...] | None = None
     keeps_sync: bool = False
-
-
-# --- sync checkpoints ------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class PendingTime:
-    """What a fetch's sync checkpoint will be when the mission has completed; `failed`: it will not move."""
-
-    last_sync: datetime
-    items: int
-    incremental: bool
-    failed: bool = False
-
-
-class PendingSync:
-    """Sync checkpoints of one execution: those it began with, and those it will leave."""
-
-    def __init__(
-        self, known: Mapping[str, SyncCheckpoint] | None = None, *, last_success: datetime | None = None
-    ) -> None:
-        self.known = {key: entry.last_sync for key, entry in (known or {}).items()}
-        self.last_success = last_success
-        self.pending: dict[str, PendingTime] = {}
-
-    def since(self, key: str) -> datetime | None:
-        """The checkpoint a fetch sends: as it was when the execution began."""
-        return self.known.get(key)
-
-    def note(self, key: str, last_sync: datetime, items: int) -> None:
-        """A fetch under this key succeeded; of several uses the earliest time counts."""
-        known = self.pending.get(key)
-        if known is None:
-            self.pending[key] = PendingTime(last_sync, items, key in self.known)
-        else:
-            known.last_sync = min(known.last_sync, last_sync)
-            known.items += items
-
-    def fail(self, key: str) -> None:
-        """A use of this key failed: it is not saved in this run."""
-        now = datetime.now(UTC) if key not in self.pending else self.pending[key].last_sync
-        self.pending.setdefault(key, PendingTime(now, 0, key in self.known)).failed = True
-
-    def changes(self, mission: str) -> dict[str, SyncCheckpoint]:
-        return {
-            key: SyncCheckpoint(p.last_sync, p.items, mission) for key, p in self.pending.items() if not p.failed
-        }
-
-    def begun_with(self) -> dict[str, str]:
-        return {key: rfc3339(at) for key, at in self.known.items()}
-
-    def restore(self, begun_with: Mapping[str, Value], synced: Sequence[Mapping[str, Value]]) -> None:
-        """Go on as the interrupted run had it."""
-        self.known = {key: parse_rfc3339(text) for key, text in begun_with.items()}
-        for entry in synced:
-            self.note(entry["k"], parse_rfc3339(entry["at"]), entry["c"])
-
-    def tell(self, x: Execution) -> None:
-        if x.wants(SyncCheckpointMoved):
-            for key, p in self.pending.items():
-                if not p.failed:
-                    x.emit(
-                        SyncCheckpointMoved(
-                            checkpoint_key=key, last_sync_time=rfc3339(p.last_sync), records_fetched=p.items,
-                            is_incremental=p.incremental,
-                        )
-                    )
 
 
 def sync_key(spec: FetchSpec, target: str, written: Value) -> str:

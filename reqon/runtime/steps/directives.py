@@ -8,7 +8,7 @@ from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
 from reqon.lang.operators import text as text_of
-from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.codegen import Code, expression
 from reqon.runtime.frame import Frame
 from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
