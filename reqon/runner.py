@@ -275,7 +275,11 @@ class Runner:
         if request.force and record is not None:
             return None
         named = request.execution_id is not None
-        if record is not None and (named or record.mission_hash != plan.definition_hash) and recovery.may_resume(record):
+        if (
+            record is not None
+            and (named or record.mission_hash != plan.definition_hash)
+            and recovery.may_resume(record)
+        ):
             raise ResumeRefusedError(
                 f"cannot resume {record.execution_id} of {plan.name}: {reason}",
                 hint="--force starts it again from its first action, as a new execution",
@@ -394,7 +398,9 @@ class _Run:
         try:
             x.emit(
                 MissionStarted(
-                    stage_count=len(self.plan.stages), is_resume=self.resumed, trigger=str(self.record.trigger),
+                    stage_count=len(self.plan.stages),
+                    is_resume=self.resumed,
+                    trigger=str(self.record.trigger),
                     scheduled_for=self.record.scheduled_for,
                 )
             )
@@ -487,7 +493,9 @@ class _Run:
             failed = reason in (CancelReason.TIMEOUT, CancelReason.STUCK)
             if failed:
                 self._note(x, f"cancelled: {reason}", reason)
-            record = self._finish(x, engine, ExecutionStatus.FAILED if failed else ExecutionStatus.INTERRUPTED, began, reason)
+            record = self._finish(
+                x, engine, ExecutionStatus.FAILED if failed else ExecutionStatus.INTERRUPTED, began, reason
+            )
             if failed:
                 return Outcome(record, tuple(x.raised))
             raise
@@ -537,7 +545,9 @@ class _Run:
         )
         if status is ExecutionStatus.COMPLETED:
             record = replace(record, active_step=None, resumes_without_progress=0)
-        elif record.items_processed > self.record.items_processed or len(record.actions_run) > len(self.record.actions_run):
+        elif record.items_processed > self.record.items_processed or len(record.actions_run) > len(
+            self.record.actions_run
+        ):
             record = recovery.progressed(record)
         if x.backend is not None:
             try:
@@ -567,12 +577,16 @@ class _Run:
             event = MissionCompleted(**totals, stages_skipped=engine.result.skipped)
         elif status is ExecutionStatus.INTERRUPTED:
             event = MissionPaused(
-                **totals, reason="pause" if reason == CancelReason.OPERATOR else "signal",
-                stage_index=engine.stage_index, step_index=0,
+                **totals,
+                reason="pause" if reason == CancelReason.OPERATOR else "signal",
+                stage_index=engine.stage_index,
+                step_index=0,
             )
         else:
             event = MissionFailed(
-                **totals, error=first.message if first else "failed", error_type=first.type if first else "internal",
+                **totals,
+                error=first.message if first else "failed",
+                error_type=first.type if first else "internal",
                 failed_stage=engine.result.failed_stage,
             )
         x.record = record
@@ -583,12 +597,19 @@ class _Run:
         """Stores, sources or credentials are wrong: a failed run with its reason."""
         clock = self.runner.clock
         failure = RunError(
-            message=error.message, type="config" if isinstance(error, ConfigurationError) else error.kind,
-            at=clock.now(), location=error.location, hint=error.hint,
+            message=error.message,
+            type="config" if isinstance(error, ConfigurationError) else error.kind,
+            at=clock.now(),
+            location=error.location,
+            hint=error.hint,
         )
         seconds = clock.monotonic() - began
         record = replace(
-            self.record, status=ExecutionStatus.FAILED, completed_at=clock.now(), errors=(failure,), errors_total=1,
+            self.record,
+            status=ExecutionStatus.FAILED,
+            completed_at=clock.now(),
+            errors=(failure,),
+            errors_total=1,
             duration_ms=round(seconds * 1000),
         )
         if self.plan.enable_state:
@@ -598,10 +619,20 @@ class _Run:
         self.runner.bus.emit(
             Emitted(
                 MissionFailed(
-                    status="failed", stages_completed=0, error_count=1, items_processed=record.items_processed,
-                    duration_seconds=seconds, error=failure.message, error_type=failure.type,
+                    status="failed",
+                    stages_completed=0,
+                    error_count=1,
+                    items_processed=record.items_processed,
+                    duration_seconds=seconds,
+                    error=failure.message,
+                    error_type=failure.type,
                 ),
-                1, record.execution_id, record.mission, clock.now(), None, record.duration_ms,
+                1,
+                record.execution_id,
+                record.mission,
+                clock.now(),
+                None,
+                record.duration_ms,
             )
         )
         return Outcome(record, (error,))

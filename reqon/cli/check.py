@@ -17,9 +17,15 @@ from reqon.lang.program import Program
 
 def check(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mission files or folders.")],
-    auth: Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="Also look up credentials in this file.")] = None,
-    env: Annotated[Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
-    state_dir: Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")] = None,
+    auth: Annotated[
+        Path | None, typer.Option("--auth", metavar="FILE", help="Also look up credentials in this file.")
+    ] = None,
+    env: Annotated[
+        Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="For editors and machines.")] = False,
 ) -> None:
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""

@@ -18,22 +18,32 @@ from reqon.state.retention import expired, parse_duration
 
 
 def cleanup(
-    mission: Annotated[str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)] = None,
-    older_than: Annotated[str | None, typer.Option("--older-than", metavar="AGE", help="Such as 30d, 12h or 4w.")] = None,
+    mission: Annotated[
+        str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Such as 30d, 12h or 4w.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All records of the mission.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-    state_dir: Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
+    ] = None,
 ) -> None:
     """Delete records and journals. Running executions are skipped and named."""
     if everything == (older_than is not None):
-        raise ConfigurationError("say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all")
+        raise ConfigurationError(
+            "say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all"
+        )
     directory = StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}"))
     backend = FileBackend(directory)
     records = backend.list(mission)
     if mission is not None and not records:
-        raise ConfigurationError(f"no execution of a mission '{mission}' is recorded", code="unknown-mission", hint="see reqon status")
+        raise ConfigurationError(
+            f"no execution of a mission '{mission}' is recorded", code="unknown-mission", hint="see reqon status"
+        )
     running = [r for r in records if r.status is ExecutionStatus.RUNNING]
     if everything:
         going = [r for r in records if r.status is not ExecutionStatus.RUNNING]
@@ -48,7 +58,14 @@ def cleanup(
     if not dry_run:
         size = sum(backend.delete(r) for r in going)
     if json:
-        show.as_json({"deleted": [r.execution_id for r in going], "bytes": size, "dryRun": dry_run, "skipped": [r.execution_id for r in running]})
+        show.as_json(
+            {
+                "deleted": [r.execution_id for r in going],
+                "bytes": size,
+                "dryRun": dry_run,
+                "skipped": [r.execution_id for r in running],
+            }
+        )
     else:
         if dry_run:
             for record in going:

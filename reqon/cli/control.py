@@ -12,7 +12,9 @@ from reqon.cli.services import service
 from reqon.state.retention import parse_duration
 
 Mission = Annotated[str, typer.Argument(metavar="MISSION", help="The mission's name.")]
-StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")]
+StateDir = Annotated[
+    Path | None, typer.Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
@@ -23,7 +25,9 @@ def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) ->
 
 def pause(
     mission: Mission,
-    duration: Annotated[str | None, typer.Option("--for", metavar="T", help="Such as 2h; without it until unpause.")] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", metavar="T", help="Such as 2h; without it until unpause.")
+    ] = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Shown by `reqon why`.")] = None,
     json: Json = False,
     state_dir: StateDir = None,
@@ -49,7 +53,9 @@ def reload(json: Json = False, state_dir: StateDir = None) -> None:
 
 
 def config(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show every option's effective value and where it comes from; secrets hidden."""
@@ -63,7 +69,9 @@ def config(
 
 
 def test_alert(
-    alert_url: Annotated[list[str] | None, typer.Option("--alert-url", metavar="URL", help="A target (repeatable).")] = None,
+    alert_url: Annotated[
+        list[str] | None, typer.Option("--alert-url", metavar="URL", help="A target (repeatable).")
+    ] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Send one test alert and its resolve to each target; show each target's answer."""

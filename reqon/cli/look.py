@@ -51,7 +51,9 @@ def history(
     mission: Mission = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most executions to show.")] = 10,
     since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Only those that began since.")] = None,
-    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="running, completed, failed or interrupted.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="running, completed, failed or interrupted.")
+    ] = None,
     json: Json = False,
     state_dir: StateDir = None,
 ) -> None:
@@ -113,7 +115,9 @@ def _one(backend: FileBackend, mission: str | None, execution: str | None) -> Ex
     if execution is not None:
         record = backend.load(execution) if is_execution_id(execution) else None
         if record is None or mission not in (None, record.mission):
-            raise ConfigurationError(f"there is no execution {execution}", code="unknown-execution", hint="see reqon history")
+            raise ConfigurationError(
+                f"there is no execution {execution}", code="unknown-execution", hint="see reqon history"
+            )
         return record
     assert mission is not None
     _known(backend, mission)
@@ -128,8 +132,12 @@ def _table(records: list[ExecutionRecord], *, mission_column: bool) -> None:
         rows.append(
             [record.mission] * mission_column
             + [
-                str(record.status), show.moment(record.started_at), show.length(record.duration_ms),
-                f"{record.items_processed:,}", str(record.trigger), record.execution_id,
+                str(record.status),
+                show.moment(record.started_at),
+                show.length(record.duration_ms),
+                f"{record.items_processed:,}",
+                str(record.trigger),
+                record.execution_id,
                 error if len(error) <= 60 else error[:57] + "...",
             ]
         )
@@ -146,7 +154,10 @@ def _describe(record: ExecutionRecord) -> None:
         ("completed", rfc3339(record.completed_at) if record.completed_at else "-"),
         ("duration", show.length(record.duration_ms)),
         ("actions", ", ".join(record.actions_run) or "-"),
-        ("items", f"{record.items_processed:,} ({record.requests:,} requests, {record.retries:,} retries, {record.invalid:,} invalid)"),
+        (
+            "items",
+            f"{record.items_processed:,} ({record.requests:,} requests, {record.retries:,} retries, {record.invalid:,} invalid)",
+        ),
     ]
     step = record.active_step
     if step is not None:
@@ -157,7 +168,9 @@ def _describe(record: ExecutionRecord) -> None:
         rows.append((f"store {name}", counts))
     for error in record.errors:
         place = f"{error.location}: " if error.location else ""
-        rows.append(("error", f"{place}{error.message} [{error.type}]" + (f" hint: {error.hint}" if error.hint else "")))
+        rows.append(
+            ("error", f"{place}{error.message} [{error.type}]" + (f" hint: {error.hint}" if error.hint else ""))
+        )
     if record.errors_total > len(record.errors):
         rows.append(("errors", f"{record.errors_total} in all"))
     if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):

@@ -22,7 +22,9 @@ from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionStatus, Trigger
 from reqon.state.retention import parse_duration
 
-Paths = Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)]
+Paths = Annotated[
+    list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)
+]
 
 
 def run(  # noqa: D417
@@ -30,34 +32,87 @@ def run(  # noqa: D417
     daemon: Annotated[bool, typer.Option("--daemon", help="Stay and run missions on their schedules.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Run every scheduled mission once, then exit.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the latest execution stopped.")] = False,
-    execution: Annotated[str | None, typer.Option("--execution", metavar="ID", help="Which execution to resume.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --resume: start a changed mission again from its first action.")] = False,
-    mission: Annotated[list[str] | None, typer.Option("--mission", metavar="NAME", help="Only this mission (repeatable).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; send nothing, write nothing.")] = False,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Run what is right when other files are wrong.")] = False,
-    auth: Annotated[Path | None, typer.Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")] = None,
-    env: Annotated[Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file.")] = None,
-    state_dir: Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")] = None,
+    execution: Annotated[
+        str | None, typer.Option("--execution", metavar="ID", help="Which execution to resume.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: start a changed mission again from its first action.")
+    ] = False,
+    mission: Annotated[
+        list[str] | None, typer.Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done; send nothing, write nothing.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Run what is right when other files are wrong.")
+    ] = False,
+    auth: Annotated[
+        Path | None, typer.Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
+    ] = None,
+    env: Annotated[
+        Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file."
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
-    journal_max: Annotated[str | None, typer.Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")] = None,
-    validate_cron: Annotated[str | None, typer.Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.")] = None,
-    timezone: Annotated[str | None, typer.Option("--timezone", metavar="ZONE", help="With --validate-cron: the zone it is read in.")] = None,
-    metrics_port: Annotated[int | None, typer.Option("--metrics-port", metavar="N", help="Daemon: serve Prometheus metrics; 0 picks a port.")] = None,
-    metrics_host: Annotated[str | None, typer.Option("--metrics-host", metavar="H", help="Daemon: the address they listen on. [127.0.0.1]")] = None,
-    health_port: Annotated[int | None, typer.Option("--health-port", metavar="N", help="Daemon: serve /health, /livez, /readyz.")] = None,
-    alert_on_failure: Annotated[bool, typer.Option("--alert-on-failure", help="Daemon: tell on-call when a run fails or did not happen.")] = False,
-    alert_url: Annotated[list[str] | None, typer.Option("--alert-url", metavar="URL", help="Daemon: whom to tell (repeatable).")] = None,
-    heartbeat_url: Annotated[str | None, typer.Option("--heartbeat-url", metavar="URL", help="Daemon: ping while alive.")] = None,
-    check_interval: Annotated[str | None, typer.Option("--check-interval", metavar="T", help="Daemon: how often schedules are looked at.")] = None,
+    journal_max: Annotated[
+        str | None, typer.Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
+    ] = None,
+    validate_cron: Annotated[
+        str | None, typer.Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", metavar="ZONE", help="With --validate-cron: the zone it is read in.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", metavar="N", help="Daemon: serve Prometheus metrics; 0 picks a port."),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option("--metrics-host", metavar="H", help="Daemon: the address they listen on. [127.0.0.1]")
+    ] = None,
+    health_port: Annotated[
+        int | None, typer.Option("--health-port", metavar="N", help="Daemon: serve /health, /livez, /readyz.")
+    ] = None,
+    alert_on_failure: Annotated[
+        bool, typer.Option("--alert-on-failure", help="Daemon: tell on-call when a run fails or did not happen.")
+    ] = False,
+    alert_url: Annotated[
+        list[str] | None, typer.Option("--alert-url", metavar="URL", help="Daemon: whom to tell (repeatable).")
+    ] = None,
+    heartbeat_url: Annotated[
+        str | None, typer.Option("--heartbeat-url", metavar="URL", help="Daemon: ping while alive.")
+    ] = None,
+    check_interval: Annotated[
+        str | None, typer.Option("--check-interval", metavar="T", help="Daemon: how often schedules are looked at.")
+    ] = None,
     no_reload: Annotated[bool, typer.Option("--no-reload", help="Daemon: do not watch the files.")] = False,
-    reload_poll: Annotated[str | None, typer.Option("--reload-poll", metavar="T", help="Daemon: how often the files are scanned. [10s]")] = None,
+    reload_poll: Annotated[
+        str | None, typer.Option("--reload-poll", metavar="T", help="Daemon: how often the files are scanned. [10s]")
+    ] = None,
     no_resume: Annotated[bool, typer.Option("--no-resume", help="Daemon: leave interrupted executions alone.")] = False,
-    max_running: Annotated[int | None, typer.Option("--max-running", metavar="N", help="Daemon: most executions at once. [32]")] = None,
-    shutdown_grace: Annotated[str | None, typer.Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")] = None,
-    misfire_grace: Annotated[str | None, typer.Option("--misfire-grace", metavar="T", help="Daemon: from when on a start counts as late. [60s]")] = None,
-    state_retention: Annotated[str | None, typer.Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")] = None,
+    max_running: Annotated[
+        int | None, typer.Option("--max-running", metavar="N", help="Daemon: most executions at once. [32]")
+    ] = None,
+    shutdown_grace: Annotated[
+        str | None, typer.Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
+    ] = None,
+    misfire_grace: Annotated[
+        str | None,
+        typer.Option("--misfire-grace", metavar="T", help="Daemon: from when on a start counts as late. [60s]"),
+    ] = None,
+    state_retention: Annotated[
+        str | None, typer.Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")
+    ] = None,
 ) -> None:
     """Run every mission that the paths hold, now; or stay as a daemon."""
     given = dict(locals())
@@ -72,7 +127,11 @@ def run(  # noqa: D417
             raise ConfigurationError("--daemon and --once exclude each other")
         if dry_run or resume or output:
             raise ConfigurationError("--dry-run, --resume and --output are for runs without --daemon")
-        flags = {name: value for name, value in given.items() if name not in ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")}
+        flags = {
+            name: value
+            for name, value in given.items()
+            if name not in ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")
+        }
         raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
     settings = RunnerSettings(
         state_directory=state_directory(state_dir),
@@ -117,9 +176,20 @@ class OneShot:
     """One command line's runs, in order, from loading to the exit code."""
 
     def __init__(
-        self, *, paths: Sequence[Path], settings: RunnerSettings, variables: Mapping[str, str], resume: bool,
-        execution: str | None, force: bool, only: tuple[str, ...], dry_run: bool, keep_going: bool, verbose: bool,
-        quiet: bool, grace_seconds: float,
+        self,
+        *,
+        paths: Sequence[Path],
+        settings: RunnerSettings,
+        variables: Mapping[str, str],
+        resume: bool,
+        execution: str | None,
+        force: bool,
+        only: tuple[str, ...],
+        dry_run: bool,
+        keep_going: bool,
+        verbose: bool,
+        quiet: bool,
+        grace_seconds: float,
     ) -> None:
         self.paths, self.settings, self.variables = paths, settings, variables
         self.resume, self.execution, self.force = resume, execution, force
@@ -176,7 +246,9 @@ class OneShot:
         if not missions:
             raise Done(2) if program.has_errors else ConfigurationError("there is no mission to run")
         if self.execution is not None and not self.resume:
-            raise ConfigurationError("--execution goes with --resume", hint=f"reqon … --resume --execution {self.execution}")
+            raise ConfigurationError(
+                "--execution goes with --resume", hint=f"reqon … --resume --execution {self.execution}"
+            )
         return missions
 
     async def _all(self, runner: Runner, missions: Sequence[MissionProgram]) -> list[Outcome | ReqonError]:
@@ -271,7 +343,9 @@ class OneShot:
 def unknown_mission(name: str, known: Mapping[str, Any]) -> ConfigurationError:
     from reqon.diagnostics import did_you_mean  # noqa: PLC0415
 
-    return ConfigurationError(f"there is no mission '{name}'", code="unknown-mission", hint=did_you_mean(name, list(known), "missions"))
+    return ConfigurationError(
+        f"there is no mission '{name}'", code="unknown-mission", hint=did_you_mean(name, list(known), "missions")
+    )
 
 
 def summary(outcome: Outcome) -> None:
@@ -290,7 +364,9 @@ def summary(outcome: Outcome) -> None:
         counts = [f"{totals.added:,} added", f"{totals.updated or 0:,} updated", f"{totals.unchanged or 0:,} unchanged"]
         if totals.deleted:
             counts.append(f"{totals.deleted:,} deleted")
-        show.out(f"  store    {name}: {totals.count if totals.count is not None else '?':,} records ({', '.join(counts)})")
+        show.out(
+            f"  store    {name}: {totals.count if totals.count is not None else '?':,} records ({', '.join(counts)})"
+        )
     if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
         show.out(f"  resume   reqon {'PATH'} --resume --execution {record.execution_id}")
 

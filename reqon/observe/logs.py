@@ -46,7 +46,13 @@ from reqon.values import encode, to_builtins
 
 FIELD_LIMIT = 8 * 1024
 FORMATS = ("json", "logfmt", "text")
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 _FIRST = ("timestamp", "level", "message", "mission", "execution_id", "slot", "action", "step", "source", "attempt")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+\-]+")
@@ -171,7 +177,16 @@ def _text_renderer(stream: IO[str]) -> Callable[[Entry], str]:
 
 # --- events as lines -------------------------------------------------------------------------------------------------
 
-_INFO = (MissionStarted, MissionCompleted, MissionPaused, StageStarted, StageEnded, FetchCompleted, DataStored, SyncCheckpointMoved)
+_INFO = (
+    MissionStarted,
+    MissionCompleted,
+    MissionPaused,
+    StageStarted,
+    StageEnded,
+    FetchCompleted,
+    DataStored,
+    SyncCheckpointMoved,
+)
 _WARNING = (FetchRetried, RateLimitHit, RateLimitResumed, BreakerChanged)
 _SILENT = (Progressed, RequestAnswered, ItemsCounted)
 _ALWAYS_ERRORS = frozenset(("bad_path", "bad_header", "origin_blocked"))
@@ -236,4 +251,7 @@ def _all_events() -> list[type[Event]]:
 
 
 def _at_most_debug(kind: type[Event]) -> bool:
-    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated)) or kind is PageFetched
+    return (
+        not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated))
+        or kind is PageFetched
+    )

@@ -47,7 +47,9 @@ class ProgressBars:
         task = self._tasks.get((emitted.execution_id, event.action))
         if task is not None:
             count = f"{event.current:,} of {event.total:,}" if event.total is not None else f"{event.current:,}"
-            self._bars.update(task, completed=event.current, total=event.total, count=f"{count}  {escape_controls(event.step)}")
+            self._bars.update(
+                task, completed=event.current, total=event.total, count=f"{count}  {escape_controls(event.step)}"
+            )
 
     def _ended(self, emitted: Emitted) -> None:
         task = self._tasks.pop((emitted.execution_id, emitted.event.action_name), None)  # type: ignore[attr-defined]

@@ -17,7 +17,12 @@ from reqon.runtime.settings import source_settings, store_settings
 from reqon.secrets import SECRETS
 from reqon.values import Value
 
-_STRATEGIES = {"offset": "by offset", "page": "page after page", "cursor": "along the cursor", "link": "along the Link header"}
+_STRATEGIES = {
+    "offset": "by offset",
+    "page": "page after page",
+    "cursor": "along the cursor",
+    "link": "along the Link header",
+}
 
 
 class DryRun:
@@ -108,7 +113,9 @@ class DryRun:
             case nodes.Skip():
                 yield f"{indent}would skip the rest"
             case nodes.Jump():
-                yield f"{indent}would run {step.action.text}" + (", then repeat the request" if step.then == "retry" else "")
+                yield f"{indent}would run {step.action.text}" + (
+                    ", then repeat the request" if step.then == "retry" else ""
+                )
                 yield from self._action(step.action.text, indent + "  ")
             case nodes.Run():
                 for name in flow.stage_names(step):

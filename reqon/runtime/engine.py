@@ -70,8 +70,11 @@ class Engine:
                 continue
             x.emit(
                 StageStarted(
-                    stage_index=stage.index, stage_name=stage.name, total_stages=len(x.plan.stages),
-                    is_parallel=stage.parallel, parallel_actions=stage.actions if stage.parallel else None,
+                    stage_index=stage.index,
+                    stage_name=stage.name,
+                    total_stages=len(x.plan.stages),
+                    is_parallel=stage.parallel,
+                    parallel_actions=stage.actions if stage.parallel else None,
                 )
             )
             try:
@@ -182,8 +185,11 @@ class Engine:
         seconds = x.clock.monotonic() - started
         x.emit(
             ActionEnded(
-                action_name=name, success=error is None, items_processed=x.items_processed - items,
-                duration_seconds=seconds, error=error,
+                action_name=name,
+                success=error is None,
+                items_processed=x.items_processed - items,
+                duration_seconds=seconds,
+                error=error,
             ),
             action=name,
             duration_ms=round(seconds * 1000),
@@ -224,7 +230,12 @@ class Engine:
         path = f"{frame.action}.{step.index}"
         if ended:
             event: Any = StepEnded(
-                action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path, success=True, flow=flow
+                action_name=frame.action,
+                step_index=step.index,
+                step_type=step.type,
+                step_path=path,
+                success=True,
+                flow=flow,
             )
         else:
             event = StepStarted(action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path)
@@ -338,8 +349,10 @@ class Engine:
         frame.replaying = any("." in path for path in position.loops)
         x.emit(
             CheckpointResumed(
-                stage_index=self.stage_index, step_index=position.step,
-                original_execution_id=x.record.execution_id, stages_skipped=self.result.completed,
+                stage_index=self.stage_index,
+                step_index=position.step,
+                original_execution_id=x.record.execution_id,
+                stages_skipped=self.result.completed,
             ),
             action=frame.action,
         )
@@ -352,4 +365,3 @@ def _key(stage: int, action: str) -> str:
 
 def _plain(value: Value) -> Value:
     return dict(value) if isinstance(value, PagedResult) else value
-

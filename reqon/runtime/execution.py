@@ -152,9 +152,7 @@ class Execution:
             self.seq += 1
             record = self.record
             self.bus.emit(
-                Emitted(
-                    event, self.seq, record.execution_id, record.mission, self.clock.now(), action, duration_ms
-                )
+                Emitted(event, self.seq, record.execution_id, record.mission, self.clock.now(), action, duration_ms)
             )
 
     def wants(self, *kinds: type[Event]) -> bool:
@@ -273,16 +271,16 @@ class Execution:
                     added=added, updated=updated, unchanged=unchanged, deleted=deleted
                 )
 
-    async def checkpoint(self, *, reason: str, action: str, step: int, index: int | None = None, page: int | None = None) -> None:
+    async def checkpoint(
+        self, *, reason: str, action: str, step: int, index: int | None = None, page: int | None = None
+    ) -> None:
         """Make everything so far survive a power loss: stores, then journal, then the record; then say so."""
         async with self._sync_lock:
             self.flush_stores()
             await asyncio.to_thread(self._sync)
         self.save_record(force=True)
         self.tell_writes()
-        self.emit(
-            CheckpointSaved(stage_index=0, step_index=step, reason=reason, index=index, page=page), action=action
-        )
+        self.emit(CheckpointSaved(stage_index=0, step_index=step, reason=reason, index=index, page=page), action=action)
 
     def _sync(self) -> None:
         for opened in self._file_stores:

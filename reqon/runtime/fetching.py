@@ -129,8 +129,12 @@ async def run_fetch(
         if x.wants(FetchStarted):
             x.emit(
                 FetchStarted(
-                    source=spec.source, method=request.method, path=spec.template, url=url_of(client, request),
-                    has_pagination=spec.paginate is not None, has_since=spec.since is not None,
+                    source=spec.source,
+                    method=request.method,
+                    path=spec.template,
+                    url=url_of(client, request),
+                    has_pagination=spec.paginate is not None,
+                    has_since=spec.since is not None,
                 ),
                 action=f.action,
             )
@@ -154,8 +158,15 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
     x.retries += max(0, error.attempts - 1)
     x.emit(
         FetchFailed(
-            source=spec.source, method=spec.method.upper(), path=spec.template, url=error.url, error=error.message,
-            kind=error.kind, retryable=False, delivered=spec.guarded, attempts=error.attempts,
+            source=spec.source,
+            method=spec.method.upper(),
+            path=spec.template,
+            url=error.url,
+            error=error.message,
+            kind=error.kind,
+            retryable=False,
+            delivered=spec.guarded,
+            attempts=error.attempts,
             status_code=error.status_code or None,
         ),
         action=f.action,
@@ -262,7 +273,8 @@ async def _one(
         f.raw_response = reply.raw if reply.is_json and reply.raw else None
         if request.method in EFFECTS and x.journal is not None:
             x.journal.append(
-                "response", {"a": f.key, "p": spec.step_path, "st": reply.status, "json": reply.is_json},
+                "response",
+                {"a": f.key, "p": spec.step_path, "st": reply.status, "json": reply.is_json},
                 body=reply.raw if reply.is_json and reply.raw else encode(reply.value),
             )
             x.journal.write()
@@ -289,8 +301,14 @@ def _tell_completed(
             records = len(find_items(reply.value)[0]) or (1 if reply.value is not None else 0)
         x.emit(
             FetchCompleted(
-                source=spec.source, method=request.method, path=spec.template, url=url_of(client, request),
-                status=reply.status, record_count=records, bytes_received=len(reply.raw), attempts=reply.attempts,
+                source=spec.source,
+                method=request.method,
+                path=spec.template,
+                url=url_of(client, request),
+                status=reply.status,
+                record_count=records,
+                bytes_received=len(reply.raw),
+                attempts=reply.attempts,
                 pages_fetched=pages,
             ),
             action=f.action,
@@ -333,7 +351,13 @@ def strategy(spec: PaginateSpec, params: Mapping[str, Value], *, until: bool) ->
 
 
 async def _all_pages(
-    f: Frame, spec: FetchSpec, client: Client, request: Request, options: Mapping[str, Value], until: Until | None, key: str | None
+    f: Frame,
+    spec: FetchSpec,
+    client: Client,
+    request: Request,
+    options: Mapping[str, Value],
+    until: Until | None,
+    key: str | None,
 ) -> tuple[Value, Mapping[str, Value] | None]:
     assert spec.paginate is not None
     run = _PageRun(f, spec, client, request, options, until)
@@ -354,7 +378,13 @@ class _PageRun:
     """One paginated fetch: asks for page after page, journals each before the next is asked for."""
 
     def __init__(
-        self, f: Frame, spec: FetchSpec, client: Client, request: Request, options: Mapping[str, Value], until: Until | None
+        self,
+        f: Frame,
+        spec: FetchSpec,
+        client: Client,
+        request: Request,
+        options: Mapping[str, Value],
+        until: Until | None,
     ) -> None:
         assert spec.paginate is not None
         self.f, self.spec, self.client, self.request, self.until = f, spec, client, request, until
@@ -396,7 +426,9 @@ class _PageRun:
             if self.number >= self.max_pages:
                 raise PaginationError(
                     f"{self.spec.template} has more than maxPages = {self.max_pages} pages",
-                    kind="pagination", source=self.spec.source, method=self.request.method,
+                    kind="pagination",
+                    source=self.spec.source,
+                    method=self.request.method,
                     hint="give until: a condition that comes true, or raise maxPages",
                 )
             try:
@@ -417,17 +449,30 @@ class _PageRun:
         following = self.decider.next_request()
         if following.url is not None:
             return Request(
-                method=self.request.method, target=following.url, template=self.request.template,
-                headers=self.request.headers, body=self.request.body, has_body=self.request.has_body,
-                timeout_seconds=self.request.timeout_seconds, retry=self.request.retry,
-                retry_written=self.request.retry_written, effect_key=self.request.effect_key,
+                method=self.request.method,
+                target=following.url,
+                template=self.request.template,
+                headers=self.request.headers,
+                body=self.request.body,
+                has_body=self.request.has_body,
+                timeout_seconds=self.request.timeout_seconds,
+                retry=self.request.retry,
+                retry_written=self.request.retry_written,
+                effect_key=self.request.effect_key,
             )
         request = self.request
         return Request(
-            method=request.method, target=request.target, template=request.template,
-            params=(*request.params, *following.params), headers=request.headers, body=request.body,
-            has_body=request.has_body, timeout_seconds=request.timeout_seconds, retry=request.retry,
-            retry_written=request.retry_written, effect_key=request.effect_key,
+            method=request.method,
+            target=request.target,
+            template=request.template,
+            params=(*request.params, *following.params),
+            headers=request.headers,
+            body=request.body,
+            has_body=request.has_body,
+            timeout_seconds=request.timeout_seconds,
+            retry=request.retry,
+            retry_written=request.retry_written,
+            effect_key=request.effect_key,
         )
 
     async def _take(self, reply: Reply) -> bool:
@@ -448,16 +493,26 @@ class _PageRun:
         if x.wants(PageFetched):
             x.emit(
                 PageFetched(
-                    source=self.spec.source, method=self.request.method, path=self.spec.template, page=self.number,
-                    item_count=len(items), total_items=self.pages.count, bytes_received=len(reply.raw), has_more=not ended,
+                    source=self.spec.source,
+                    method=self.request.method,
+                    path=self.spec.template,
+                    page=self.number,
+                    item_count=len(items),
+                    total_items=self.pages.count,
+                    bytes_received=len(reply.raw),
+                    has_more=not ended,
                 ),
                 action=f.action,
             )
         if self.outermost:
             value = self.decider.next_value
             x.checkpoints[f.action] = Checkpoint(
-                items_processed=x.items_processed + self.pages.count, at=x.now(), page=self.number,
-                cursor=value if self.spec.paginate and self.spec.paginate.strategy == "cursor" and len(str(value)) <= 1024 else None,
+                items_processed=x.items_processed + self.pages.count,
+                at=x.now(),
+                page=self.number,
+                cursor=value
+                if self.spec.paginate and self.spec.paginate.strategy == "cursor" and len(str(value)) <= 1024
+                else None,
             )
             x.tell_progress(f.action, f"fetch {self.spec.template}", self.pages.count, None)
             if not ended:
@@ -471,8 +526,13 @@ class _PageRun:
         if journal is None or not reply.is_json or not reply.raw:
             return None
         fields: dict[str, Value] = {
-            "a": self.f.key, "p": self.spec.step_path, "k": self.number, "st": reply.status, "c": count,
-            "fp": self.fingerprint, "next": {"kind": "end", "value": None} if ended else self.decider.state(),
+            "a": self.f.key,
+            "p": self.spec.step_path,
+            "k": self.number,
+            "st": reply.status,
+            "c": count,
+            "fp": self.fingerprint,
+            "next": {"kind": "end", "value": None} if ended else self.decider.state(),
         }
         if place is not None:
             fields["items"] = list(place)

@@ -180,7 +180,11 @@ class LoopRun:
     def __call__(self, index: int) -> int:
         """With `index` items done: the next index at which to ask again, or 0 when the loop must pause now."""
         now = perf_seconds()
-        if now >= self._slice_end or self._stop.after_item or (self.every is not None and index - self._checkpoint_index >= self.every):
+        if (
+            now >= self._slice_end
+            or self._stop.after_item
+            or (self.every is not None and index - self._checkpoint_index >= self.every)
+        ):
             return 0
         # Slow items are asked after one by one, quick ones in strides.
         if now - self._last_look < SLICE_SECONDS / 8:
@@ -204,8 +208,10 @@ class LoopRun:
 
     def late(self, index: int) -> bool:
         """For loops with awaits: whether to pause before the item at `index`."""
-        return perf_seconds() >= self._slice_end or self._stop.after_item or (
-            self.every is not None and index - self._checkpoint_index >= self.every
+        return (
+            perf_seconds() >= self._slice_end
+            or self._stop.after_item
+            or (self.every is not None and index - self._checkpoint_index >= self.every)
         )
 
     # --- saving -------------------------------------------------------------------------------------------------------
@@ -317,7 +323,9 @@ async def run_loop(
     if x.wants(LoopStarted):
         x.emit(
             LoopStarted(
-                variable=spec.variable, collection_size=loop.total, has_filter=spec.has_filter,
+                variable=spec.variable,
+                collection_size=loop.total,
+                has_filter=spec.has_filter,
                 concurrency=limit if spec.parallel else 1,
             ),
             action=f.action,
@@ -341,8 +349,11 @@ async def run_loop(
         if x.wants(LoopEnded):
             x.emit(
                 LoopEnded(
-                    variable=spec.variable, total_items=loop.total, items_processed=loop.done,
-                    items_skipped=f.skipped - skipped, items_failed=failed,
+                    variable=spec.variable,
+                    total_items=loop.total,
+                    items_processed=loop.done,
+                    items_skipped=f.skipped - skipped,
+                    items_failed=failed,
                 ),
                 action=f.action,
             )
@@ -479,4 +490,3 @@ async def run_inner_parallel(
             workers.create_task(worker())
     if failures:
         raise failures[0][1] if len(failures) == 1 else ParallelError(failures)
-

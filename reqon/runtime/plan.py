@@ -155,7 +155,15 @@ class Plan:
         known = self.lets if lets is None else lets
         unit = self._unit(node)
         names = {name: _item("lets", name) for name in known}
-        scope = Scope(names=names, current=None, response=None, meta=None, stores={}, sources=frozenset(self.program.sources), schemas=self.program.schemas)
+        scope = Scope(
+            names=names,
+            current=None,
+            response=None,
+            meta=None,
+            stores={},
+            sources=frozenset(self.program.sources),
+            schemas=self.program.schemas,
+        )
         made = Expressions(unit, self.schemas).value(node, scope)
         return function_of(unit, "lets", made, node)(known)
 
@@ -214,7 +222,12 @@ class Plan:
     def _compile(self, action: nodes.ActionDef) -> ActionPlan:
         unit = self._unit(action)
         emitter = Emitter(
-            unit, Expressions(unit, self.schemas), self.program, action, EMITTERS, store_names=frozenset(self.program.stores)
+            unit,
+            Expressions(unit, self.schemas),
+            self.program,
+            action,
+            EMITTERS,
+            store_names=frozenset(self.program.stores),
         )
         definitions: list[ast.stmt] = []
         names: list[str] = []
@@ -228,9 +241,7 @@ class Plan:
             if flow.leaves(step):
                 break
         functions = define(unit, definitions, names)
-        steps = tuple(
-            StepPlan(i, type_of(action.steps[i]), action.steps[i], functions[i]) for i in range(len(names))
-        )
+        steps = tuple(StepPlan(i, type_of(action.steps[i]), action.steps[i], functions[i]) for i in range(len(names)))
         targets = {
             emitter.target_id(step): index for index, step in enumerate(action.steps) if id(step) in emitter.repeated
         }
@@ -248,7 +259,12 @@ class Plan:
         for variable in variables:
             if reads(variable, [step]):
                 local = unit.local(variable)
-                code.add("LOCAL = f.variables.get(NAME)", step, LOCAL=local, NAME=ast.Constant(variable, lineno=1, col_offset=0))
+                code.add(
+                    "LOCAL = f.variables.get(NAME)",
+                    step,
+                    LOCAL=local,
+                    NAME=ast.Constant(variable, lineno=1, col_offset=0),
+                )
                 scope = scope.bind(**{variable: load(local)})
         place = Place(path=str(index), response=response, meta=meta, frame=True)
         emitter.step(step, scope, code, place)
@@ -338,4 +354,3 @@ def build(program: MissionProgram, *, clock: Clock = SYSTEM, environment: Mappin
     if not isinstance(program, MissionProgram):
         raise ConfigurationError(f"no mission program: {program!r}")
     return Plan(program, clock=clock, environment=environment)
-

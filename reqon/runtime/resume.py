@@ -66,7 +66,9 @@ class ResumePoint:
         self.totals: Mapping[str, Value] | None = None
 
     @classmethod
-    def read(cls, journal: Journal, positions: Mapping[str, int]) -> tuple["ResumePoint", list[tuple[str, Sequence[Value]]]]:
+    def read(
+        cls, journal: Journal, positions: Mapping[str, int]
+    ) -> tuple["ResumePoint", list[tuple[str, Sequence[Value]]]]:
         """The point, and the writes to memory stores in order.
 
         `positions` is what each file store really holds: an entry that relies on more does not count (O2).
@@ -129,9 +131,16 @@ class ResumePoint:
                 del pages[fields["k"] - 1 :]
             pages.append(
                 JournaledPage(
-                    number=fields["k"], body=entry.body, next=fields["next"], status=fields["st"], count=fields["c"],
-                    fingerprint=fields["fp"], sent_at=fields.get("at"), date=fields.get("date"),
-                    since=fields.get("since"), place=tuple(fields["items"]) if fields.get("items") is not None else None,
+                    number=fields["k"],
+                    body=entry.body,
+                    next=fields["next"],
+                    status=fields["st"],
+                    count=fields["c"],
+                    fingerprint=fields["fp"],
+                    sent_at=fields.get("at"),
+                    date=fields.get("date"),
+                    since=fields.get("since"),
+                    place=tuple(fields["items"]) if fields.get("items") is not None else None,
                 )
             )
         elif entry.kind == "response":

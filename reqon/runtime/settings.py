@@ -49,7 +49,7 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
     if not isinstance(base, str) or not base.strip():
         span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
         variables = [n for n in _variables(source)]
-        hint = f"set the variable {variables[0]}" if variables else "give it a base: \"https://…\""
+        hint = f"set the variable {variables[0]}" if variables else 'give it a base: "https://…"'
         raise ConfigurationError("", Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint))
     inline = {field: values[key] for key, field in CREDENTIAL_OPTIONS.items() if values.get(key) is not None}
     if isinstance(values.get("oauth"), dict):
@@ -62,7 +62,9 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
         inline=inline,
         headers=tuple(headers),
         timeout_seconds=seconds(values.get("timeout"), 30.0),
-        connect_timeout_seconds=None if values.get("connectTimeout") is None else seconds(values["connectTimeout"], 10.0),
+        connect_timeout_seconds=None
+        if values.get("connectTimeout") is None
+        else seconds(values["connectTimeout"], 10.0),
         retry=retry_policy(values.get("retry")),
         rate_limit=_rate_limit(values.get("rateLimit")),
         breaker=_breaker(values.get("circuitBreaker")),
@@ -82,7 +84,10 @@ def _variables(source: nodes.SourceDef) -> list[str]:
     return [
         n.arguments[0].value
         for n in walk(option)
-        if isinstance(n, nodes.Call) and n.name.text == "env" and n.arguments and isinstance(n.arguments[0], nodes.Literal_)
+        if isinstance(n, nodes.Call)
+        and n.name.text == "env"
+        and n.arguments
+        and isinstance(n.arguments[0], nodes.Literal_)
     ]
 
 
@@ -98,7 +103,9 @@ def _checked_base(base: str, source: nodes.SourceDef) -> str:
     except ValueError as error:
         problem = str(error)
     if problem:
-        raise ConfigurationError("", Diagnostic("bad-option-value", problem, span, 'write base: "https://api.example.com/v1"'))
+        raise ConfigurationError(
+            "", Diagnostic("bad-option-value", problem, span, 'write base: "https://api.example.com/v1"')
+        )
     return base
 
 
@@ -182,7 +189,11 @@ def literal_origins(program_nodes: Mapping[str, nodes.Node]) -> frozenset[str]:
     found: set[str] = set()
     for root in program_nodes.values():
         for node in walk(root):
-            if isinstance(node, nodes.Literal_) and isinstance(node.value, str) and node.value.startswith(("http://", "https://")):
+            if (
+                isinstance(node, nodes.Literal_)
+                and isinstance(node.value, str)
+                and node.value.startswith(("http://", "https://"))
+            ):
                 found.add(origin_of(node.value))
     return frozenset(found)
 
@@ -216,7 +227,12 @@ def store_settings(store: nodes.StoreDef, evaluate: Evaluate) -> StoreSettings:
     if call is None:
         raise ConfigurationError(
             "",
-            Diagnostic("bad-option-value", f"store '{store.name.text}' comes to no adapter", store.adapter.span, 'write file("name") or memory("name")'),
+            Diagnostic(
+                "bad-option-value",
+                f"store '{store.name.text}' comes to no adapter",
+                store.adapter.span,
+                'write file("name") or memory("name")',
+            ),
         )
     values = [evaluate(a) for a in call.arguments if not isinstance(a, nodes.Lambda | nodes.Spread)]
     identifier = values[0] if values and isinstance(values[0], str) else store.name.text
@@ -240,4 +256,3 @@ def _chosen(node: nodes.Expression, evaluate: Evaluate) -> nodes.Call | None:
         index = evaluate(nodes.MatchExpression(subject=node.subject, arms=arms, span=node.span))
         return None if index is None else _chosen(node.arms[index].value, evaluate)
     return None
-

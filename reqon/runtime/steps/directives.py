@@ -43,7 +43,9 @@ def emit_abort(e: Emitter, step: nodes.Abort, scope: Scope, code: Code, place: P
     message = (
         ast.Constant("Execution aborted", lineno=1, col_offset=0)
         if step.message is None
-        else expression("text_of(VALUE)", step, text_of=e.constant(text_of, "text_of"), VALUE=e.value(step.message, scope))
+        else expression(
+            "text_of(VALUE)", step, text_of=e.constant(text_of, "text_of"), VALUE=e.value(step.message, scope)
+        )
     )
     code.add("raise AbortError(MESSAGE)", step, AbortError=e.constant(AbortError, "AbortError"), MESSAGE=message)
     return scope
@@ -143,10 +145,17 @@ def option_value(e: Emitter, option: nodes.Option, scope: Scope) -> ast.expr:
             if isinstance(entry, nodes.Spread):
                 parts.append((None, e.value(entry.value, scope)))
             elif isinstance(entry.value, nodes.Name) and entry.value.name in WORDS:
-                parts.append((ast.Constant(entry.key, lineno=1, col_offset=0), ast.Constant(entry.value.name, lineno=1, col_offset=0)))
+                parts.append(
+                    (
+                        ast.Constant(entry.key, lineno=1, col_offset=0),
+                        ast.Constant(entry.value.name, lineno=1, col_offset=0),
+                    )
+                )
             else:
                 parts.append((ast.Constant(entry.key, lineno=1, col_offset=0), e.value(entry.value, scope)))
-        return expression("EXPR", value, EXPR=ast.Dict([k for k, _ in parts], [v for _, v in parts], lineno=1, col_offset=0))
+        return expression(
+            "EXPR", value, EXPR=ast.Dict([k for k, _ in parts], [v for _, v in parts], lineno=1, col_offset=0)
+        )
     assert not isinstance(value, nodes.Since | nodes.Paginate)
     return e.value(value, scope)
 
@@ -189,7 +198,11 @@ def policy(options: dict[str, Any]) -> RetryPolicy:
         made["max_attempts"] = attempts
     if options.get("backoff") in ("exponential", "linear", "constant"):
         made["backoff"] = options["backoff"]
-    for key, name in (("initialDelay", "initial_delay_seconds"), ("maxDelay", "max_delay_seconds"), ("delay", "delay_seconds")):
+    for key, name in (
+        ("initialDelay", "initial_delay_seconds"),
+        ("maxDelay", "max_delay_seconds"),
+        ("delay", "delay_seconds"),
+    ):
         seconds = _seconds(options.get(key))
         if seconds is not None:
             made[name] = seconds

@@ -153,9 +153,7 @@ class Emitter:
             )
         return emit(self, step, scope, code, place)
 
-    def _repeatable(
-        self, steps: Sequence[nodes.Step], index: int, scope: Scope, code: Code, place: Place
-    ) -> None:
+    def _repeatable(self, steps: Sequence[nodes.Step], index: int, scope: Scope, code: Code, place: Place) -> None:
         """A request that a later `retry` may go back to, and everything behind it in its list."""
         step = steps[index]
         identity = self.target_id(step)

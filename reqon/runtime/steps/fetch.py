@@ -52,7 +52,12 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         written = e.value(key.value, scope) if key is not None and isinstance(key.value, nodes.Node) else constant(None)  # type: ignore[arg-type]
         call.add(
             "LOCAL = f.x.sync.since(sync_key(SPEC, TARGET, WRITTEN))",
-            step, LOCAL=last, sync_key=e.constant(sync_key, "sync_key"), SPEC=spec_name, TARGET=target, WRITTEN=written,
+            step,
+            LOCAL=last,
+            sync_key=e.constant(sync_key, "sync_key"),
+            SPEC=spec_name,
+            TARGET=target,
+            WRITTEN=written,
         )
         within = scope.bind(lastSync=load(last))
     call.add(
@@ -96,7 +101,9 @@ def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> 
     written = options.get("source")
     if written is not None:
         value = written.value
-        name = value.name if isinstance(value, nodes.Name) else value.value if isinstance(value, nodes.Literal_) else None
+        name = (
+            value.name if isinstance(value, nodes.Name) else value.value if isinstance(value, nodes.Literal_) else None
+        )
         if isinstance(name, str) and name in e.program.sources:
             return name
         raise ConfigurationError(
@@ -120,7 +127,12 @@ def _parts(
             if isinstance(piece, str):
                 out.append((PathPart(PartKind.TEXT, piece), None))
             elif piece.expression is not None:
-                out.append((PathPart(PartKind.VALUE, None, piece.text), _placeholder(e, piece.expression, scope, options, used)))
+                out.append(
+                    (
+                        PathPart(PartKind.VALUE, None, piece.text),
+                        _placeholder(e, piece.expression, scope, options, used),
+                    )
+                )
         return out, used
     operands = _operands(path)
     if operands is None:
@@ -183,12 +195,18 @@ def _target(e: Emitter, step: nodes.Fetch, parts: list[tuple[PathPart, ast.expr 
         else:
             made.append(
                 expression(
-                    "PathPart(KIND, VALUE, TEXT)", step.path, PathPart=e.constant(PathPart, "PathPart"),
-                    KIND=e.constant(part.kind, "kind"), VALUE=value, TEXT=constant(part.expression),
+                    "PathPart(KIND, VALUE, TEXT)",
+                    step.path,
+                    PathPart=e.constant(PathPart, "PathPart"),
+                    KIND=e.constant(part.kind, "kind"),
+                    VALUE=value,
+                    TEXT=constant(part.expression),
                 )
             )
     return expression(
-        "assemble(PARTS)", step.path, assemble=e.constant(assemble, "assemble"),
+        "assemble(PARTS)",
+        step.path,
+        assemble=e.constant(assemble, "assemble"),
         PARTS=ast.Tuple(made, ast.Load(), lineno=1, col_offset=0),
     )
 
@@ -259,7 +277,12 @@ def _paginate(e: Emitter, option: nodes.Option | None) -> PaginateSpec | None:
             return PaginateSpec("cursor", parameter, int(size), _finder(e, written["cursorPath"]))
     raise ConfigurationError(
         "",
-        Diagnostic("bad-option-value", "this pagination cannot be run", option.value.span, "use offset(p, n), page(p, n), cursor(p, n, \"path\") or link()"),
+        Diagnostic(
+            "bad-option-value",
+            "this pagination cannot be run",
+            option.value.span,
+            'use offset(p, n), page(p, n), cursor(p, n, "path") or link()',
+        ),
     )
 
 
@@ -277,7 +300,9 @@ def _finder(e: Emitter, node: nodes.Expression) -> Callable[..., Any]:
         span = node.span
         tree, problems = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
         if tree is None or problems:
-            raise ConfigurationError("", Diagnostic("bad-option-value", "the cursor path is no path", span, 'such as "meta.next"'))
+            raise ConfigurationError(
+                "", Diagnostic("bad-option-value", "the cursor path is no path", span, 'such as "meta.next"')
+            )
         node = tree
     page = e.unit.local("page")
     find = _page_function(e, node, page)

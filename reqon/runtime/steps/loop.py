@@ -95,8 +95,16 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
         name = e.unit.local("inner")
         template = "async def NAME(f, INDEX, ITEM):\n    RESPONSE = OUTER\n    META = OUTER_META\n    BODY"
         code.add(
-            template, step, NAME=name, INDEX=counter, ITEM=item, RESPONSE=response, META=meta,
-            OUTER=place.response, OUTER_META=place.meta, BODY=body.body(),
+            template,
+            step,
+            NAME=name,
+            INDEX=counter,
+            ITEM=item,
+            RESPONSE=response,
+            META=meta,
+            OUTER=place.response,
+            OUTER_META=place.meta,
+            BODY=body.body(),
         )
         code.add(
             "await run_inner_parallel(f, COLLECTION, KEEP, BODY, LIMIT)",

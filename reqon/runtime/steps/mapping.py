@@ -20,7 +20,9 @@ def emit_map(e: Emitter, step: nodes.Map, scope: Scope, code: Code, place: Place
     source = e.temporary(step.value, e.value(step.value, scope), code, "source")
     result = e.unit.local("mapped")
     if step.mapping is None:
-        built = expression("as_object(VALUE)", step.value, as_object=e.constant(as_object, "as_object"), VALUE=load(source))
+        built = expression(
+            "as_object(VALUE)", step.value, as_object=e.constant(as_object, "as_object"), VALUE=load(source)
+        )
     else:
         built = e.value(step.mapping, scope.with_current(load(source)))
     code.add("LOCAL = VALUE", step, LOCAL=result, VALUE=built)
@@ -29,7 +31,9 @@ def emit_map(e: Emitter, step: nodes.Map, scope: Scope, code: Code, place: Place
         name = step.value.name
         # Only a variable that is read again is worth the object that remembers its old fields.
         if place.frame or reads(name, e.following):
-            backed = expression("Backed(NEW, OLD)", step, Backed=e.constant(backed_by, "backed"), NEW=load(result), OLD=load(source))
+            backed = expression(
+                "Backed(NEW, OLD)", step, Backed=e.constant(backed_by, "backed"), NEW=load(result), OLD=load(source)
+            )
             scope = e.bind(name, backed, step, scope, code, place)
     target = step.target.text
     if target not in e.program.schemas and "." not in target and (place.frame or reads(target, e.following)):
@@ -57,7 +61,9 @@ def emit_apply(e: Emitter, step: nodes.Apply, scope: Scope, code: Code, place: P
         tests: list[ast.expr] = []
         if variant.schema is not None:
             matcher = e.expressions.schemas.matcher(variant.schema.text)
-            tests.append(expression("MATCHES(VALUE)", variant, MATCHES=e.constant(matcher, "matches"), VALUE=load(source)))
+            tests.append(
+                expression("MATCHES(VALUE)", variant, MATCHES=e.constant(matcher, "matches"), VALUE=load(source))
+            )
         if variant.guard is not None:
             tests.append(e.truth(variant.guard, within))
         if not tests:
@@ -66,7 +72,11 @@ def emit_apply(e: Emitter, step: nodes.Apply, scope: Scope, code: Code, place: P
         test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
         chain = code.child()
         chain.add(
-            "if TEST:\n    TAKEN\nelse:\n    OTHERWISE", variant, TEST=test, TAKEN=taken.body(), OTHERWISE=otherwise.body()
+            "if TEST:\n    TAKEN\nelse:\n    OTHERWISE",
+            variant,
+            TEST=test,
+            TAKEN=taken.body(),
+            OTHERWISE=otherwise.body(),
         )
         otherwise = chain
     code.statements += otherwise.statements
@@ -83,7 +93,9 @@ def backed_by(new: dict[str, Value], old: Value) -> dict[str, Value]:
 
 def as_object(value: Value) -> Value:
     if not isinstance(value, dict):
-        raise EvaluatorError(f"map needs an object, not {described(value)}", hint="give the fields in a block: map x -> T { … }")
+        raise EvaluatorError(
+            f"map needs an object, not {described(value)}", hint="give the fields in a block: map x -> T { … }"
+        )
     return value
 
 
@@ -92,4 +104,3 @@ def no_variant(name: str, value: Value) -> NoVariantError:
         f"no variant of transform '{name}' takes this value ({described(value)})",
         hint="add a variant '(_) -> …' for all others",
     )
-

@@ -128,7 +128,9 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         "set_aside(f, STORE, ITEM, KEY, MATCHED, PATH, INDICES)",
         step,
         set_aside=e.constant(set_aside, "set_aside"),
-        STORE=none if step.store is None and "dlq" not in e.program.stores else _store(e, step.store.text if step.store else "dlq", step),
+        STORE=none
+        if step.store is None and "dlq" not in e.program.stores
+        else _store(e, step.store.text if step.store else "dlq", step),
         ITEM=given,
         KEY=made,
         MATCHED=matched,
@@ -174,7 +176,9 @@ def own_key(f: Frame, record: Record, found: Value, path: str, indices: tuple[in
     return derived_key("auto_", f.x.record.execution_id, path, f.index, *indices)
 
 
-def store_other(f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool) -> int:
+def store_other(
+    f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool
+) -> int:
     """Write a list, a paged result, a store, or one record; how many.
 
     Raises:
@@ -188,7 +192,9 @@ def store_other(f: Frame, value: Value, key: Callable[[Record], str], store: Loc
     return len(records)
 
 
-async def store_all(f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool) -> None:
+async def store_all(
+    f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool
+) -> None:
     """`store` outside of loops: a long list goes in batches, others run in between; its records count as items."""
     records = as_records(value, each)
     if isinstance(records, dict):
@@ -220,17 +226,28 @@ def as_records(value: Value, each: bool) -> Record | Sequence[Record]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return value
     wanted = "a list" if each else "an object or a list of objects"
-    raise StoreError(f"store needs {wanted}, not {described(value)}", hint="name the field that holds the records, as in response.data")
+    raise StoreError(
+        f"store needs {wanted}, not {described(value)}",
+        hint="name the field that holds the records, as in response.data",
+    )
 
 
 def _object(record: Value, index: int) -> Record:
     if not isinstance(record, dict):
-        raise StoreError(f"element {index} is {described(record)}, not an object", hint="map each element to an object first")
+        raise StoreError(
+            f"element {index} is {described(record)}, not an object", hint="map each element to an object first"
+        )
     return record
 
 
 def set_aside(
-    f: Frame, store: LocalStore | None, item: Value, key: Callable[[Record], Value] | None, matched: Value, path: str, indices: tuple[int, ...]
+    f: Frame,
+    store: LocalStore | None,
+    item: Value,
+    key: Callable[[Record], Value] | None,
+    matched: Value,
+    path: str,
+    indices: tuple[int, ...],
 ) -> None:
     """Write an item to a dead-letter store, or the failure itself when no item is given. On disk when it returns."""
     x = f.x
@@ -269,6 +286,11 @@ def _failure(f: Frame, matched: Value, store: LocalStore) -> Record:
         "executionId": f.x.record.execution_id,
         "queuedAt": rfc3339(f.x.now()),
         "attemptCount": (attempts if isinstance(attempts, int) else 0) + 1,
-        "retryable": isinstance(failure, FetchError) and (failure.status_code in (408, 425, 429) or failure.status_code >= 500 or failure.kind in ("timeout", "network")),
+        "retryable": isinstance(failure, FetchError)
+        and (
+            failure.status_code in (408, 425, 429)
+            or failure.status_code >= 500
+            or failure.kind in ("timeout", "network")
+        ),
     }
     return record

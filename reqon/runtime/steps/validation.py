@@ -56,7 +56,13 @@ def emit_validate(e: Emitter, step: nodes.Validate, scope: Scope, code: Code, pl
     else:
         body = code.child()
         e.steps(flow.steps_of(step.otherwise), within, body, place.inner().at(0))
-        slow.add("if FAILED:\n    count(f, FAILED)\n    BODY", step, FAILED=failed, count=e.constant(count, "count"), BODY=body.body())
+        slow.add(
+            "if FAILED:\n    count(f, FAILED)\n    BODY",
+            step,
+            FAILED=failed,
+            count=e.constant(count, "count"),
+            BODY=body.body(),
+        )
     if tests:
         whole = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
         holds = e.unit.local("holds")
@@ -78,7 +84,9 @@ def _test(e: Emitter, assume: nodes.Assume, condition: nodes.Expression, scope: 
     return test
 
 
-def judge(f: Frame, failed: list[tuple[Constraint, str]], test: object, constraint: Constraint, message: object) -> None:
+def judge(
+    f: Frame, failed: list[tuple[Constraint, str]], test: object, constraint: Constraint, message: object
+) -> None:
     """Note a constraint that does not hold, or whose test fails; its own message, else its text."""
     why = ""
     try:
