@@ -59,7 +59,6 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What the dispatcher needs to hear. Not all events: one that somebody listens to has to be built.
 _RUN_EVENTS = (
     events.MissionStarted,
-    events.StepStarted,
     events.StepEnded,
     events.ActionEnded,
     events.LoopEnded,
@@ -67,8 +66,6 @@ _RUN_EVENTS = (
     events.DataStored,
     events.CheckpointSaved,
     events.Progressed,
-    events.FetchRetried,
-    events.RateLimitHit,
 )
 
 log = structlog.get_logger(__name__)
@@ -118,7 +115,13 @@ class Service:
         self.health = Health(self.clock)
         self.runner = Runner(shared, clock=self.clock, environment=self.environment)
         self.planner = Planner(self.runner, self.environment, skip=(settings.state_dir,), only=settings.mission)
-        self.catalog = Catalog(settings.paths, load=self.planner.load, plan=self.planner.plan, clock=self.clock)
+        self.catalog = Catalog(
+            settings.paths,
+            load=self.planner.load,
+            plan=self.planner.plan,
+            skip=(settings.state_dir,),
+            clock=self.clock,
+        )
 
     # --- from outside -------------------------------------------------------------------------------------------------
 
@@ -252,7 +255,13 @@ class Service:
         settings, bus, happenings = self.settings, self.runner.bus, self.happenings
         limits = Limits(max_running=settings.max_running, grace_seconds=settings.shutdown_grace)
         self.dispatcher = Dispatcher(
-            self.planner.run, self.catalog, self.ledger, clock=self.clock, happenings=happenings, limits=limits
+            self.planner.run,
+            self.catalog,
+            self.ledger,
+            clock=self.clock,
+            happenings=happenings,
+            limits=limits,
+            wake=self.runner.stop.wake,
         )
         self.scheduler = Scheduler(
             self.ledger,
