@@ -30,7 +30,6 @@ from reqon.events import (
     MissionPaused,
     MissionStarted,
     Noticed,
-    PageFetched,
     Progressed,
     RateLimitHit,
     RateLimitResumed,
@@ -55,6 +54,7 @@ LEVELS = {
 }
 _FIRST = ("timestamp", "level", "message", "mission", "execution_id", "slot", "action", "step", "source", "attempt")
 
+_BREAKS = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+\-]+")
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
@@ -68,7 +68,7 @@ def configure(
     level: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Send all of Reqon's log lines to a stream: text with colours on a terminal, JSON elsewhere, unless told otherwise.
+    """Send all log lines to a stream: text with colours on a terminal, JSON elsewhere, unless told otherwise.
 
     Raises:
         ValueError: an unknown format or level.
@@ -109,8 +109,8 @@ def configure(
 class _SteadyHandler(logging.StreamHandler[IO[str]]):
     """A closed stderr or a full log disk ends nothing."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        pass
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """Say nothing: there is nowhere left to say it."""
 
 
 def _level(_logger: Any, name: str, entry: Entry) -> Entry:
@@ -142,7 +142,13 @@ def _field(value: Any) -> Any:
 
 
 def as_json(entry: Entry) -> str:
-    return encode(dict(entry)).decode()
+    """JSON, in which what some readers take for a line break is escaped too."""
+    return _BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", encode(dict(entry)).decode())
+
+
+def as_json_text(text: str) -> str:
+    """A text in quotes, escaped."""
+    return _BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", encode(text).decode())
 
 
 def as_logfmt(entry: Entry) -> str:
@@ -151,7 +157,7 @@ def as_logfmt(entry: Entry) -> str:
 
 def _logfmt(value: Any) -> str:
     text = value if isinstance(value, str) else encode(value).decode()
-    return text if _PLAIN.fullmatch(text) else encode(text).decode()
+    return text if _PLAIN.fullmatch(text) else as_json_text(text)
 
 
 def _text_renderer(stream: IO[str]) -> Callable[[Entry], str]:
@@ -251,7 +257,4 @@ def _all_events() -> list[type[Event]]:
 
 
 def _at_most_debug(kind: type[Event]) -> bool:
-    return (
-        not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated))
-        or kind is PageFetched
-    )
+    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated))

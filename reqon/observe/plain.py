@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from contextlib import suppress
 
 from reqon.events import Emitted, EventBus, FetchRetried, Noticed
 from reqon.secrets import SECRETS
@@ -11,7 +12,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def escape_controls(text: str) -> str:
-    """Control characters, ESC and line breaks as `\\x1b`: a line stays one line and moves no cursor."""
+    r"""Control characters, ESC and line breaks as `\x1b`: a line stays one line and moves no cursor."""
     return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
 
 
@@ -49,7 +50,5 @@ class PlainWarnings(logging.Handler):
 
     def _line(self, text: str, *, escape: bool = True) -> None:
         text = SECRETS.redact(text)
-        try:
+        with suppress(OSError):  # a closed stderr ends nothing
             print(escape_controls(text) if escape else text, file=sys.stderr)  # noqa: T201  # this is the log here
-        except OSError:
-            pass  # a closed stderr ends nothing
