@@ -20,6 +20,7 @@ from reqon_daemon.happenings import (
     MissionUnpaused,
     RetryPlanned,
     RunEnded,
+    RunNotBegun,
     RunOutcome,
     RunQueued,
     RunStarted,
@@ -364,8 +365,10 @@ class Dispatcher:
         runs = self._running.get(run.job.mission, [])
         if run in runs:  # cancelled before it began; a slot's run that a stop cut off here is begun by the next daemon
             runs.remove(run)
+            reason = "cancelled before it began"
             if run.reason is CancelReason.OPERATOR:
-                self._amend(run.job, outcome=SlotOutcome.MISSED, reason="cancelled before it began", ended=True)
+                self._amend(run.job, outcome=SlotOutcome.MISSED, reason=reason, ended=True)
+            self._tell_not_begun(run.job, reason)
         if not runs:
             self._running.pop(run.job.mission, None)
         self._pump()
@@ -393,6 +396,7 @@ class Dispatcher:
                 log.warning("%s", error.message)
                 self._amend(job, outcome=SlotOutcome.SKIPPED_OVERLAP, reason=error.message, ended=True)
                 await self._finish(run, None)
+                self._tell_not_begun(job, error.message)
                 return
             await self._finish(run, _Ended(RunOutcome.FAILURE, None, error.message, error.kind, run.execution_id))
         except Exception as error:  # one of the four walls: a fault in one run must not end the others
@@ -517,6 +521,9 @@ class Dispatcher:
                 due=retry.due,
             )
             self.happenings.emit(planned)
+
+    def _tell_not_begun(self, job: Job, reason: str) -> None:
+        self.happenings.emit(RunNotBegun(at=self.clock.now(), mission=job.mission, due=job.due, reason=reason))
 
     def _rerun(self, mission: str, retry: PendingRetry) -> None:
         if self._stopping or self._group is None:

@@ -45,7 +45,9 @@ class Happening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerTicked(Happening):
-    """The scheduler looked at the clock, at least once a second while it is well."""
+    """The scheduler looked at the clock, as it does every second while it is well. `queued`: runs without a place yet."""
+
+    queued: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,15 @@ class RunEnded(Happening):
     error_type: str | None = None
     will_retry: bool = False
     resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNotBegun(Happening):
+    """A run that was let go did not begin after all: another process runs the mission, or it was cancelled at once."""
+
+    mission: str
+    due: datetime | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

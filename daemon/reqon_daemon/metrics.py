@@ -44,6 +44,7 @@ from reqon_daemon.happenings import (
     MissionsReloaded,
     MissionUnpaused,
     RunEnded,
+    RunNotBegun,
     RunOutcome,
     RunQueued,
     RunStarted,
@@ -274,6 +275,7 @@ class Metrics:
         happenings.on(RunQueued, self._on_queued)
         happenings.on(RunStarted, self._on_run)
         happenings.on(RunEnded, self._on_run_over)
+        happenings.on(RunNotBegun, self._on_run_not_begun)
         happenings.on(MissionPaused, self._on_paused)
         happenings.on(MissionUnpaused, self._on_unpaused)
         happenings.on(MissionsReloaded, self._on_reload)
@@ -282,6 +284,8 @@ class Metrics:
 
     def _on_tick(self, happening: SchedulerTicked) -> None:
         self.last_tick.set(happening.at.timestamp())
+        if happening.queued is not None:
+            self.queued.set(happening.queued)
 
     def _on_slot(self, happening: SlotDecided) -> None:
         if happening.mission not in self._missions:
@@ -310,8 +314,7 @@ class Metrics:
         name, outcome = happening.mission, happening.outcome
         if name not in self._missions:
             return
-        self._running[name] = max(0, self._running[name] - 1)
-        self.running.at(name).set(self._running[name])
+        self._one_less(name)
         self.runs.at(name, outcome).inc()
         if happening.resumed:
             self.resumes.at(name, outcome).inc()
@@ -324,6 +327,14 @@ class Metrics:
             self.consecutive_failures.at(name).inc()
             if happening.record is None:  # it failed before it could begin
                 self.errors.at(name).inc()
+
+    def _on_run_not_begun(self, happening: RunNotBegun) -> None:
+        if happening.mission in self._missions:
+            self._one_less(happening.mission)
+
+    def _one_less(self, name: str) -> None:
+        self._running[name] = max(0, self._running[name] - 1)
+        self.running.at(name).set(self._running[name])
 
     def _on_paused(self, happening: MissionPaused) -> None:
         if happening.mission in self._missions:

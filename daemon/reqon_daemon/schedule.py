@@ -212,7 +212,7 @@ class Scheduler:
         await self._save()
         self.dispatcher.tick()
         self.last_tick = now
-        self.happenings.emit(SchedulerTicked(at=now))
+        self.happenings.emit(SchedulerTicked(at=now, queued=self.dispatcher.queued))
 
     def _earliest(self) -> datetime | None:
         return min((e.next_due for e in self._entries.values() if e.next_due is not None), default=None)

@@ -13,7 +13,7 @@ from reqon.runtime.request import CancelReason, RunRequest
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
 from reqon_daemon.catalog import Plan
 from reqon_daemon.dispatcher import Limits
-from reqon_daemon.happenings import RunEnded, RunOutcome, SlotOutcome
+from reqon_daemon.happenings import RunEnded, RunNotBegun, RunOutcome, SlotOutcome
 from tests.support.clocks import FakeClock
 from tests.support.timetable import TimedPlan, Timetable, cron, every, mission
 
@@ -211,6 +211,18 @@ async def test_a_mission_that_another_process_runs_is_skipped(table: Timetable) 
     (decision,) = table.ledger.decisions("M")
     assert (decision.outcome, decision.reason) == (SlotOutcome.SKIPPED_OVERLAP, "M is run by process 4711")
     assert not ended(table)
+    assert [h.reason for h in table.happenings if isinstance(h, RunNotBegun)] == ["M is run by process 4711"]
+
+
+async def test_a_run_cancelled_before_its_first_step_is_told(table: Timetable) -> None:
+    table.load(mission())
+    async with table.serving():
+        table.dispatcher.trigger("M")
+        assert await table.dispatcher.cancel("M") == 1
+        await table.pass_seconds(1)
+        assert not table.dispatcher.running
+    assert not table.runs
+    assert [h.reason for h in table.happenings if isinstance(h, RunNotBegun)] == ["cancelled before it began"]
 
 
 async def test_a_stop_lets_runs_finish_within_the_grace(tmp_path: Path, clock: FakeClock) -> None:
