@@ -59,6 +59,7 @@ class LocalStore(Protocol):
     name: str  # the identifier of the adapter call: memory("x")
     kind: str  # memory, file
     counts: WriteCounts
+    partial: dict[str, bool]  # for each key the `partial` option last written with it
 
     def get(self, key: str) -> Record | None: ...
 

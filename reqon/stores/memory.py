@@ -6,7 +6,7 @@ from itertools import islice
 from types import NoneType
 
 from reqon.stores.base import WriteCounts, WriteMode, absent
-from reqon.values import Record, Value, decode, encode, equal_json
+from reqon.values import Record, Value, decode, encode, equal_json, is_plain
 
 # What a resume needs of one write: the key and the whole record, or None where it was deleted.
 Change = tuple[str, Record | None]
@@ -128,7 +128,7 @@ class MemoryStore:
 
 def _as_stored(record: Record) -> Record:
     """The record as any store would give it back: plain dicts, instants as text, durations as milliseconds."""
-    if type(record) is dict and _UNCHANGING.issuperset(map(type, record.values())):
+    if type(record) is dict and (_UNCHANGING.issuperset(map(type, record.values())) or is_plain(record)):
         return record
     return {name: _plain(value) for name, value in record.items()}
 
