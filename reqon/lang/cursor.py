@@ -34,7 +34,7 @@ class Cursor:
     """A place in the tokens.
 
     `token` is the next one, `kind` its kind, `end` where the token before it ended. `joined` is true directly inside
-    parentheses or brackets, where `.` and `[` may start a line.
+    parentheses or brackets, where `.` and `[` may start a line. `depth` counts what is open around it.
     """
 
     def __init__(self, source: Source, lexed: Lexed) -> None:
@@ -46,7 +46,7 @@ class Cursor:
         self.kind = self.token.kind
         self.end = self.token.start
         self.joined = False
-        self._depth = 0
+        self.depth = 0
         self._braces: list[int] = []
         self._closed_at = -1
         self._end_reported = any(d.code == "unterminated-comment" for d in lexed.diagnostics)
@@ -99,16 +99,16 @@ class Cursor:
 
     def deeper(self) -> None:
         """One level more; the caller takes it back with `shallower`, a recovery for whoever could not."""
-        self._depth += 1
-        if self._depth > MAX_NESTING:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
             self.too_deep(self.token)
 
     def shallower(self) -> None:
-        self._depth -= 1
+        self.depth -= 1
 
     def restart(self) -> None:
         """After an error, outside all nesting."""
-        self._depth = 0
+        self.depth = 0
         self.joined = False
 
     def too_deep(self, token: Token) -> NoReturn:
@@ -156,6 +156,16 @@ class Cursor:
         if self.kind != kind:
             raise self.mismatch(what or f"'{kind}'", hint)
         return self.advance()
+
+    def close(self, closing: str, opening: Token) -> None:
+        """Take the bracket that closes what `opening` began."""
+        if self.kind != closing:
+            line = self.source.position(opening.start)[0]
+            hint = f"'{opening.kind}' on line {line} is not closed" if self.token.breaks else None
+            if self.kind == "=>":
+                hint = "a function may only be an argument of a call"
+            raise self.mismatch(f"'{closing}'", hint)
+        self.advance()
 
     def is_name(self) -> bool:
         """Whether a name comes next: a word that is not reserved, or any text in backticks."""
@@ -230,7 +240,7 @@ class Cursor:
         A declaration whose word is in `until` cannot stand in this list: it shows that a brace is missing.
         """
         found: list[T] = []
-        joined, depth = self.joined, self._depth
+        joined, depth = self.joined, self.depth
         self.joined = False
         self.deeper()
         while self.more(opening, until):
@@ -238,12 +248,12 @@ class Cursor:
             try:
                 found.append(item())
             except Mismatch:
-                self._depth = depth + 1
+                self.depth = depth + 1
                 self.joined = False
                 self.recover(first, begins)
             if self.kind == ",":
                 self.advance()
-        self.joined, self._depth = joined, depth
+        self.joined, self.depth = joined, depth
         return found
 
     def more(self, opening: Token, until: Container[str] = _DECLARING) -> bool:

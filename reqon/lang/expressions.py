@@ -1,16 +1,15 @@
-"""Tokens to expressions and patterns, by precedence climbing (spec/language.md 2.9, 3.1)."""
+"""Tokens to expressions, by precedence climbing (spec/language.md 2.9, 3.1)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from reqon.diagnostics import Source
-from reqon.lang.cursor import MAX_NESTING, Cursor, Mismatch
+from reqon.lang.cursor import MAX_NESTING, Mismatch
 from reqon.lang.lexer import NUMBER, QUOTED, RESERVED, STRING, TIME_UNITS, Lexed, Token
 from reqon.lang.nodes import (
     AnyOf,
     Argument,
     ArrayLiteral,
-    ArrayPattern,
     Binary,
     Call,
     Conditional,
@@ -22,26 +21,21 @@ from reqon.lang.nodes import (
     Is,
     Lambda,
     Literal_,
-    LiteralPattern,
     MatchExpression,
     MatchExpressionArm,
     Member,
     Name,
-    NamePattern,
     Node,
     ObjectLiteral,
-    ObjectPattern,
     Pattern,
-    PatternEntry,
     Qualified,
     Range,
     Spread,
     Unary,
-    ValuePattern,
     Where,
-    Wildcard,
     Word,
 )
+from reqon.lang.patterns import CONSTANTS, PatternParser
 from reqon.lang.walk import children
 
 # Levels of the operator table, loosest first; an operand of level n takes operators from n on.
@@ -55,15 +49,14 @@ LEVELS: dict[str, int] = (
 _PLAIN = frozenset([OR, AND, ADDITIVE, TERM])
 _INFIX_WORDS = frozenset(word for word in LEVELS if word.isidentifier())
 _PREFIXES = frozenset("-+!")
-_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
-# The tree of one expression may be this high. Chains such as a + b + … count too: what walks the tree recurses.
+# Blocks, brackets and operators above one another may be this many: whatever walks a tree recurses.
 MAX_HEIGHT = 2 * MAX_NESTING
 
 N = TypeVar("N", bound=Node)
 
 
-class ExpressionParser(Cursor):
+class ExpressionParser(PatternParser):
     """Reads expressions. `expression` and `condition` are for those who begin one; all else is on the way down."""
 
     def __init__(self, source: Source, lexed: Lexed) -> None:
@@ -98,8 +91,8 @@ class ExpressionParser(Cursor):
                 self.report("range-not-allowed", "a range is not allowed here", part.span, hint)
             self._ranges.clear()
         # Few tokens cannot make a high tree, so that nearly no expression is measured.
-        if self.at - first > MAX_HEIGHT and _height(found) > MAX_HEIGHT:
-            message = f"the expression is nested more than {MAX_HEIGHT} levels deep; each operator of a chain is one"
+        if self.at - first > MAX_NESTING and _height(found) > (limit := MAX_HEIGHT - self.depth):
+            message = f"the expression is nested more than {limit} levels deep; each operator of a chain is one"
             self.report("syntax", message, self.span_of(self.tokens[first]), "name parts of it with 'let'")
             raise Mismatch
         return found
@@ -255,19 +248,10 @@ class ExpressionParser(Cursor):
         joined, self.joined = self.joined, True
         self.deeper()
         found = self.operators(WHERE)
-        self._close(closing, opening)
+        self.close(closing, opening)
         self.joined = joined
         self.shallower()
         return found
-
-    def _close(self, closing: str, opening: Token) -> None:
-        if self.kind != closing:
-            line = self.source.position(opening.start)[0]
-            hint = f"'{opening.kind}' on line {line} is not closed" if self.token.breaks else None
-            if self.kind == "=>":
-                hint = "a function may only be an argument of a call"
-            raise self.mismatch(f"'{closing}'", hint)
-        self.advance()
 
     def _number(self) -> Expression:
         token = self.advance()
@@ -307,9 +291,9 @@ class ExpressionParser(Cursor):
             return self._array()
         if kind == "{":
             return self.object_literal()
-        if kind in _CONSTANTS:
+        if kind in CONSTANTS:
             self.advance()
-            return Literal_(_CONSTANTS[kind], span=self.span_of(token))
+            return Literal_(CONSTANTS[kind], span=self.span_of(token))
         if kind == "match":
             return self._match()
         if kind == "if":
@@ -342,7 +326,7 @@ class ExpressionParser(Cursor):
             elements.append(self._spread() if self.kind == "..." else self.operators(WHERE))
             if not self.take(","):
                 break
-        self._close("]", opening)
+        self.close("]", opening)
         self.joined = joined
         self.shallower()
         return ArrayLiteral(tuple(elements), span=self.span(opening.start))
@@ -391,7 +375,7 @@ class ExpressionParser(Cursor):
                 found.append(self._lambda(parameters) if parameters else self.operators(WHERE))
             if not self.take(","):
                 break
-        self._close(")", opening)
+        self.close(")", opening)
         self.joined = joined
         self.shallower()
         return tuple(found)
@@ -425,7 +409,7 @@ class ExpressionParser(Cursor):
         self.shallower()
         return Lambda(tuple(words), body, span=self.span(start))
 
-    # --- match and patterns ------------------------------------------------------------------------------------------
+    # --- match ------------------------------------------------------------------------------------------
 
     def _match(self) -> Expression:
         start = self.advance().start
@@ -454,83 +438,6 @@ class ExpressionParser(Cursor):
             self.expect("=>", "'=>' after the pattern", self.pattern_hint())
         value = self.operators(WHERE)
         return MatchExpressionArm(pattern, guard, value, span=self.span(start))
-
-    def pattern_hint(self) -> str | None:
-        """What to do when an arrow was expected but this comes next."""
-        if self.kind in ("..", "<", "<=", ">", ">=", "==", "!="):
-            return f"name the value and test it: n where n {self.kind if self.kind != '..' else 'in a..b'} …"
-        return "write one arm for each alternative" if self.kind in ("|", "or") else None
-
-    def pattern(self) -> Pattern:
-        """A pattern of an arm with a subject."""
-        token = self.token
-        kind = token.kind
-        if kind == "_":
-            self.advance()
-            return Wildcard(span=self.span_of(token))
-        if kind in (STRING, NUMBER, "-") or kind in _CONSTANTS:
-            return LiteralPattern(self.constant("a literal"), span=self.span(token.start))
-        if kind == "[":
-            return self._array_pattern()
-        if kind == "{":
-            return self._object_pattern()
-        if kind == "." or (self.is_name() and self._is_value_pattern()):
-            return ValuePattern(self.operand(), span=self.span(token.start))
-        name = self.qualified("a pattern")
-        return NamePattern(name, span=name.span)
-
-    def constant(self, what: str) -> Any:
-        """A literal: a string, a number with its sign, true, false or null."""
-        if self.kind == "-" and self.peek().kind == NUMBER:
-            self.advance()
-            return -self.advance().value
-        if self.kind in (STRING, NUMBER):
-            return self.advance().value
-        if self.kind in _CONSTANTS:
-            return _CONSTANTS[self.advance().kind]
-        raise self.mismatch(what)
-
-    def _is_value_pattern(self) -> bool:
-        """Whether the name that comes next begins a call or an index: `f(…)`, `a.b[0]`, ``a.`b c` ``."""
-        at, plain = self.at + 1, True
-        while self.tokens[at].kind == "." and not self.tokens[at].breaks:
-            kind = self.tokens[at + 1].kind
-            plain = plain and kind.isidentifier() and kind not in RESERVED
-            at += 2
-            if at >= len(self.tokens):
-                return True
-        after = self.tokens[at]
-        appended = after.kind == "(" or (after.kind == "[" and at > self.at + 1)
-        return not plain or (appended and not after.breaks)
-
-    def _array_pattern(self) -> Pattern:
-        opening = self.advance()
-        joined, self.joined = self.joined, True
-        self.deeper()
-        found: list[Pattern] = []
-        while self.kind != "]":
-            found.append(self.pattern())
-            if not self.take(","):
-                break
-        self._close("]", opening)
-        self.joined = joined
-        self.shallower()
-        return ArrayPattern(tuple(found), span=self.span(opening.start))
-
-    def _object_pattern(self) -> Pattern:
-        opening = self.advance()
-        joined, self.joined = self.joined, False
-        self.deeper()
-        found: list[PatternEntry] = []
-        while self.more(opening):
-            token = self.entry_key("a key of the pattern")
-            self.expect(":", f"':' after the key '{token.value}'")
-            pattern = self.pattern()
-            found.append(PatternEntry(token.value, pattern, span=self.span(token.start)))
-            self.take(",")
-        self.joined = joined
-        self.shallower()
-        return ObjectPattern(tuple(found), span=self.span(opening.start))
 
 
 def _height(node: Node) -> int:

@@ -16,6 +16,8 @@ from reqon.lang.nodes import (
     MissionDef,
     Node,
     Option,
+    Run,
+    Schedule,
     SourceFile,
     TopItem,
 )
@@ -41,7 +43,8 @@ def parse(source: Source, *, part: bool = False) -> tuple[SourceFile, list[Diagn
     """
     items: list[Node] = []
     diagnostics = _read(source, lex(source), lambda parser: parser.program(items, part=part))
-    top = cast("list[TopItem]", items)  # but for misplaced clauses, which are errors
+    # Misplaced clauses are errors already.
+    top = cast("list[TopItem]", [item for item in items if not isinstance(item, Run | Schedule | Option)])
     return SourceFile(tuple(top), span=Span(source, 0, len(source.text))), diagnostics
 
 

@@ -129,3 +129,17 @@ def test_numbers_keep_the_form_in_which_they_were_written() -> None:
 def test_a_file_without_anything_prints_as_nothing() -> None:
     assert printed("") == ""
     assert printed("\n\n// only this\n") == "// only this\n"
+
+
+@pytest.mark.parametrize(("blocks", "chain"), [(0, 195), (60, 130), (95, 95)])
+def test_the_highest_tree_prints(blocks: int, chain: int) -> None:
+    text = "action A { " + "for x in y { " * blocks + "let x = a" + " + 1" * chain + " }" * blocks + " }"
+    tree = tree_of(text)
+    assert tree_of(to_text(tree)) == tree
+    assert canonical(tree_of(canonical(tree))) == canonical(tree)
+
+
+def test_blocks_and_operators_together_have_a_limit() -> None:
+    text = "action A { " + "for x in y { " * 95 + "let x = a" + " + 1" * 150 + " }" * 95 + " }"
+    _, (found,) = parse(Source("m", text))
+    assert (found.code, "levels deep" in found.message) == ("syntax", True)
