@@ -227,26 +227,20 @@ class Calls:
         if value.kind in (*NUMBERS, Kind.TEXT, Kind.DATETIME, Kind.DURATION):
             return self._emitter.call(of_arguments, tree.constant(builtin.name), *self._values(node.arguments, scope))
         held, again = self._emitter.hold(value)
-        by_element = self._emitter.call(of_either, *self._either(node, builtin, (held, second), scope))
-        if not reads_current(second):
-            return by_element
-        # A path stands for the elements' fields, so null is an empty array here.
-        by_element = self._emitter.call(of_either, *self._either(node, builtin, (again(), second), scope))
-        nothing = self._emitter.call(builtin.body, tree.constant(None))
-        return tree.choose(tree.compare(held, "is not", tree.constant(None)), by_element, nothing)
-
-    def _either(
-        self, node: nodes.Call, builtin: Builtin, operands: tuple[ast.expr, nodes.Argument], scope: Scope
-    ) -> list[ast.expr]:
-        first, second = operands
-        (alone,) = self._values([second], scope)
-        return [
+        by_path = reads_current(second)
+        made = self._emitter.call(
+            of_either,
             self._emitter.unit.constant(builtin.body, builtin.body.__name__),
             tree.constant(builtin.name),
-            first,
+            again() if by_path else held,
             self._element(node, second, scope),
-            tree.function([], alone),
-        ]
+            tree.constant(None) if scope.current is None else tree.fresh(scope.current),
+        )
+        if not by_path:
+            return made
+        # A path stands for the elements' fields, so null is an empty array here.
+        nothing = self._emitter.call(builtin.body, tree.constant(None))
+        return tree.choose(tree.compare(held, "is not", tree.constant(None)), made, nothing)
 
     def _spread(self, node: nodes.Call, builtin: Builtin, scope: Scope) -> Code:
         values = self._values(node.arguments, scope)

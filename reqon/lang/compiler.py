@@ -23,7 +23,7 @@ from reqon.lang.walk import children
 from reqon.values import Value
 
 # Python's own parser and compiler give up at about 900 nested nodes; one of ours makes up to five.
-_MAX_NESTING = 150
+_MAX_NESTING = 250
 _PLAIN_FACTOR = 10**15
 _COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
     "<": operators.less,
@@ -106,12 +106,20 @@ class Expressions(Emitter):
 
     def code(self, node: nodes.Expression, scope: Scope) -> Code:
         """The expression of a node, with what is known of its value."""
-        self._nesting += 1
-        if self._nesting > _MAX_NESTING:
+        if self._nesting:
+            return self._placed_code(node, scope)
+        self._nesting = 1
+        try:
+            return self._placed_code(node, scope)
+        except RecursionError:
+            raise _too_deep(node) from None
+        finally:
             self._nesting = 0
-            raise SemanticError(
-                f"expression is nested deeper than {_MAX_NESTING} levels", code="syntax", span=node.span
-            )
+
+    def _placed_code(self, node: nodes.Expression, scope: Scope) -> Code:
+        if self._nesting > _MAX_NESTING:
+            raise _too_deep(node)
+        self._nesting += 1
         made = self._made(node, scope)
         self._nesting -= 1
         self._positions.put(made.tree, node.span)
@@ -567,10 +575,12 @@ class Expressions(Emitter):
     def _table(self, node: nodes.MatchExpression, subject: Code, scope: Scope) -> Code | None:
         """A match of text literals on constants, as a look-up."""
         arms = list(node.arms)
+        if not all(isinstance(arm.value, nodes.Literal_ | nodes.DurationLiteral) for arm in arms):
+            return None
         default = self.constant(None)
-        if arms and isinstance(arms[-1].pattern, nodes.Wildcard) and arms[-1].guard is None:
+        if isinstance(arms[-1].pattern, nodes.Wildcard) and arms[-1].guard is None:
             default = self.code(arms.pop().value, scope)
-        if len(arms) < _ARMS_FOR_TABLE or not default.is_constant:
+        if len(arms) < _ARMS_FOR_TABLE:
             return None
         found: dict[str, Value] = {}
         kinds = {default.kind}
@@ -579,7 +589,7 @@ class Expressions(Emitter):
                 return None
             key = self.constant(arm.pattern.value)
             result = self.code(arm.value, scope)
-            if not (key.kind is Kind.TEXT and plainly_comparable(key) and result.is_constant):
+            if not (key.kind is Kind.TEXT and plainly_comparable(key)):
                 return None
             found.setdefault(arm.pattern.value, result.value)
             kinds.add(result.kind)
@@ -600,6 +610,12 @@ _QUICK_TYPES = {
     "array": ("list",),
     "object": ("dict",),
 }
+
+
+def _too_deep(node: nodes.Node) -> SemanticError:
+    return SemanticError(
+        "the expression is nested too deeply", code="syntax", span=node.span, hint="name parts of it with 'let'"
+    )
 
 
 def _no_current_item(node: nodes.Node, key: str) -> SemanticError:

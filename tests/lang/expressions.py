@@ -1,9 +1,8 @@
 """Expressions of a mission, evaluated as a mission would, for the tests of this room."""
 
+import ast
 from collections.abc import Mapping
 from typing import Any
-
-import ast
 
 from reqon.diagnostics import Source
 from reqon.lang import nodes, tree

@@ -273,7 +273,8 @@ def test_dates(expression: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2024-02-30", "2024-13-01", "2024-01-01T25:00", "2024-01-01x10:00", "2024", "tomorrow", "", "2024-01-01T10", "1"]
+    "text",
+    ["2024-02-30", "2024-13-01", "2024-01-01T25:00", "2024-01-01x10:00", "2024", "tomorrow", "", "2024-01-01T10", "1"],
 )
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(EvaluatorError, match=r"parseDate\(\) needs a date"):

@@ -218,7 +218,8 @@ def test_ordering(expression: str, value: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["1 < true", '1 < "x"', "[1] < [2]", "{} < {}", "1 < 1 day", 'parseDate("2024-03-01") < "x"', '"x" > 3']
+    "expression",
+    ["1 < true", '1 < "x"', "[1] < [2]", "{} < {}", "1 < 1 day", 'parseDate("2024-03-01") < "x"', '"x" > 3'],
 )
 def test_kinds_without_an_order_are_an_error(expression: str) -> None:
     with pytest.raises(EvaluatorError, match="cannot compare"):
@@ -278,7 +279,9 @@ def test_containment(expression: str, value: bool) -> None:
 
 
 def test_what_holds_nothing_contains_nothing() -> None:
-    with pytest.raises(EvaluatorError, match="'contains' needs a string, an array, an object or a store, not the number 5"):
+    with pytest.raises(
+        EvaluatorError, match="'contains' needs a string, an array, an object or a store, not the number 5"
+    ):
         evaluate("5 contains 5")
 
 
@@ -503,7 +506,14 @@ def test_spreads() -> None:
 
 def test_a_text_never_grows_beyond_its_limit() -> None:
     big = "x" * (operators.MAX_TEXT // 2 + 1)
-    for growing in (".a + .a", '.a + ", " + .a', "concat(.a, .a)", "join([.a, .a])", 'replace(.a, "x", "yy")', "toString([.a, .a])"):
+    for growing in (
+        ".a + .a",
+        '.a + ", " + .a',
+        "concat(.a, .a)",
+        "join([.a, .a])",
+        'replace(.a, "x", "yy")',
+        "toString([.a, .a])",
+    ):
         with pytest.raises(EvaluatorError, match="64 MiB"):
             evaluate(growing, {"a": big})
     with pytest.raises(EvaluatorError, match="64 MiB"):

@@ -5,7 +5,6 @@ It has no fast paths, no static knowledge and no temporaries; every operator is 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from reqon.lang import nodes, operators
 from reqon.lang.analysis import reads_current
@@ -222,7 +221,9 @@ def fits(pattern: nodes.Pattern, value: Value, place: Place) -> dict[str, Value]
         case nodes.ObjectPattern(entries=entries):
             if not operators.is_object(value):
                 return None
-            return _all_fit([(e.pattern, operators.pattern_field(value, e.key, None)) for e in entries], place, inside=True)
+            return _all_fit(
+                [(e.pattern, operators.pattern_field(value, e.key, None)) for e in entries], place, inside=True
+            )
 
 
 def _all_fit(

@@ -253,13 +253,9 @@ def of_arguments(function: str, *arguments: Value) -> Value:
     return _OF_VALUES[function]([x for x in arguments if x is not None])
 
 
-def of_either(
-    body: Callable[[Value, Element], Value], name: str, first: Value, f: Element, second: Callable[[], Value]
-) -> Value:
-    """`max(a, b)`: over the elements of an array by `f`, or over `a` and `b` themselves."""
-    if elements(first) is not None:
-        return body(first, f)
-    return of_arguments(name, first, second())
+def of_either(body: Callable[[Value, Element], Value], name: str, first: Value, f: Element, current: Value) -> Value:
+    """`max(a, b)`: over the elements of an array by `f`; else over `a` and what `f` gives for the current item."""
+    return body(first, f) if elements(first) is not None else of_arguments(name, first, f(current))
 
 
 @builtin("median", 1)

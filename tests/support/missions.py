@@ -1,0 +1,149 @@
+"""Mission texts, run through the real loader, runner and stores against a scripted server."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reqon.diagnostics import Source
+from reqon.events import Emitted, Event, EventBus
+from reqon.lang.loader import load_text
+from reqon.lang.program import MissionProgram
+from reqon.runner import Outcome, Runner, RunnerSettings
+from reqon.runtime.execution import OpenStore
+from reqon.runtime.plan import Plan
+from reqon.runtime.request import RunRequest
+from reqon.state.records import ExecutionRecord, RunError
+from reqon.values import Record, decode
+from tests.support.clocks import FakeClock
+from tests.support.servers import ScriptedServer
+
+
+def mission(
+    steps: str = "",
+    *,
+    actions: str = "",
+    run: str = "A",
+    stores: str = "",
+    options: str = "",
+    source: str = "",
+    declarations: str = "",
+) -> str:
+    """A mission of one source `Api`, a memory store `out`, an action `A` of these steps, and what else a test needs."""
+    first = f"  action A {{\n{steps}\n  }}\n" if steps else ""
+    return (
+        f'mission M {{\n  source Api {{ auth: none, base: env("API"), retry: {{ maxAttempts: 1 }} {source} }}\n'
+        f'  store out: memory("out")\n{stores}\n{options}\n{declarations}\n{first}{actions}\n  run {run}\n}}\n'
+    )
+
+
+def parse_mission(text: str) -> MissionProgram:
+    """The one mission of a text; its errors fail the test."""
+    program = load_text(Source("test.vague", text))
+    errors = [d for d in program.all_diagnostics if d.severity == "error"]
+    assert not errors, "\n".join(d.format() for d in errors)
+    (found,) = program.missions
+    return found
+
+
+@dataclass(slots=True)
+class Ran:
+    """How a run ended, what its stores held then, and what it told.
+
+    Attributes:
+        stores: store name -> key -> record, in the store's order.
+    """
+
+    outcome: Outcome
+    stores: dict[str, dict[str, Record]]
+    events: list[Emitted] = field(default_factory=list)
+
+    @property
+    def record(self) -> ExecutionRecord:
+        return self.outcome.record
+
+    @property
+    def out(self) -> dict[str, Record]:
+        return self.stores["out"]
+
+    @property
+    def error(self) -> RunError:
+        """The only error."""
+        assert len(self.record.errors) == 1, self.record
+        return self.record.errors[0]
+
+    def ok(self) -> "Ran":
+        """Itself, when the run completed."""
+        assert self.outcome.success, [error.format() for error in self.outcome.errors]
+        return self
+
+    def told(self, *types: str) -> list[Event]:
+        """The events of these public types, in order."""
+        return [e.event for e in self.events if e.type in types]
+
+
+class KeepingRunner(Runner):
+    """A runner that remembers the stores it opened, so that a test may look into them."""
+
+    opened: dict[str, OpenStore]
+
+    def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
+        store = super().open_store(plan, name, before)
+        self.opened[name] = store
+        return store
+
+
+@dataclass(slots=True)
+class Bench:
+    """Runs missions of one state directory against one server, with one clock."""
+
+    api: ScriptedServer
+    state: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    listen: Sequence[type[Event]] = ()
+    runner: KeepingRunner | None = None  # the one of the run in work
+
+    async def run(self, text: str, *, resume: bool = False, execution_id: str | None = None) -> Ran:
+        """Run the mission of a text once, in a fresh runner."""
+        program = parse_mission(text)
+        bus = EventBus()
+        heard: list[Emitted] = []
+        for kind in self.listen:
+            bus.on(kind, heard.append)
+        runner = self.runner = KeepingRunner(
+            RunnerSettings(state_directory=self.state),
+            clock=self.clock,
+            bus=bus,
+            environment={"API": self.api.url, **self.environment},
+            random=lambda: 0.5,
+        )
+        runner.opened = {}
+        try:
+            outcome = await runner.execute(
+                runner.plan(program),
+                RunRequest(
+                    mission=program.name,
+                    path=str(program.path),
+                    definition_hash=program.definition_hash,
+                    resume=resume,
+                    execution_id=execution_id,
+                ),
+            )
+        finally:
+            await runner.close()
+        return Ran(outcome, {name: self.contents(opened) for name, opened in runner.opened.items()}, heard)
+
+    async def resume(self, text: str) -> Ran:
+        return await self.run(text, resume=True)
+
+    def contents(self, opened: OpenStore) -> dict[str, Record]:
+        """A closed store's records by key."""
+        store = opened.store
+        if store.kind == "memory":
+            return {key: store.get(key) or {} for key in store.keys()}  # noqa: SIM118  # a method of the store
+        return self.file_store(opened.name)
+
+    def file_store(self, name: str) -> dict[str, Record]:
+        """What lies in `stores/<name>.json`, by key; nothing if there is no such file."""
+        path = self.state / "stores" / f"{name}.json"
+        return decode(path.read_bytes()) if path.exists() else {}
