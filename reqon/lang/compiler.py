@@ -15,7 +15,7 @@ from reqon.lang.analysis import free_names, is_deterministic, reads_current, rea
 from reqon.lang.calls import Calls
 from reqon.lang.code import NUMBERS, Code, Emitter, Kind, Schemas
 from reqon.lang.equality import equals, plainly_comparable
-from reqon.lang.patterns import VIRTUAL_FIELDS, Patterns
+from reqon.lang.fitting import VIRTUAL_FIELDS, Patterns
 from reqon.lang.places import Positions, place_of
 from reqon.lang.scope import Scope, Unit
 from reqon.lang.sums import Sums

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -226,19 +227,12 @@ def _nested(depth: int) -> list[str]:
     ]
 
 
-def test_whatever_the_parser_accepts_compiles() -> None:
-    for form in range(len(_nested(1))):
-        for depth in (10, 60, 98, 150, 198):
-            node, diagnostics = parse_expression(Source("orders.vague", _nested(depth)[form]))
-            if node is None or diagnostics:
-                continue
-            try:
-                run(node, x=1, y=0, z=None)
-            except EvaluatorError:
-                assert "length" in _nested(1)[form]
-            except SemanticError as error:
-                assert depth > 98
-                assert error.hint == "name parts of it with 'let'"
+@pytest.mark.parametrize("form", range(len(_nested(1))))
+def test_whatever_the_parser_accepts_compiles(form: int) -> None:
+    for depth in (10, 60, 98, 150):
+        node, diagnostics = parse_expression(Source("orders.vague", _nested(depth)[form]))
+        if node is not None and not diagnostics:
+            outcome(partial(run, node, x=1, y=0, z=None))
 
 
 def test_constants_are_computed_once() -> None:

@@ -1,6 +1,7 @@
 """What the operators mean, case by case (spec/language.md 3)."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reqon.errors import EvaluatorError
+from reqon.http.messages import Headers
 from reqon.lang import operators
 from reqon.lang.operators import (
     Backed,
@@ -231,9 +233,9 @@ def test_sorting_is_stable_with_nulls_last(values: list[Any]) -> None:
     found = ordered(values)
     present = [value for value in found if value is not None]
     assert found == present + [None] * (len(values) - len(present))
-    assert all(order(a, b) <= 0 for a, b in zip(present, present[1:], strict=False))
+    assert all(order(a, b) <= 0 for a, b in pairwise(present))
     marked = ordered(list(enumerate(values)), lambda pair: pair[1])
-    for (first, a), (second, b) in zip(marked, marked[1:], strict=False):
+    for (first, a), (second, b) in pairwise(marked):
         assert a is None or b is None or order(a, b) < 0 or first < second
 
 
@@ -243,7 +245,7 @@ def test_quick_sorting_agrees_with_comparing_each_pair(values: list[str]) -> Non
     assume(len(kinds) < 2)  # dates among other texts have no total order
     assume(not ({"10", "9"} & set(values) and set(values) - {"10", "9"}))
     found = ordered(values)
-    assert all(order(a, b) <= 0 for a, b in zip(found, found[1:], strict=False))
+    assert all(order(a, b) <= 0 for a, b in pairwise(found))
 
 
 # --- contains and its kin --------------------------------------------------------------------------------------------
@@ -466,8 +468,6 @@ def test_records_read_from_a_store_offer_how_they_were_written() -> None:
 
 
 def test_header_maps_compare_keys_without_regard_to_case() -> None:
-    from reqon.http.messages import Headers
-
     meta = {"headers": Headers({"X-Total": "7"})}
     assert evaluate('response.headers["x-total"]', response={}, meta=meta) == "7"
     assert evaluate('"" + response.headers', response={}, meta=meta) == '{"X-Total":"7"}'

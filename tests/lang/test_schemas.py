@@ -127,7 +127,8 @@ def test_bases_are_included_and_later_fields_replace_earlier_ones() -> None:
 
 
 def test_refinements_replace_types() -> None:
-    text = 'schema S { kind: string, size: any } refine { if kind == "tall" { size: number }, if kind == "odd" { n: int } }'
+    refinements = 'if kind == "tall" { size: number }, if kind == "odd" { n: int }'
+    text = f"schema S {{ kind: string, size: any }} refine {{ {refinements} }}"
     known = schemas(text).matcher("S")
     assert known({"kind": "x", "size": "any"})
     assert known({"kind": "tall", "size": 5})
