@@ -12,10 +12,11 @@ from reqon.state import recovery
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
 from reqon_daemon.alerts import Alerts
 from reqon_daemon.catalog import Catalog
-from reqon_daemon.dispatcher import Dispatcher, Job
+from reqon_daemon.dispatcher import Dispatcher
 from reqon_daemon.happenings import RunOutcome
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
+from reqon_daemon.runs import Job
 
 # How many of a mission's newest records are looked at first, and how many if all of those are news.
 _FIRST_LOOK = 5

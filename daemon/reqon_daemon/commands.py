@@ -11,9 +11,10 @@ from reqon.errors import ConfigurationError
 from reqon.values import Record, Value
 from reqon_daemon.catalog import Catalog, Reload
 from reqon_daemon.control import Command
-from reqon_daemon.dispatcher import Dispatcher, Running
+from reqon_daemon.dispatcher import Dispatcher
 from reqon_daemon.happenings import Happenings, MissionsReloaded
 from reqon_daemon.ledger import Decision, Ledger, Pause, PendingRetry
+from reqon_daemon.runs import Running
 from reqon_daemon.schedule import Scheduler
 
 DECISIONS_SHOWN = 10

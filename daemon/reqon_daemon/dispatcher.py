@@ -12,7 +12,7 @@ from reqon import events
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import ReqonError, StateError
 from reqon.runtime.request import CancelReason, RunRequest
-from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
+from reqon.state.records import ExecutionRecord, Trigger
 from reqon_daemon.catalog import Loaded, Plan
 from reqon_daemon.happenings import (
     Happenings,
@@ -27,6 +27,8 @@ from reqon_daemon.happenings import (
     SlotOutcome,
 )
 from reqon_daemon.ledger import Ledger, Pause, PendingRetry
+from reqon_daemon.reruns import Reruns
+from reqon_daemon.runs import Ending, Job, Running, ended_by_cancel, ended_by_record
 
 log = logging.getLogger("reqon.dispatcher")
 
@@ -53,51 +55,6 @@ class Missions(Protocol):
     """Where the missions in service are found: the catalog."""
 
     def get(self, mission: str) -> Loaded | None: ...
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Job:
-    """A run that was asked for. `due` is its slot's due time; `attempt` counts runs of it, reruns included."""
-
-    mission: str
-    trigger: Trigger
-    due: datetime | None = None
-    attempt: int = 1
-    resume: bool = False
-    force: bool = False
-    execution_id: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A run under way. Moments are monotonic seconds; `headway` is the last one at which it got on."""
-
-    job: Job
-    loaded: Loaded
-    task: "asyncio.Task[None]"
-    started_at: datetime
-    began: float
-    headway: float
-    execution_id: str | None
-    reason: CancelReason | None = None
-    progress: tuple[int, int] = (0, 0)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A planned rerun and the monotonic moment at which it is due."""
-
-    retry: PendingRetry
-    moment: float
-
-
-@dataclass(slots=True, eq=False)
-class _Ended:
-    outcome: RunOutcome
-    record: ExecutionRecord | None = None
-    error: str | None = None
-    error_type: str | None = None
-    execution_id: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,10 +87,13 @@ class Dispatcher:
     wake: Callable[[], None] = _nothing
     _queue: list[Job] = field(default_factory=list)
     _running: dict[str, list[Running]] = field(default_factory=dict)
-    _retries: dict[str, _Waiting] = field(default_factory=dict)
+    _reruns: Reruns = field(init=False)
     _group: asyncio.TaskGroup | None = None
     _stopping: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._reruns = Reruns(self.ledger, self.clock, self.random)
 
     # --- asking ---
 
@@ -161,8 +121,7 @@ class Dispatcher:
 
     def retry_of(self, mission: str) -> PendingRetry | None:
         """The rerun that waits for its time."""
-        waiting = self._retries.get(mission)
-        return waiting.retry if waiting else None
+        return self._reruns.of(mission)
 
     def pause_of(self, mission: str) -> Pause | None:
         """The pause in force."""
@@ -231,32 +190,22 @@ class Dispatcher:
         """End what runs, queues and waits of this mission; how many that were."""
         runs = self.running_of(mission)
         for run in runs:
-            self._cancel(run, CancelReason.OPERATOR)
+            run.cancel(CancelReason.OPERATOR)
         jobs = self.queued_of(mission)
         self._queue = [job for job in self._queue if job.mission != mission]
         for job in jobs:
             self._amend(job, outcome=SlotOutcome.MISSED, reason="cancelled while it was queued", ended=True)
-        waiting = self._retries.pop(mission, None)
-        if waiting:
-            self.ledger.update(mission, retry=None)
+        waiting = self._reruns.drop(mission)
         await self.ledger.commit()
         return len(runs) + len(jobs) + (waiting is not None)
 
     def restore(self, mission: str) -> None:
-        """Take up the rerun that a former daemon had planned for this mission. It waits its whole delay at most."""
-        standing = self.ledger.standing(mission)
-        if standing and standing.retry and mission not in self._retries:
-            left = (standing.retry.due - self.clock.now()).total_seconds()
-            wait = min(max(left, 0.0), standing.retry.delay_seconds)
-            self._retries[mission] = _Waiting(standing.retry, self.clock.monotonic() + wait)
+        """Take up the rerun that a former daemon had planned for this mission."""
+        self._reruns.restore(mission)
 
     def hasten_retry(self, mission: str) -> PendingRetry | None:
         """Make a waiting rerun due now; a slot that comes meanwhile need not start a second run."""
-        waiting = self._retries.get(mission)
-        if waiting is None:
-            return None
-        waiting.moment = self.clock.monotonic()
-        return waiting.retry
+        return self._reruns.hasten(mission)
 
     # --- running ---
 
@@ -278,14 +227,12 @@ class Dispatcher:
         """Once a second: end runs that are over their time or stuck, start reruns that are due, fill free places."""
         moment = self.clock.monotonic()
         for run in self.running:
-            policy = run.loaded.policy
-            if policy.timeout_seconds is not None and moment - run.began >= policy.timeout_seconds:
-                self._cancel(run, CancelReason.TIMEOUT)
-            elif policy.stuck_after_seconds is not None and moment - run.headway >= policy.stuck_after_seconds:
-                self._cancel(run, CancelReason.STUCK)
-        for mission, waiting in list(self._retries.items()):
-            if waiting.moment <= moment and self.missions.get(mission) and not self.pause_of(mission):
-                self._rerun(mission, waiting.retry)
+            overdue = run.overdue(moment)
+            if overdue is not None:
+                run.cancel(overdue)
+        for mission in self._reruns.due():
+            if self.missions.get(mission) and not self.pause_of(mission):
+                self._rerun(mission)
         if self._queue:
             self._pump()
 
@@ -375,21 +322,11 @@ class Dispatcher:
 
     async def _perform(self, job: Job, loaded: Loaded) -> None:
         run = next(r for r in self._running[job.mission] if r.job is job)
-        request = RunRequest(
-            mission=job.mission,
-            path=str(loaded.unit),
-            definition_hash=loaded.plan.definition_hash,
-            trigger=job.trigger,
-            execution_id=job.execution_id,
-            resume=job.resume,
-            force=job.force,
-            scheduled_for=job.due,
-        )
         try:
             await self._mark_begun(run)
-            record = await self.run(loaded.plan, request)
+            record = await self.run(loaded.plan, job.request(loaded))
         except asyncio.CancelledError:
-            await self._finish(run, self._ended_by_cancel(run))
+            await self._finish(run, ended_by_cancel(run))
             raise
         except ReqonError as error:
             if error.diagnostics[0].code in _RUNS_ELSEWHERE:
@@ -398,13 +335,13 @@ class Dispatcher:
                 await self._finish(run, None)
                 self._tell_not_begun(job, error.message)
                 return
-            await self._finish(run, _Ended(RunOutcome.FAILURE, None, error.message, error.kind, run.execution_id))
+            await self._finish(run, Ending(RunOutcome.FAILURE, None, error.message, error.kind, run.execution_id))
         except Exception as error:  # one of the four walls: a fault in one run must not end the others
             log.exception("run of %s failed", job.mission)
             problem = f"{type(error).__name__}: {error}"
-            await self._finish(run, _Ended(RunOutcome.FAILURE, None, problem, "internal", run.execution_id))
+            await self._finish(run, Ending(RunOutcome.FAILURE, None, problem, "internal", run.execution_id))
         else:
-            await self._finish(run, self._ended_by_record(run, record))
+            await self._finish(run, ended_by_record(run, record))
 
     async def _mark_begun(self, run: Running) -> None:
         """Without a record only the ledger knows that a slot's run began, and it must know first."""
@@ -412,46 +349,17 @@ class Dispatcher:
             self._amend(run.job, begun=True)
             await self.ledger.commit()
 
-    def _ended_by_cancel(self, run: Running) -> _Ended:
-        match run.reason:
-            case CancelReason.TIMEOUT:
-                limit = run.loaded.policy.timeout_seconds
-                return _Ended(RunOutcome.FAILURE, None, f"not done after {limit:g} s", "timeout", run.execution_id)
-            case CancelReason.STUCK:
-                limit = run.loaded.policy.stuck_after_seconds
-                problem = f"no item, page or step was finished for {limit:g} s"
-                return _Ended(RunOutcome.FAILURE, None, problem, "stuck", run.execution_id)
-            case CancelReason.OPERATOR:
-                return _Ended(RunOutcome.CANCELLED, None, "cancelled by the operator", None, run.execution_id)
-        return _Ended(RunOutcome.INTERRUPTED, None, "the daemon was stopped", None, run.execution_id)
-
-    def _ended_by_record(self, run: Running, record: ExecutionRecord) -> _Ended:
-        if run.reason is not None and record.status is not ExecutionStatus.COMPLETED:
-            ended = self._ended_by_cancel(run)
-            ended.record, ended.execution_id = record, record.execution_id
-            return ended
-        outcome = {
-            ExecutionStatus.COMPLETED: RunOutcome.SUCCESS,
-            ExecutionStatus.FAILED: RunOutcome.FAILURE,
-        }.get(record.status, RunOutcome.INTERRUPTED)
-        first = record.errors[0] if record.errors and outcome is not RunOutcome.SUCCESS else None
-        return _Ended(
-            outcome, record, first.message if first else None, first.type if first else None, record.execution_id
-        )
-
-    async def _finish(self, run: Running, ended: _Ended | None) -> None:
+    async def _finish(self, run: Running, ended: Ending | None) -> None:
         """Write down how it ended, plan a rerun, say so. None: it never ran."""
         job, now = run.job, self.clock.now()
         self._running[job.mission].remove(run)
         retry = None
         if ended is not None:
             self._amend(job, begun=True, ended=True, execution_id=ended.execution_id)
-            retry = self._plan_retry(run, ended, now)
+            self.ledger.update(job.mission, **self._result(run, ended, now))
+            retry = self._plan_retry(run, ended)
             if ended.outcome is RunOutcome.SUCCESS:  # whoever made it good, nothing is left to repeat
-                self._retries.pop(job.mission, None)
-            pending = self._retries.get(job.mission)
-            result = self._result(run, ended, now)
-            self.ledger.update(job.mission, **result, retry=pending.retry if pending else None)
+                self._reruns.drop(job.mission)
         try:
             await self.ledger.commit()
         except StateError as error:
@@ -459,7 +367,7 @@ class Dispatcher:
         if ended is not None:
             self._tell_end(run, ended, retry, now)
 
-    def _result(self, run: Running, ended: _Ended, now: datetime) -> dict[str, object]:
+    def _result(self, run: Running, ended: Ending, now: datetime) -> dict[str, object]:
         standing = self.ledger.register(run.job.mission)
         success = ended.outcome is RunOutcome.SUCCESS
         failures = standing.consecutive_failures
@@ -475,26 +383,24 @@ class Dispatcher:
             "consecutive_failures": 0 if success else failures,
         }
 
-    def _plan_retry(self, run: Running, ended: _Ended, now: datetime) -> PendingRetry | None:
+    def _plan_retry(self, run: Running, ended: Ending) -> PendingRetry | None:
         """The rerun of a failed scheduled run, if its policy has one left."""
         job, policy = run.job, run.loaded.policy.retry
         if ended.outcome is not RunOutcome.FAILURE or policy is None or job.due is None:
             return None
         if job.attempt >= policy.max_attempts:
             return None
-        delay = policy.delay_before(job.attempt + 1, self.random)
-        retry = PendingRetry(
+        last = PendingRetry(
             execution_id=ended.execution_id if run.loaded.policy.keeps_state else None,
-            attempt=job.attempt + 1,
-            due=now + timedelta(seconds=delay),
-            delay_seconds=delay,
+            attempt=job.attempt,
+            due=job.due,
+            delay_seconds=0.0,
             slot=job.due,
             definition_hash=run.loaded.plan.definition_hash,
         )
-        self._retries[job.mission] = _Waiting(retry, self.clock.monotonic() + delay)
-        return retry
+        return self._reruns.plan(job.mission, policy, last)
 
-    def _tell_end(self, run: Running, ended: _Ended, retry: PendingRetry | None, now: datetime) -> None:
+    def _tell_end(self, run: Running, ended: Ending, retry: PendingRetry | None, now: datetime) -> None:
         job = run.job
         self.happenings.emit(
             RunEnded(
@@ -525,10 +431,11 @@ class Dispatcher:
     def _tell_not_begun(self, job: Job, reason: str) -> None:
         self.happenings.emit(RunNotBegun(at=self.clock.now(), mission=job.mission, due=job.due, reason=reason))
 
-    def _rerun(self, mission: str, retry: PendingRetry) -> None:
+    def _rerun(self, mission: str) -> None:
         if self._stopping or self._group is None:
             return
-        del self._retries[mission]
+        retry = self._reruns.drop(mission)
+        assert retry is not None
         loaded = self.missions.get(mission)
         # An edited mission can't be resumed; whoever mended it wants it to run as it is now.
         same = loaded is not None and loaded.plan.definition_hash == retry.definition_hash
@@ -544,11 +451,6 @@ class Dispatcher:
             )
         )
 
-    def _cancel(self, run: Running, reason: CancelReason) -> None:
-        if run.reason is None:
-            run.reason = reason
-            run.task.cancel(reason.value)
-
     def _amend(self, job: Job, **changes: object) -> None:
         if job.due is not None and job.attempt == 1:
             self.ledger.amend(job.mission, job.due, **{k: v for k, v in changes.items() if v is not None})
@@ -558,7 +460,7 @@ class Dispatcher:
         self.wake()
         late = await _wait(self.running, self.limits.grace_seconds)
         for run in late:
-            self._cancel(run, CancelReason.STOP)
+            run.cancel(CancelReason.STOP)
         for run in await _wait(late, _CANCEL_SECONDS):
             log.error("%s (%s) does not stop", run.job.mission, run.execution_id)
 

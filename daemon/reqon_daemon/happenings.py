@@ -45,7 +45,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerTicked(Happening):
-    """The scheduler looked at the clock, as it does every second while it is well. `queued`: runs without a place yet."""
+    """The scheduler looked at the clock, as it does each second while it is well. `queued`: runs without a place."""
 
     queued: int | None = None
 

@@ -1,20 +1,17 @@
-"""Decides about due slots, once each, and hands the runs to the dispatcher (spec/reliability.md 5).
-
-The only importer of APScheduler, which does nothing but ring: fire times are ours, and so is every decision.
-"""
+"""Decides about due slots, once each, and hands the runs to the dispatcher (spec/reliability.md 5)."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
 
 from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.errors import StateError
 from reqon.state.records import ExecutionRecord, Trigger
+from reqon_daemon.alarm import LONGEST_WAIT_SECONDS, Alarm
 from reqon_daemon.catalog import Loaded
-from reqon_daemon.dispatcher import QUEUE_LIMIT, Dispatcher, Job
+from reqon_daemon.dispatcher import QUEUE_LIMIT, Dispatcher
 from reqon_daemon.happenings import (
     ClockJumped,
     Happenings,
@@ -26,74 +23,16 @@ from reqon_daemon.happenings import (
 )
 from reqon_daemon.ledger import Decision, Ledger, Standing
 from reqon_daemon.policy import CatchUp
+from reqon_daemon.runs import Job
 from reqon_daemon.slots import COUNT_LIMIT, Schedule
 
 log = logging.getLogger("reqon.schedule")
 
-LONGEST_WAIT_SECONDS = 1.0
 _FAR = timedelta(hours=24)
 _JUMP = timedelta(hours=1)
 _UNSCHEDULED_FOR = timedelta(minutes=1)
 
 FindRun = Callable[[str, datetime], Awaitable[ExecutionRecord | None]]
-
-
-class Alarm(Protocol):
-    """Waits for the next due time, but never for more than a second at a time."""
-
-    async def wait(self, until: datetime | None) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class ClockAlarm:
-    """Sleeps on a clock. What tests use, and whoever has no APScheduler."""
-
-    clock: Clock = SYSTEM
-
-    async def wait(self, until: datetime | None) -> None:
-        left = LONGEST_WAIT_SECONDS if until is None else (until - self.clock.now()).total_seconds()
-        await self.clock.sleep(min(max(left, 0.0), LONGEST_WAIT_SECONDS))
-
-    def close(self) -> None: ...
-
-
-class TimerAlarm:
-    """APScheduler as a timer: one job at the next due time, which rings and returns.
-
-    A job that does more would be cancelled by its shutdown, and a plain function would run in a thread. After a clock
-    that was set forward it sleeps on until it is woken, so it is, every second.
-    """
-
-    def __init__(self) -> None:
-        from apscheduler.schedulers.asyncio import AsyncIOScheduler  # noqa: PLC0415  # 100 ms that only a daemon needs
-
-        self._bell = asyncio.Event()
-        self._until: datetime | None = None
-        self._scheduler: Any = AsyncIOScheduler(timezone=UTC)
-        self._scheduler.start()
-
-    async def wait(self, until: datetime | None) -> None:
-        self._bell.clear()
-        if until is not None and until != self._until:
-            # misfire_grace_time: by default a job that is one second late is dropped.
-            self._scheduler.add_job(
-                self._ring, "date", run_date=until, id="due", replace_existing=True, misfire_grace_time=None
-            )
-        self._until = until
-        try:
-            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
-                await self._bell.wait()
-        except TimeoutError:
-            self._scheduler.wakeup()
-
-    async def _ring(self) -> None:
-        self._until = None
-        self._bell.set()
-
-    def close(self) -> None:
-        self._scheduler.shutdown(wait=False)
 
 
 @dataclass(slots=True)

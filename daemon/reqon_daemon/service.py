@@ -21,11 +21,12 @@ from reqon.runner import Runner, RunnerSettings
 from reqon.state.records import Trigger
 from reqon.values import Record
 from reqon_daemon.aftermath import Aftermath
+from reqon_daemon.alarm import Alarm, TimerAlarm
 from reqon_daemon.alerts import Alerts
 from reqon_daemon.catalog import Catalog, Reload
 from reqon_daemon.commands import Commands
 from reqon_daemon.control import ControlServer
-from reqon_daemon.dispatcher import Dispatcher, Job, Limits
+from reqon_daemon.dispatcher import Dispatcher, Limits
 from reqon_daemon.exposition import Exposition, Listen, Page
 from reqon_daemon.happenings import (
     FileQuarantined,
@@ -44,7 +45,8 @@ from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.plans import Planner
 from reqon_daemon.roster import Roster
-from reqon_daemon.schedule import Alarm, Scheduler, TimerAlarm
+from reqon_daemon.runs import Job
+from reqon_daemon.schedule import Scheduler
 from reqon_daemon.sdnotify import Systemd
 from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import is_plain_text, parse_target

@@ -16,12 +16,13 @@ from reqon.lang.program import MissionProgram
 from reqon.runtime.request import RunRequest
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon_daemon.alarm import TimerAlarm
 from reqon_daemon.catalog import Catalog, Plan, Reload
 from reqon_daemon.commands import reload_missions
 from reqon_daemon.dispatcher import Dispatcher, Limits
 from reqon_daemon.happenings import Happenings, SlotDecided
 from reqon_daemon.ledger import Ledger
-from reqon_daemon.schedule import Scheduler, TimerAlarm
+from reqon_daemon.schedule import Scheduler
 from reqon_daemon.watch import Watcher
 from tests.support.timetable import TimedPlan
 

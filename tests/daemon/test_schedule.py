@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
+from reqon_daemon.alarm import TimerAlarm
 from reqon_daemon.happenings import ClockJumped, RunStarted, SlotOutcome
 from reqon_daemon.policy import CatchUp
-from reqon_daemon.schedule import TimerAlarm
 from tests.support.clocks import FakeClock
 from tests.support.timetable import Timetable, cron, every, mission, once
 

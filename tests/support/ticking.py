@@ -14,10 +14,11 @@ from reqon.files import create_exclusive, make_directory
 from reqon.runtime.request import RunRequest
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon_daemon.alarm import TimerAlarm
 from reqon_daemon.catalog import Plan
 from reqon_daemon.dispatcher import Dispatcher
 from reqon_daemon.ledger import Ledger
-from reqon_daemon.schedule import Scheduler, TimerAlarm
+from reqon_daemon.schedule import Scheduler
 from tests.support.timetable import every, mission
 
 
