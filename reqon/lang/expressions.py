@@ -6,6 +6,7 @@ from typing import TypeVar
 from reqon.diagnostics import Source
 from reqon.lang.cursor import MAX_NESTING, Mismatch
 from reqon.lang.lexer import NUMBER, QUOTED, RESERVED, STRING, TIME_UNITS, Lexed, Token
+from reqon.lang.match_patterns import CONSTANTS, PatternParser
 from reqon.lang.nodes import (
     AnyOf,
     Argument,
@@ -35,7 +36,6 @@ from reqon.lang.nodes import (
     Where,
     Word,
 )
-from reqon.lang.patterns import CONSTANTS, PatternParser
 from reqon.lang.walk import children
 
 # Levels of the operator table, loosest first; an operand of level n takes operators from n on.

@@ -530,7 +530,7 @@ def test_every_code_of_the_parser_is_known() -> None:
         "range-not-allowed", "pipe-needs-call", "vague-generation", "reserved-name", "bad-duration", "mission-in-part",
     }  # fmt: skip
     room = Path(parse.__code__.co_filename).parent
-    modules = ("lexer", "cursor", "patterns", "expressions", "steps", "declarations", "parser")
+    modules = ("lexer", "cursor", "match_patterns", "expressions", "steps", "declarations", "parser")
     text = "".join((room / f"{module}.py").read_text("utf-8") for module in modules)
     assert set(re.findall(r'(?:report|Diagnostic)\(\s*"([a-z-]+)"', text)) == allowed
 
