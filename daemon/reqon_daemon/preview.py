@@ -22,7 +22,7 @@ def next_runs(text: str, timezone: str | None = None, *, count: int = 5, clock: 
         where = zone(timezone) if timezone is not None else system_zone()
     except LookupError as error:
         raise ConfigurationError(str(error), code="bad-timezone", hint="an IANA name, such as Europe/London") from error
-    schedule = Schedule(cron_rule(fields, where), text, where)
+    schedule = Schedule(rule=cron_rule(fields, where), text=text, zone=where)
     found: list[datetime] = []
     at = clock.now()
     while len(found) < count and (due := schedule.next_after(at)) is not None:
