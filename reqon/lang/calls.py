@@ -93,7 +93,10 @@ class Calls:
         return self._plain(node, builtin, scope)
 
     def _plain(self, node: nodes.Call, builtin: Builtin, scope: Scope) -> Code:
-        codes = [self._emitter.code(argument, scope) for argument in node.arguments if _is_expression(argument)]
+        codes: list[Code] = []
+        for argument in node.arguments:  # no comprehension: its frame would count in chains of calls
+            if _is_expression(argument):
+                codes.append(self._emitter.code(argument, scope))  # noqa: PERF401  # as said
         kind = _RESULT_KINDS.get(builtin.name, Kind.ANY)
         if builtin.world:
             if builtin.name == "lastSync" and not codes:

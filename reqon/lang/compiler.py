@@ -5,7 +5,8 @@ stays inside its own branch. Temporaries are bound by `:=`, bodies that are eval
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from reqon.diagnostics import Span, did_you_mean
@@ -67,15 +68,18 @@ class Expressions(Emitter):
         Raises:
             SemanticError: a name, function, type or schema that is not there, or an operator misused.
         """
-        return self.code(node, scope).tree
+        with self._bounded(node):
+            return self.code(node, scope).tree
 
     def truth(self, node: nodes.Expression, scope: Scope) -> ast.expr:
         """A condition that Python takes as true exactly when the value is truthy. Raises as `value`."""
-        return self.condition(node, scope)
+        with self._bounded(node):
+            return self.condition(node, scope)
 
     def text(self, node: nodes.Expression, scope: Scope) -> ast.expr:
         """The text form of the value. Raises as `value`."""
-        return self._placed(self._sums.text(self.code(node, scope)), node)
+        with self._bounded(node):
+            return self._placed(self._sums.text(self.code(node, scope)), node)
 
     def pattern(
         self, node: nodes.Pattern, subject: str, scope: Scope, *, response: bool = False
@@ -85,9 +89,10 @@ class Expressions(Emitter):
         With `response` the pattern is of a `match` on `response`: virtual fields count, and schema and object patterns
         look at an error response first and at its body then. Raises as `value`.
         """
-        test, bound = self._patterns.condition(node, subject, scope, response=response)
-        self._positions.put(test, node.span)
-        return test, bound
+        with self._bounded(node):
+            test, bound = self._patterns.condition(node, subject, scope, response=response)
+            self._positions.put(test, node.span)
+            return test, bound
 
     def position(self, made: ast.AST, node: nodes.Node) -> ast.AST:
         """The tree, with the node's place on every part of it that has none yet."""
@@ -102,21 +107,20 @@ class Expressions(Emitter):
             self.call(partial, self.unit.constant(operators.member, "member"), tree.fresh(current)),
         )
 
+    @contextmanager
+    def _bounded(self, node: nodes.Node) -> Iterator[None]:
+        nesting = self._nesting
+        try:
+            yield
+        except RecursionError:
+            raise _too_deep(node) from None
+        finally:
+            self._nesting = nesting
+
     # --- dispatch ----------------------------------------------------------------------------------------------------
 
     def code(self, node: nodes.Expression, scope: Scope) -> Code:
         """The expression of a node, with what is known of its value."""
-        if self._nesting:
-            return self._placed_code(node, scope)
-        self._nesting = 1
-        try:
-            return self._placed_code(node, scope)
-        except RecursionError:
-            raise _too_deep(node) from None
-        finally:
-            self._nesting = 0
-
-    def _placed_code(self, node: nodes.Expression, scope: Scope) -> Code:
         if self._nesting > _MAX_NESTING:
             raise _too_deep(node)
         self._nesting += 1

@@ -20,12 +20,12 @@ from tests.lang import trees
 from tests.lang.expressions import evaluate
 
 TABLE = """
-length count isEmpty exists concat lowercase uppercase capitalize kebabCase snakeCase camelCase slugify trim trimStart
-trimEnd substring split join replace includes first last map filter reduce find findIndex all some none sort sortBy
-unique flatten chunks sum avg min max median product keys values entries hasKey pick omit merge round floor ceil abs sqrt pow
-toNumber parseDecimal toString toBoolean toArray now today daysAgo daysFromNow parseDate fromUnix formatDate year month
-day hour minute second dayOfWeek addDays addHours addMonths subtractDays diffDays isBefore isAfter weeks days hours minutes
-seconds env uuid generateId pathSegments webhookUrl lastSync
+length count isEmpty exists concat lowercase uppercase capitalize kebabCase snakeCase camelCase slugify trim
+trimStart trimEnd substring split join replace includes first last map filter reduce find findIndex all some none
+sort sortBy unique flatten chunks sum avg min max median product keys values entries hasKey pick omit merge round
+floor ceil abs sqrt pow toNumber parseDecimal toString toBoolean toArray now today daysAgo daysFromNow parseDate
+fromUnix formatDate year month day hour minute second dayOfWeek addDays addHours addMonths subtractDays diffDays
+isBefore isAfter weeks days hours minutes seconds env uuid generateId pathSegments webhookUrl lastSync
 """
 NOW = datetime(2024, 3, 1, 7, 8, 9, 12345, UTC)
 
@@ -286,8 +286,10 @@ def test_what_is_no_date_is_refused(text: str) -> None:
     assert evaluate("x is date", x=text) is False
 
 
-ONE_SCALAR = ("lowercase", "uppercase", "capitalize", "kebabCase", "snakeCase", "camelCase", "slugify")
-ONE_SCALAR += ("trim", "trimStart", "trimEnd", "pathSegments")
+ONE_SCALAR = (
+    *("lowercase", "uppercase", "capitalize", "kebabCase", "snakeCase", "camelCase", "slugify"),
+    *("trim", "trimStart", "trimEnd", "pathSegments"),
+)
 
 
 @pytest.mark.parametrize("name", ONE_SCALAR)

@@ -60,6 +60,7 @@ def matches(fields: str, value: Any, more: str = "") -> bool:
     ],
 )
 def test_types(kind: str, accepted: list[Any], refused: list[Any]) -> None:
+    value: Any
     for value in accepted:
         assert matches(f"f: {kind}", {"f": value, "extra": 1}), value
     for value in refused:
@@ -67,6 +68,7 @@ def test_types(kind: str, accepted: list[Any], refused: list[Any]) -> None:
 
 
 def test_only_objects_match() -> None:
+    value: Any
     for value in (None, 1, "x", [], [{}]):
         assert not matches("", value)
     assert matches("", {})
@@ -206,5 +208,6 @@ def test_an_error_in_a_condition_leads_to_its_place() -> None:
 
 def test_matching_never_raises_for_values_of_other_kinds() -> None:
     known = schemas("schema S { a: array<int>, o: { x: string }, d: date, n: number in 0..5 }").matcher("S")
+    value: Any
     for value in (1, "x", None, [], {}, True, 2.5):
         assert not known({"a": value, "o": value, "d": value, "n": value})

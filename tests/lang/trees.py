@@ -45,11 +45,11 @@ def _node(kind: Any, **fields: Any) -> Any:
 
 
 def word(text: str) -> nodes.Word:
-    return _node(nodes.Word, text=text)
+    return nodes.Word(text=text, span=SPAN)
 
 
 def literal(value: Any) -> nodes.Literal_:
-    return _node(nodes.Literal_, value=value)
+    return nodes.Literal_(value=value, span=SPAN)
 
 
 literals = st.one_of(
@@ -67,18 +67,9 @@ BINARY = ("or", "and", "==", "!=", "<", "<=", ">", ">=", "contains", "startsWith
 ARITHMETIC = ("+", "+", "+", "-", "*", "/", "%")
 TYPE_WORDS = tuple(operators.TYPE_TESTS)
 ONE_ARGUMENT = (
-    "length",
-    "lowercase",
-    "trim",
-    "round",
-    "toString",
-    "toNumber",
-    "exists",
-    "isEmpty",
-    "first",
-    "last",
-    "sort",
-) + ("unique", "flatten", "sum", "max", "keys", "abs", "parseDate", "year", "toArray", "capitalize", "floor")
+    *("length", "lowercase", "trim", "round", "toString", "toNumber", "exists", "isEmpty", "first", "last", "sort"),
+    *("unique", "flatten", "sum", "max", "keys", "abs", "parseDate", "year", "toArray", "capitalize", "floor"),
+)
 PER_ELEMENT = ("map", "filter", "find", "findIndex", "all", "some", "none", "sortBy", "sum", "min", "max", "avg")
 
 

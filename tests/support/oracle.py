@@ -188,9 +188,10 @@ def _element(node: nodes.Call, argument: nodes.Argument, place: Place) -> Callab
 def _match(node: nodes.MatchExpression, place: Place) -> Value:
     if node.subject is None:
         for arm in node.arms:
-            if isinstance(arm.pattern, nodes.Wildcard) or holds(arm.pattern, place):  # type: ignore[arg-type]
-                if arm.guard is None or holds(arm.guard, place):
-                    return evaluate(arm.value, place)
+            pattern = arm.pattern
+            taken = isinstance(pattern, nodes.Wildcard) or holds(pattern, place)  # type: ignore[arg-type]
+            if taken and (arm.guard is None or holds(arm.guard, place)):
+                return evaluate(arm.value, place)
         return None
     subject = operators.snapshot(evaluate(node.subject, place))
     for arm in node.arms:
