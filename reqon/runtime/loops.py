@@ -9,7 +9,7 @@ from typing import Any
 from reqon.clock import perf_seconds
 from reqon.errors import EvaluatorError, ParallelError, ReqonError
 from reqon.events import LoopEnded, LoopStarted
-from reqon.lang.operators import PagedResult, StoreHandle, described
+from reqon.lang.operators import Backed, PagedResult, StoreHandle, described
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
 from reqon.runtime.resume import LoopPosition
@@ -51,8 +51,8 @@ class StoreSnapshot(Sequence[Record]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [r for k in self.keys[index] if (r := self.store.get(k)) is not None]
-        record = self.store.get(self.keys[index])
+            return [r for k in self.keys[index] if (r := self._read(k)) is not None]
+        record = self._read(self.keys[index])
         if record is None:
             raise IndexError(index)
         return record
@@ -61,10 +61,16 @@ class StoreSnapshot(Sequence[Record]):
         return self.since(0)
 
     def since(self, start: int) -> Iterator[Record]:
-        get = self.store.get
+        read = self._read if self.store.partial else self.store.get
         for key in islice(self.keys, start, None):
-            record = get(key)
+            record = read(key)
             yield record if record is not None else {"id": key}
+
+    def _read(self, key: str) -> Record | None:
+        record = self.store.get(key)
+        if record is None or key not in self.store.partial:
+            return record
+        return Backed(record, {"_partial": self.store.partial[key]})
 
 
 class Kept(Sequence[Value]):
@@ -112,7 +118,7 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
     if isinstance(collection, StoreHandle):
         store = f.x.stores[collection.name].store
         if store.kind == "memory":
-            return FrozenRecords(store, store.keys(), store.records())
+            return FrozenRecords(store, store.keys(), collection.records())
         return StoreSnapshot(store, store.keys())
     if isinstance(collection, Sequence) and not isinstance(collection, str):
         return collection

@@ -32,7 +32,7 @@ class Place:
         skip: how `skip` leaves from here.
         in_loop: inside the body of an outermost loop; in_generator: of one that has no awaits.
         indices: the locals that count the loops around.
-        tries: retry target id -> the local that counts its repetitions.
+        item: the local that holds the innermost loop's item.
     """
 
     path: str
@@ -43,6 +43,7 @@ class Place:
     in_loop: bool = False
     in_generator: bool = False
     indices: tuple[str, ...] = ()
+    item: str | None = None
 
     def at(self, index: int) -> "Place":
         return replace(self, path=f"{self.path}.{index}" if self.path else str(index))
@@ -79,6 +80,7 @@ class Emitter:
         self.target_ids: dict[int, str] = {}
         self.following: Sequence[nodes.Step] = ()
         self.guarded_match = False
+        self.caught = False  # a `catch` sees what the step being written raises
         self.reads_request = any(
             isinstance(n, nodes.Name) and n.name in ("request", "currentRequest", "currentOperation")
             for a in program.actions.values()

@@ -34,6 +34,7 @@ def _outermost(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Pla
         meta=meta,
         frame=False,
         in_loop=True,
+        item=item,
         in_generator=not waits and not step.parallel,
         skip="return" if step.parallel else "continue",
     )
@@ -87,7 +88,7 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
     """A loop inside a loop: a plain Python loop, unless it is parallel."""
     item, counter = e.unit.local(step.variable.text), e.unit.local("j")
     response, meta = e.unit.local("response"), e.unit.local("meta")
-    inside = replace(place, response=response, meta=meta, frame=False, indices=(*place.indices, counter))
+    inside = replace(place, response=response, meta=meta, frame=False, item=item, indices=(*place.indices, counter))
     scope_inside = _inside(scope, step, item, response, meta)
     body = code.child()
     if step.parallel:

@@ -36,9 +36,11 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
     if any(_retry_of(arm.body) is not None for arm in step.arms):
         spent = e.unit.local("spent")
         code.add("SPENT = False", step, SPENT=spent)
+    outer, e.caught = e.caught, e.caught or bool(step.catch)
     chain = _no_arm(e, step, subject, spent, code, guarded=guarded)
     for arm in reversed(step.arms):
         chain = _arm(e, arm, chain, subject, spent, scope, place, guarded=guarded, on_response=on_response)
+    e.caught = outer
     if not step.catch:
         code.statements += chain.statements
         return scope

@@ -11,7 +11,8 @@ from reqon.errors import ConfigurationError, FetchError, StoreError
 from reqon.events import DeadLettered
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
-from reqon.lang.operators import PagedResult, StoreHandle, described
+from reqon.http.retry import is_retryable_status
+from reqon.lang.operators import ErrorResponse, PagedResult, StoreHandle, described
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.frame import Frame
@@ -22,7 +23,6 @@ from reqon.stores.base import LocalStore, WriteMode
 from reqon.values import Record, Value
 
 BATCH = 1000
-_MISSING_KEY = "the key of a record"
 
 
 def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, place: Place) -> Scope:
@@ -60,35 +60,44 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
         "MODE": mode,
         "store_other": e.constant(store_other, "store_other"),
         "EACH": ast.Constant(step.each, lineno=1, col_offset=0),
+        "PARTIAL": ast.Constant(_flag(options.get("partial")), lineno=1, col_offset=0),
     }
-    if place.in_loop:
-        # The usual record of a loop body goes straight to the store; everything else takes the long way.
-        body = "if type(RECORD := VALUE) is dict:\n    STORE.put(KEY, RECORD, MODE)\nelse:\n    store_other(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH)"
-        if step.each:
-            body = "store_other(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH)"
-    else:
+    long_way = "store_other(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH, PARTIAL)"
+    if not place.in_loop:
         holes["store_all"] = e.constant(store_all, "store_all")
-        body = "await store_all(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH)"
+        body = "await store_all(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH, PARTIAL)"
+    elif step.each or "partial" in options:
+        body = long_way
+    else:
+        # The usual record of a loop body goes straight to the store; everything else takes the long way.
+        body = f"if type(RECORD := VALUE) is dict:\n    STORE.put(KEY, RECORD, MODE)\nelse:\n    {long_way}"
     inner.add(body, step, **holes)
+    if e.caught:
+        inner.add("STORE.flush()", step, STORE=store)
     e.effect(step, code, inner, place)
     return scope
 
 
 def _mode(step: nodes.StoreStep) -> WriteMode:
     written = {o.key: o.value for o in step.options}
-    flags: dict[str, bool | None] = {}
-    for name in ("upsert", "partial"):
-        node = written.get(name)
-        if node is not None and not (isinstance(node, nodes.Literal_) and isinstance(node.value, bool)):
-            raise ConfigurationError(
-                "", Diagnostic("bad-option-value", f"{name} must be true or false", step.span, f"write {name}: true")
-            )
-        flags[name] = node.value if isinstance(node, nodes.Literal_) else None
-    if flags["partial"] is False:
+    upsert, partial = _flag(written.get("upsert")), _flag(written.get("partial"))
+    if partial is False:
         return WriteMode.REPLACE
-    if flags["partial"]:
-        return WriteMode.UPDATE if flags["upsert"] is False else WriteMode.MERGE
-    return WriteMode.MERGE if flags["upsert"] else WriteMode.REPLACE
+    if partial:
+        return WriteMode.UPDATE if upsert is False else WriteMode.MERGE
+    return WriteMode.MERGE if upsert else WriteMode.REPLACE
+
+
+def _flag(node: object) -> bool | None:
+    """`true` or `false` as written; None where it is not."""
+    if node is None:
+        return None
+    if isinstance(node, nodes.Literal_) and isinstance(node.value, bool):
+        return node.value
+    assert isinstance(node, nodes.Node)
+    raise ConfigurationError(
+        "", Diagnostic("bad-option-value", "upsert and partial are true or false", node.span, "write upsert: true")
+    )
 
 
 def emit_delete(e: Emitter, step: nodes.Delete, scope: Scope, code: Code, place: Place) -> Scope:
@@ -117,6 +126,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
     item, key = options.get("item"), options.get("key")
     none = ast.Constant(None, lineno=1, col_offset=0)
     matched = scope.current if scope.current is not None else none
+    around = load(place.item) if place.item is not None else none
     given = e.value(item, scope) if isinstance(item, nodes.Node) else none  # type: ignore[arg-type]
     record = e.unit.local("record")
     made: ast.expr = none
@@ -125,7 +135,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         made = expression("lambda RECORD: VALUE", key, RECORD=record, VALUE=e.value(key, key_scope))  # type: ignore[arg-type]
     inner = code.child()
     inner.add(
-        "set_aside(f, STORE, ITEM, KEY, MATCHED, PATH, INDICES)",
+        "set_aside(f, STORE, ITEM, KEY, MATCHED, AROUND, PATH, INDICES)",
         step,
         set_aside=e.constant(set_aside, "set_aside"),
         STORE=none
@@ -134,6 +144,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         ITEM=given,
         KEY=made,
         MATCHED=matched,
+        AROUND=around,
         PATH=ast.Constant(f"{e.action.name.text}:{place.path}", lineno=1, col_offset=0),
         INDICES=e.indices(place, step),
     )
@@ -177,38 +188,62 @@ def own_key(f: Frame, record: Record, found: Value, path: str, indices: tuple[in
 
 
 def store_other(
-    f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool
-) -> int:
-    """Write a list, a paged result, a store, or one record; how many.
+    f: Frame,
+    value: Value,
+    key: Callable[[Record], str],
+    store: LocalStore,
+    mode: WriteMode,
+    each: bool,
+    partial: bool | None,
+) -> None:
+    """Write a list, a paged result, a store, or one record.
 
     Raises:
         StoreError: anything else, or an element that is no object.
     """
     records = as_records(value, each)
-    if isinstance(records, dict):
-        store.put(key(records), records, mode)
-        return 1
-    store.put_many([(key(_object(r, i)), r) for i, r in enumerate(records)], mode)
-    return len(records)
+    _put(store, [records] if isinstance(records, dict) else records, 0, key, mode, partial)
 
 
 async def store_all(
-    f: Frame, value: Value, key: Callable[[Record], str], store: LocalStore, mode: WriteMode, each: bool
+    f: Frame,
+    value: Value,
+    key: Callable[[Record], str],
+    store: LocalStore,
+    mode: WriteMode,
+    each: bool,
+    partial: bool | None,
 ) -> None:
     """`store` outside of loops: a long list goes in batches, others run in between; its records count as items."""
     records = as_records(value, each)
     if isinstance(records, dict):
-        store.put(key(records), records, mode)
+        _put(store, [records], 0, key, mode, partial)
         return
     total = len(records)
     for start in range(0, total, BATCH):
         batch = records[start : start + BATCH]
-        store.put_many([(key(_object(r, start + i)), r) for i, r in enumerate(batch)], mode)
+        _put(store, batch, start, key, mode, partial)
         f.x.stored_items += len(batch)
         if start + BATCH < total:
             store.flush()
             f.x.tell_progress(f.action, "store", start + len(batch), total)
             await asyncio.sleep(0)
+
+
+def _put(
+    store: LocalStore,
+    records: Sequence[Record],
+    first: int,
+    key: Callable[[Record], str],
+    mode: WriteMode,
+    partial: bool | None,
+) -> None:
+    """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written."""
+    batch = [(key(_object(record, first + i)), record) for i, record in enumerate(records)]
+    store.put_many(batch, mode)
+    if partial is not None:
+        for written, _ in batch:
+            store.partial[written] = partial
 
 
 def as_records(value: Value, each: bool) -> Record | Sequence[Record]:
@@ -246,15 +281,19 @@ def set_aside(
     item: Value,
     key: Callable[[Record], Value] | None,
     matched: Value,
+    around: Value,
     path: str,
     indices: tuple[int, ...],
 ) -> None:
-    """Write an item to a dead-letter store, or the failure itself when no item is given. On disk when it returns."""
+    """Write an item to a dead-letter store, or the failure itself when no item is given. On disk when it returns.
+
+    `matched` is what the arm's match looked at, `around` the item of the innermost loop.
+    """
     x = f.x
     if store is None:
         store = x.dead_letters().store
     for number, one in enumerate(item if isinstance(item, list) else [item]):
-        record = one if one is not None else _failure(f, matched, store)
+        record = one if one is not None else _failure(f, matched, around, store)
         if not isinstance(record, dict):
             record = {"value": record}
         made = key(record) if key is not None else record.get("id")
@@ -267,30 +306,30 @@ def set_aside(
     store.flush()
 
 
-def _failure(f: Frame, matched: Value, store: LocalStore) -> Record:
-    failure = f.failure
-    loop = f.loop
-    item = loop.current(f.index) if loop is not None and (failure is not None) else matched
+def _failure(f: Frame, matched: Value, around: Value, store: LocalStore) -> Record:
+    """The failure record: what was in work, why it failed, where, and how often by now (spec/runtime.md 11)."""
+    failure = f.failure if isinstance(matched, ErrorResponse) else None
+    item = around if failure is not None else matched
     identity = item.get("id") if isinstance(item, dict) else None
-    known = store.get(key_text(identity)) if isinstance(identity, str | int) and identity != "" else None
+    named = isinstance(identity, str | int | float) and identity != ""
+    known = store.get(key_text(identity)) if named else None
     attempts = known.get("attemptCount", 0) if known else 0
-    record: Record = {} if identity is None else {"id": key_text(identity)}
-    record |= {
-        "item": SECRETS.redact_value(item) if failure is not None and item is matched else item,
+    return {
+        **({"id": key_text(identity)} if named else {}),
+        "item": SECRETS.redact_value(item),
         "error": failure.message if failure else None,
         "code": failure.status_code if failure else None,
         "kind": failure.kind if failure else None,
+        "request": f.request,
         "mission": f.x.record.mission,
         "action": f.action,
         "step": f.step,
         "executionId": f.x.record.execution_id,
         "queuedAt": rfc3339(f.x.now()),
         "attemptCount": (attempts if isinstance(attempts, int) else 0) + 1,
-        "retryable": isinstance(failure, FetchError)
-        and (
-            failure.status_code in (408, 425, 429)
-            or failure.status_code >= 500
-            or failure.kind in ("timeout", "network")
-        ),
+        "retryable": failure is not None and _is_retryable(failure),
     }
-    return record
+
+
+def _is_retryable(failure: FetchError) -> bool:
+    return is_retryable_status(failure.status_code) or failure.kind in ("timeout", "network", "circuit_open", "rate_limit")
