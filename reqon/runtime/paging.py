@@ -34,7 +34,7 @@ class JournaledItems(Sequence[Value]):
         self.origin = origin
         self.pending = None
         self._journal = journal
-        self._pages: list[tuple[BodyRef, Place]] = []
+        self._pages: list[tuple[BodyRef, Place] | list[Value]] = []
         self._ends: list[int] = []
         self._cached = -1
         self._cache: list[Value] = []
@@ -44,13 +44,21 @@ class JournaledItems(Sequence[Value]):
         self._pages.append((body, place))
         self._ends.append(len(self) + count)
 
+    def keep(self, items: Sequence[Value]) -> None:
+        """One more page, which the journal no longer took: its cap is reached."""
+        self._pages.append(list(items))
+        self._ends.append(len(self) + len(items))
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def page(self, number: int) -> list[Value]:
         """The items of one page, counted from 0."""
         if number != self._cached:
-            body, place = self._pages[number]
+            known = self._pages[number]
+            if isinstance(known, list):
+                return known
+            body, place = known
             value = decode(self._journal.read_body(body))
             self._cache = (items_at(value, place) if place else value) or []
             self._cached = number
@@ -104,8 +112,11 @@ class Pages:
             self.place = place
         self.count += len(items)
         self._bytes += size
-        if self._spilled is not None and ref is not None:
-            self._spilled.add(ref, place or (), len(items))
+        if self._spilled is not None:
+            if ref is None:
+                self._spilled.keep(items)
+            else:
+                self._spilled.add(ref, place or (), len(items))
             return
         self._kept.extend(items)
         if ref is None:
