@@ -20,6 +20,7 @@ from reqon.events import (
     Progressed,
 )
 from reqon.runtime.stopping import StopSignal
+from reqon.runtime.world import RunWorld
 from reqon.secrets import SECRETS
 from reqon.state.backend import Journal, StateBackend
 from reqon.state.records import (
@@ -112,6 +113,7 @@ class Execution:
         self.clients = clients
         self.lets = lets
         self.sync = sync
+        self.world = RunWorld(clock, plan.environment, sync)
         self.resume = resume
         self.random = random
         self.checkpoint_seconds = checkpoint_seconds

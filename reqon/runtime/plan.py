@@ -211,6 +211,7 @@ class Plan:
             stores=stores,
             sources=frozenset(self.program.sources),
             schemas=self.program.schemas,
+            world=_attribute("f.x", "world"),
         )
 
     def action(self, name: str) -> ActionPlan:
