@@ -1,0 +1,243 @@
+"""Which state store each mission uses, remembered in `state-stores.json`; and all of them as one (spec/state.md 10)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from reqon.errors import ConfigurationError, StateError
+from reqon.files import DamagedFileError
+from reqon.state.backend import Journal, StateBackend, SyncCheckpoint
+from reqon.state.custom import (
+    BUILT_IN_STATE_STORES,
+    CustomBackend,
+    default_state_store,
+    registered_state_stores,
+)
+from reqon.state.directory import StateDirectory
+from reqon.state.file import FileBackend
+from reqon.state.journal import DEFAULT_MAX_BYTES
+from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon.state.sqlite import SqliteBackend
+from reqon.values import JsonError, Record, Value, decode, encode
+
+
+class StateStores:
+    """All state stores that the missions of a state directory use, as one: see `reqon.state.backend.StateBackend`.
+
+    Readers see every execution, wherever it is kept; a record is changed where it lies.
+
+    Attributes:
+        only: the one store that counts, whatever missions say (`--state-store`); None: each mission's own.
+    """
+
+    name = "all"
+
+    def __init__(
+        self, directory: StateDirectory, *, journal_max: int = DEFAULT_MAX_BYTES, only: str | None = None
+    ) -> None:
+        self.directory = directory
+        self.only = only
+        self._journal_max = journal_max
+        self._backends: dict[str, StateBackend] = {}
+        self._remembered: dict[str, str] = {}
+
+    # --- which one ---
+
+    def of(self, mission: str, wanted: str | None = None, *, retention: bool = False) -> StateBackend:
+        """The store for a mission's new executions, `wanted` as its `stateStore` says; it is remembered.
+
+        A mission that changes its store takes its sync checkpoints along.
+
+        Raises:
+            ConfigurationError: no such store, or it cannot do what the mission needs (`retention`: delete records).
+        """
+        name = self.only or wanted or default_state_store()
+        backend = self.open(name)
+        if isinstance(backend, CustomBackend):
+            backend.check(retention=retention)
+        if self._remembered.get(mission) != name:
+            self._remember(mission, name)
+            self._remembered[mission] = name
+        return backend
+
+    def open(self, name: str) -> StateBackend:
+        """A store by its name.
+
+        Raises:
+            ConfigurationError: there is none of this name, or it is not built yet.
+        """
+        custom = registered_state_stores().get(name)
+        known = self._backends.get(name)
+        if known is not None and (not isinstance(known, CustomBackend) or (custom and known.wraps(custom))):
+            return known
+        made: StateBackend
+        if custom is not None:
+            made = CustomBackend(self.directory, custom, journal_max=self._journal_max)
+        elif name == "file":
+            made = FileBackend(self.directory, journal_max=self._journal_max)
+        elif name == "sqlite":
+            made = SqliteBackend(self.directory, journal_max=self._journal_max)
+        elif name == "postgres":
+            raise ConfigurationError(
+                "stateStore: postgres is not built yet", code="state-store", hint="use file or sqlite for now"
+            )
+        else:
+            names = sorted({*BUILT_IN_STATE_STORES, *registered_state_stores()})
+            raise ConfigurationError(
+                f"there is no state store '{name}'",
+                code="state-store",
+                hint=f"known: {', '.join(names)}; your own is made known by set_state_store(store, name='{name}')",
+            )
+        self._backends[name] = made
+        return made
+
+    def used(self) -> list[StateBackend]:
+        """All that may hold something of ours, `file` first; one that this program does not know is told once."""
+        if self.only is not None:
+            return [self.open(self.only)]
+        names = dict.fromkeys(["file"])
+        if self.directory.database.exists():
+            names["sqlite"] = None
+        for entry in self._read().values():
+            names |= dict.fromkeys(_names(entry))
+        names[default_state_store()] = None
+        found = []
+        for name in names:
+            if name in registered_state_stores() or name in ("file", "sqlite"):
+                found.append(self.open(name))
+            else:
+                self.directory.warn_once(
+                    f"some executions are kept in the state store '{name}', which only the program that "
+                    "registers it can read"
+                )
+        return found
+
+    def _remember(self, mission: str, name: str) -> None:
+        known = self._read().get(mission)
+        before = _names(known)[0] if known else "file"
+        if before == name:
+            return
+        self._take_along(mission, before, name)
+        path = self.directory.state_stores
+        with self.directory.shared_lock(path):
+            stores = self._read()
+            earlier = [n for n in (_names(stores[mission]) if mission in stores else ["file"]) if n != name]
+            stores[mission] = {"store": name, "before": earlier}
+            try:
+                self.directory.disk.replace(path, encode(stores, pretty=True) + b"\n", "state-stores")
+            except OSError as error:
+                raise self.directory.write_error(path, error) from error
+
+    def _take_along(self, mission: str, before: str, name: str) -> None:
+        if before not in ("file", "sqlite") and before not in registered_state_stores():
+            return
+        with suppress(ConfigurationError):  # a store without sync checkpoints has none to give, or cannot take any
+            old, new = self.open(before).sync_checkpoints(mission), self.open(name)
+            own = {key: entry for key, entry in old.items() if entry.mission == mission}
+            if own and not new.sync_checkpoints(mission):
+                new.put_sync(mission, own)
+
+    def _read(self) -> dict[str, Record]:
+        path = self.directory.state_stores
+        try:
+            value = decode(self.directory.disk.read(path))
+            if isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()):
+                return value
+            reason = "does not say which state store each mission uses"
+        except FileNotFoundError:
+            return {}
+        except (JsonError, DamagedFileError) as error:
+            reason = f"cannot be used: {error.message}"
+        except OSError as error:
+            raise StateError(f"cannot read {path}: {error.strerror}") from error
+        self.directory.quarantine(path, reason, kind="state-stores")
+        return {}
+
+    def _holder(self, record: ExecutionRecord) -> StateBackend:
+        """The store that a record lies in."""
+        used = self.used()
+        if len(used) > 1:
+            for backend in used:
+                if backend.load(record.execution_id) is not None:
+                    return backend
+            return self._current(record.mission)
+        return used[0]
+
+    def _current(self, mission: str) -> StateBackend:
+        entry = self._read().get(mission)
+        return self.open(self.only or (_names(entry)[0] if entry else default_state_store()))
+
+    # --- records ---
+
+    def create(self, record: ExecutionRecord) -> ExecutionRecord:
+        return self._current(record.mission).create(record)
+
+    def save(self, record: ExecutionRecord, *, durable: bool = True) -> None:
+        self._holder(record).save(record, durable=durable)
+
+    def load(self, execution_id: str) -> ExecutionRecord | None:
+        found = (backend.load(execution_id) for backend in self.used())
+        return next((record for record in found if record is not None), None)
+
+    def _merged(
+        self, ask: Callable[[StateBackend], Sequence[ExecutionRecord]], limit: int | None = None
+    ) -> list[ExecutionRecord]:
+        used = self.used()
+        if len(used) == 1:
+            return list(ask(used[0]))
+        found = [record for backend in used for record in ask(backend)]
+        found.sort(key=lambda record: record.started_at, reverse=True)
+        return found[:limit]
+
+    def list(
+        self,
+        mission: str | None = None,
+        *,
+        limit: int | None = None,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        status: ExecutionStatus | None = None,
+    ) -> list[ExecutionRecord]:
+        return self._merged(
+            lambda backend: backend.list(mission, limit=limit, since=since, before=before, status=status), limit
+        )
+
+    def latest(self) -> Sequence[ExecutionRecord]:
+        newest: dict[str, ExecutionRecord] = {}
+        for record in self._merged(lambda backend: backend.latest()):
+            newest.setdefault(record.mission, record)
+        return [newest[mission] for mission in sorted(newest)]
+
+    def orphans(self, mission: str | None = None) -> Sequence[ExecutionRecord]:
+        return self._merged(lambda backend: backend.orphans(mission))
+
+    def delete(self, record: ExecutionRecord) -> int:
+        return self._holder(record).delete(record)
+
+    def stored_bytes(self, record: ExecutionRecord) -> int:
+        return self._holder(record).stored_bytes(record)
+
+    def journal(self, record: ExecutionRecord) -> Journal:
+        return self._holder(record).journal(record)
+
+    # --- sync checkpoints ---
+
+    def sync_checkpoints(self, mission: str) -> Mapping[str, SyncCheckpoint]:
+        return self._current(mission).sync_checkpoints(mission)
+
+    def put_sync(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
+        self._current(mission).put_sync(mission, changes)
+
+    def clear_sync(self, key: str | None) -> int:
+        return sum(backend.clear_sync(key) for backend in self.used())
+
+    def close(self) -> None:
+        for backend in self._backends.values():
+            backend.close()
+
+
+def _names(entry: Value) -> list[str]:
+    """The store that an entry names, then those that the mission used before."""
+    earlier = entry.get("before")
+    names = [entry.get("store"), *(earlier if isinstance(earlier, list) else ())]
+    return [name for name in names if isinstance(name, str)] or ["file"]
