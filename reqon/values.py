@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar, overload
 
 import msgspec
+import msgspec.structs
 import orjson
 
 from reqon.errors import ReqonError
@@ -19,6 +20,9 @@ from reqon.errors import ReqonError
 Value: TypeAlias = Any
 Record: TypeAlias = dict[str, Any]
 Fragment = orjson.Fragment
+# For classes that are many or made often: quicker to define and to fill than dataclasses.
+Struct = msgspec.Struct
+changed = msgspec.structs.replace
 Raw = msgspec.Raw  # a part that `skim` leaves as text: bytes(raw), len(raw)
 
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from reqon.diagnostics import Diagnostic, Source
 from reqon.lang import nodes
 from reqon.lang.folders import SUFFIXES, mission_files, path_order
 from reqon.lang.texts import Text, Texts
+from reqon.values import changed
 
 _KINDS: dict[type, str] = {
     nodes.SourceDef: "source",
@@ -113,23 +113,23 @@ def _qualified(prefix: str, found: dict[tuple[str, str], Any]) -> dict[tuple[str
 
 
 def _named(node: Any, prefix: str, names: set[str]) -> Any:
-    name = replace(node.name, text=f"{prefix}.{node.name.text}")
-    return replace(_renamed(node, prefix, names), name=name)
+    name = changed(node.name, text=f"{prefix}.{node.name.text}")
+    return changed(_renamed(node, prefix, names), name=name)
 
 
 def _renamed(node: Any, prefix: str, names: set[str]) -> Any:
     """The tree with every reference to one of these names qualified."""
     if isinstance(node, nodes.Qualified):
-        return replace(node, text=f"{prefix}.{node.text}") if node.text in names else node
+        return changed(node, text=f"{prefix}.{node.text}") if node.text in names else node
     if isinstance(node, tuple):
         return tuple(_renamed(item, prefix, names) for item in node)
-    if not isinstance(node, nodes.Node) or not is_dataclass(node):
+    if not isinstance(node, nodes.Node):
         return node
-    changed = {}
-    for member in fields(node):
-        value = getattr(node, member.name)
+    renamed = {}
+    for member in node.__struct_fields__:
+        value = getattr(node, member)
         if isinstance(value, nodes.Node | tuple):
             new = _renamed(value, prefix, names)
             if new is not value and new != value:
-                changed[member.name] = new
-    return replace(node, **changed) if changed else node
+                renamed[member] = new
+    return changed(node, **renamed) if renamed else node

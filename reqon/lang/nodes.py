@@ -1,30 +1,52 @@
-"""The syntax tree: one frozen class per construct, data only. Two texts that mean the same give equal trees."""
+"""The syntax tree: one frozen class per construct, data only. Two texts that mean the same give equal trees.
 
-from dataclasses import dataclass, field
+The classes are msgspec's: made at import and filled by the parser in a tenth of the time that dataclasses take.
+"""
+
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 from reqon.diagnostics import Span
+from reqon.values import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What every construct has: its place, which equality ignores."""
+class Node(Struct, frozen=True, kw_only=True, eq=False):
+    """What every construct has: its place. Equality and `repr` ignore places, and how a thing is written (`form`)."""
 
-    span: Span = field(compare=False, repr=False)
+    span: Span
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in compared_fields(type(self)))
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(getattr(self, name) for name in compared_fields(type(self)))))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in compared_fields(type(self)))
+        return f"{type(self).__name__}({shown})"
+
+
+@cache
+def compared_fields(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a construct that say what it means: all but places and the way it is written."""
+    names = kind.__struct_fields__
+    return tuple(n for n in names if n != "span" and not n.endswith("_span") and n != "form")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Word(Node):
+class Word(Node, frozen=True, eq=False):
     """A name at its place: a declaration's, a target's, a source prefix."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Qualified(Node):
+class Qualified(Node, frozen=True, eq=False):
     """`Name` or `n.Name`, dots included in `text`."""
 
     text: str
@@ -33,15 +55,13 @@ class Qualified(Node):
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Literal_(Node):  # noqa: N801  # `Literal` is typing's
+class Literal_(Node, frozen=True, eq=False):  # noqa: N801  # `Literal` is typing's
     """null, a boolean, a number or a string."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class DurationLiteral(Node):
+class DurationLiteral(Node, frozen=True, eq=False):
     """`30 seconds`: `amount` as written, `unit` in its plural form (`ms` stays)."""
 
     amount: int | float
@@ -64,28 +84,24 @@ UNIT_MILLISECONDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Name(Node):
+class Name(Node, frozen=True, eq=False):
     """A bare name, resolved by spec/language.md 4.1."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Current(Node):
+class Current(Node, frozen=True, eq=False):
     """The current item: what `.f` starts from. Never written alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member(Node):
+class Member(Node, frozen=True, eq=False):
     """`target.key`; `.key` has `Current` as its target."""
 
     target: "Expression"
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Index(Node):
+class Index(Node, frozen=True, eq=False):
     target: "Expression"
     index: "Expression"
 
@@ -93,103 +109,89 @@ class Index(Node):
 CallForm = Literal["plain", "method", "pipe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Node):
+class Call(Node, frozen=True, eq=False):
     """`f(a, b)`; also `a.f(b)` and `a | f(b)`, whose first argument is `a`. `name` is the function's word."""
 
     name: Word
     arguments: tuple["Argument", ...]
-    form: CallForm = field(default="plain", compare=False)
+    form: CallForm = "plain"
 
 
-@dataclass(frozen=True, slots=True)
-class Spread(Node):
+class Spread(Node, frozen=True, eq=False):
     """`...value` in an array, object, mapping or argument list."""
 
     value: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class Lambda(Node):
+class Lambda(Node, frozen=True, eq=False):
     parameters: tuple[Word, ...]
     body: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class Unary(Node):
+class Unary(Node, frozen=True, eq=False):
     operator: str  # - + ! not
     operand: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class Binary(Node):
+class Binary(Node, frozen=True, eq=False):
     """`or and == != < <= > >= contains startsWith endsWith in ?? + - * / %`; `span` covers both sides."""
 
     operator: str
     left: "Expression"
     right: "Expression"
-    operator_span: Span = field(compare=False, repr=False)
+    operator_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Is(Node):
+class Is(Node, frozen=True, eq=False):
     """`value is type_name`."""
 
     value: "Expression"
     type_name: Qualified
 
 
-@dataclass(frozen=True, slots=True)
-class Range(Node):
+class Range(Node, frozen=True, eq=False):
     low: "Expression"
     high: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class Conditional(Node):
+class Conditional(Node, frozen=True, eq=False):
     """`if c then a else b`, or `c ? a : b`."""
 
     condition: "Expression"
     then: "Expression"
     otherwise: "Expression"
-    form: Literal["if", "?"] = field(default="if", compare=False)
+    form: Literal["if", "?"] = "if"
 
 
-@dataclass(frozen=True, slots=True)
-class Where(Node):
+class Where(Node, frozen=True, eq=False):
     """`collection where condition`."""
 
     collection: "Expression"
     condition: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf(Node):
+class AnyOf(Node, frozen=True, eq=False):
     collection: "Expression"
     condition: "Expression | None"
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayLiteral(Node):
+class ArrayLiteral(Node, frozen=True, eq=False):
     elements: tuple["Expression | Spread", ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Node):
+class Entry(Node, frozen=True, eq=False):
     """`key: value` in an object or mapping."""
 
     key: str
     value: "Expression"
-    key_span: Span = field(compare=False, repr=False)
+    key_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectLiteral(Node):
+class ObjectLiteral(Node, frozen=True, eq=False):
     entries: tuple[Entry | Spread, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MatchExpressionArm(Node):
+class MatchExpressionArm(Node, frozen=True, eq=False):
     """`pattern` is an expression when the match has no subject."""
 
     pattern: "Pattern | Expression"
@@ -197,8 +199,7 @@ class MatchExpressionArm(Node):
     value: "Expression"
 
 
-@dataclass(frozen=True, slots=True)
-class MatchExpression(Node):
+class MatchExpression(Node, frozen=True, eq=False):
     subject: "Expression | None"
     arms: tuple[MatchExpressionArm, ...]
 
@@ -228,43 +229,36 @@ Argument: TypeAlias = Expression | Lambda | Spread
 # --- patterns --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Wildcard(Node):
+class Wildcard(Node, frozen=True, eq=False):
     """`_`."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiteralPattern(Node):
+class LiteralPattern(Node, frozen=True, eq=False):
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class NamePattern(Node):
+class NamePattern(Node, frozen=True, eq=False):
     """A bare or qualified name: a declared schema if there is one, else a binding (spec/language.md 4.1)."""
 
     name: Qualified
 
 
-@dataclass(frozen=True, slots=True)
-class ValuePattern(Node):
+class ValuePattern(Node, frozen=True, eq=False):
     """`.x`, `a.b`, `f(…)`: equal to the expression's value."""
 
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class ArrayPattern(Node):
+class ArrayPattern(Node, frozen=True, eq=False):
     elements: tuple["Pattern", ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PatternEntry(Node):
+class PatternEntry(Node, frozen=True, eq=False):
     key: str
     pattern: "Pattern"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectPattern(Node):
+class ObjectPattern(Node, frozen=True, eq=False):
     entries: tuple[PatternEntry, ...]
 
 
@@ -274,29 +268,26 @@ Pattern: TypeAlias = Wildcard | LiteralPattern | NamePattern | ValuePattern | Ar
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Since(Node):
+class Since(Node, frozen=True, eq=False):
     """`lastSync`, `lastSync("key")` or either with a block. Any other `since:` value is an expression."""
 
     key: Expression | None
     options: "tuple[Option, ...]"
 
 
-@dataclass(frozen=True, slots=True)
-class Paginate(Node):
+class Paginate(Node, frozen=True, eq=False):
     """`offset(p, size)` and its kin. The object form stays an `ObjectLiteral`."""
 
     strategy: Word
     arguments: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Option(Node):
+class Option(Node, frozen=True, eq=False):
     """`key: value` in a brace list of options. A block value (`retry: { … }`) is an `ObjectLiteral`."""
 
     key: str
     value: Expression | Since | Paginate
-    key_span: Span = field(compare=False, repr=False)
+    key_span: Span
 
 
 Options: TypeAlias = tuple[Option, ...]
@@ -305,8 +296,7 @@ Options: TypeAlias = tuple[Option, ...]
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch(Node):
+class Fetch(Node, frozen=True, eq=False):
     """`method` in lower case. `source` is the prefix or the `from` name, if one is written."""
 
     method: str
@@ -315,26 +305,22 @@ class Fetch(Node):
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class CallStep(Node):
+class CallStep(Node, frozen=True, eq=False):
     source: Word
     operation: Word
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Delete(Node):
+class Delete(Node, frozen=True, eq=False):
     store: Word
     key: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Clear(Node):
+class Clear(Node, frozen=True, eq=False):
     store: Word
 
 
-@dataclass(frozen=True, slots=True)
-class For(Node):
+class For(Node, frozen=True, eq=False):
     """`conditions` are the `where`s, all of which must hold."""
 
     variable: Word
@@ -345,22 +331,19 @@ class For(Node):
     body: "tuple[Step, ...]"
 
 
-@dataclass(frozen=True, slots=True)
-class Map(Node):
+class Map(Node, frozen=True, eq=False):
     value: Expression
     target: Qualified
     mapping: ObjectLiteral | None
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Node):
+class Apply(Node, frozen=True, eq=False):
     transform: Qualified
     value: Expression
     name: Word | None
 
 
-@dataclass(frozen=True, slots=True)
-class Assume(Node):
+class Assume(Node, frozen=True, eq=False):
     """`condition` and, in the `if` form, the conditions that must hold under it; else `constraints` is empty."""
 
     condition: Expression
@@ -369,30 +352,26 @@ class Assume(Node):
     message: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class Validate(Node):
+class Validate(Node, frozen=True, eq=False):
     target: Expression | None
     constraints: tuple[Assume, ...]
     otherwise: "ArmBody | None"
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStep(Node):
+class StoreStep(Node, frozen=True, eq=False):
     value: Expression
     each: bool
     store: Word
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Block(Node):
+class Block(Node, frozen=True, eq=False):
     """`{ steps }` as an arm body."""
 
     steps: "tuple[Step, ...]"
 
 
-@dataclass(frozen=True, slots=True)
-class Arm(Node):
+class Arm(Node, frozen=True, eq=False):
     """`pattern where guard -> body`; `pattern` is an expression when the match has no subject."""
 
     pattern: Pattern | Expression
@@ -400,52 +379,43 @@ class Arm(Node):
     body: "ArmBody"
 
 
-@dataclass(frozen=True, slots=True)
-class MatchStep(Node):
+class MatchStep(Node, frozen=True, eq=False):
     subject: Expression | None
     arms: tuple[Arm, ...]
     catch: tuple[Arm, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Let(Node):
+class Let(Node, frozen=True, eq=False):
     name: Word
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Wait(Node):
+class Wait(Node, frozen=True, eq=False):
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Continue(Node):
+class Continue(Node, frozen=True, eq=False):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Skip(Node):
+class Skip(Node, frozen=True, eq=False):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Abort(Node):
+class Abort(Node, frozen=True, eq=False):
     message: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class Retry(Node):
+class Retry(Node, frozen=True, eq=False):
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Queue(Node):
+class Queue(Node, frozen=True, eq=False):
     store: Word | None
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Jump(Node):
+class Jump(Node, frozen=True, eq=False):
     """`then` is what follows the action: `retry` (with `options`), `continue`, or None, which means continue."""
 
     action: Qualified
@@ -453,8 +423,7 @@ class Jump(Node):
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Stage(Node):
+class Stage(Node, frozen=True, eq=False):
     """One action, or a parallel group when `parallel`."""
 
     actions: tuple[Qualified, ...]
@@ -462,15 +431,13 @@ class Stage(Node):
     condition: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class Run(Node):
+class Run(Node, frozen=True, eq=False):
     """`run …`: the pipeline of a mission, or a step. A bare action name as an arm body is a Run of one stage."""
 
     stages: tuple[Stage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Extension(Node):
+class Extension(Node, frozen=True, eq=False):
     word: Word
     options: Options
 
@@ -503,8 +470,7 @@ ArmBody: TypeAlias = Step | Block
 # --- schemas and transforms ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NamedType(Node):
+class NamedType(Node, frozen=True, eq=False):
     """A type word or schema name, with what may follow it: `array<T>`, `decimal(2)`, `number in 0..5`."""
 
     name: Qualified
@@ -514,18 +480,15 @@ class NamedType(Node):
     high: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class LiteralType(Node):
+class LiteralType(Node, frozen=True, eq=False):
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectType(Node):
+class ObjectType(Node, frozen=True, eq=False):
     fields: "tuple[SchemaPart, ...]"
 
 
-@dataclass(frozen=True, slots=True)
-class CountedType(Node):
+class CountedType(Node, frozen=True, eq=False):
     """`least..most of element`; `most` equals `least` in the form `n of T`."""
 
     least: int
@@ -533,32 +496,28 @@ class CountedType(Node):
     element: "Type"
 
 
-@dataclass(frozen=True, slots=True)
-class OptionalType(Node):
+class OptionalType(Node, frozen=True, eq=False):
     """`T?`."""
 
     inner: "Type"
 
 
-@dataclass(frozen=True, slots=True)
-class UnionType(Node):
+class UnionType(Node, frozen=True, eq=False):
     alternatives: "tuple[Type, ...]"
 
 
 Type: TypeAlias = NamedType | LiteralType | ObjectType | CountedType | OptionalType | UnionType
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaField(Node):
+class SchemaField(Node, frozen=True, eq=False):
     key: str
     type: Type
     when: Expression | None
     where: Expression | None
-    key_span: Span = field(compare=False, repr=False)
+    key_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaSpread(Node):
+class SchemaSpread(Node, frozen=True, eq=False):
     """`...Base`."""
 
     base: Qualified
@@ -567,22 +526,19 @@ class SchemaSpread(Node):
 SchemaPart: TypeAlias = SchemaField | SchemaSpread | Assume
 
 
-@dataclass(frozen=True, slots=True)
-class Refinement(Node):
+class Refinement(Node, frozen=True, eq=False):
     condition: Expression
     fields: tuple[SchemaPart, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaDef(Node):
+class SchemaDef(Node, frozen=True, eq=False):
     name: Word
     base: Qualified | None
     fields: tuple[SchemaPart, ...]
     refinements: tuple[Refinement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Variant(Node):
+class Variant(Node, frozen=True, eq=False):
     """One way of a transform; `schema` None takes any value."""
 
     schema: Qualified | None
@@ -591,8 +547,7 @@ class Variant(Node):
     mapping: ObjectLiteral
 
 
-@dataclass(frozen=True, slots=True)
-class TransformDef(Node):
+class TransformDef(Node, frozen=True, eq=False):
     name: Word
     variants: tuple[Variant, ...]
 
@@ -600,21 +555,18 @@ class TransformDef(Node):
 # --- declarations ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SourceDef(Node):
+class SourceDef(Node, frozen=True, eq=False):
     name: Word
     spec: Expression | None  # `from …`
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class StoreDef(Node):
+class StoreDef(Node, frozen=True, eq=False):
     name: Word
     adapter: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class ActionDef(Node):
+class ActionDef(Node, frozen=True, eq=False):
     """`options` holds `concurrency`."""
 
     name: Word
@@ -622,8 +574,7 @@ class ActionDef(Node):
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule(Node):
+class Schedule(Node, frozen=True, eq=False):
     """`kind` every: `amount` of `unit` (plural); cron and at: `text`."""
 
     kind: Literal["every", "cron", "at"]
@@ -631,18 +582,16 @@ class Schedule(Node):
     unit: str | None
     text: str | None
     options: Options
-    when_span: Span = field(compare=False, repr=False)
+    when_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class ImportDef(Node):
+class ImportDef(Node, frozen=True, eq=False):
     name: Word | None
     path: str
-    path_span: Span = field(compare=False, repr=False)
+    path_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredBlock(Node):
+class IgnoredBlock(Node, frozen=True, eq=False):
     """A `dataset`, `context` or `distribution` block of the Vague language: skipped, with a warning."""
 
     word: str
@@ -652,8 +601,7 @@ Declaration: TypeAlias = SourceDef | StoreDef | SchemaDef | TransformDef | Actio
 Clause: TypeAlias = Schedule | Option | Declaration | Run
 
 
-@dataclass(frozen=True, slots=True)
-class MissionDef(Node):
+class MissionDef(Node, frozen=True, eq=False):
     """Clauses in the order written."""
 
     name: Word
@@ -663,8 +611,7 @@ class MissionDef(Node):
 TopItem: TypeAlias = MissionDef | ImportDef | Declaration | IgnoredBlock
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile(Node):
+class SourceFile(Node, frozen=True, eq=False):
     """One file's tree."""
 
     items: tuple[TopItem, ...]

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reqon.diagnostics import did_you_mean
 from reqon.errors import SemanticError
@@ -10,7 +10,7 @@ from reqon.lang import nodes, operators, tree
 from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.instants import read_instant
 from reqon.lang.scope import Matcher
-from reqon.values import Value
+from reqon.values import Value, changed
 
 MAX_DEPTH = 64
 _DEPTH = "depth"
@@ -173,7 +173,7 @@ def _refine(fields: dict[str, _Field], condition: nodes.Expression, part: nodes.
     known = fields.get(part.key)
     if known is None:
         # A field that only the refinement knows is required only under its condition.
-        fields[part.key] = _Field(replace(part, when=_and(condition, part.when)))
+        fields[part.key] = _Field(changed(part, when=_and(condition, part.when)))
     else:
         fields[part.key] = _Field(known.field, ((condition, part), *known.refined))
 
@@ -186,8 +186,8 @@ def _and(first: nodes.Expression, second: nodes.Expression | None) -> nodes.Expr
 
 def _conditional(assume: nodes.Assume, condition: nodes.Expression) -> nodes.Assume:
     if assume.constraints:
-        return replace(assume, condition=_and(condition, assume.condition))
-    return replace(assume, condition=condition, constraints=(assume.condition,))
+        return changed(assume, condition=_and(condition, assume.condition))
+    return changed(assume, condition=condition, constraints=(assume.condition,))
 
 
 class _Compiler:
@@ -409,5 +409,5 @@ def _without_null(kind: nodes.Type) -> nodes.Type | None:
         return _without_null(kind.inner)
     if isinstance(kind, nodes.UnionType):
         parts = [inner for part in kind.alternatives if (inner := _without_null(part)) is not None]
-        return replace(kind, alternatives=tuple(parts)) if parts else None
+        return changed(kind, alternatives=tuple(parts)) if parts else None
     return None if _is_null(kind) else kind

@@ -1,7 +1,6 @@
 """Walking a syntax tree: every node under a node, in the order of the text."""
 
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import cache
 
 from reqon.lang.nodes import Node
@@ -9,7 +8,7 @@ from reqon.lang.nodes import Node
 
 @cache
 def _child_fields(kind: type[Node]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name != "span" and not f.name.endswith("_span"))
+    return tuple(n for n in kind.__struct_fields__ if n != "span" and not n.endswith("_span"))
 
 
 def children(node: Node) -> Iterator[Node]:

@@ -176,7 +176,7 @@ def test_places_are_exact() -> None:
     def visit(node: object) -> None:
         if isinstance(node, nodes.Node):
             seen.setdefault(type(node).__name__, node.span.text)
-            for name in type(node).__dataclass_fields__:
+            for name in type(node).__struct_fields__:
                 if name != "span":
                     visit(getattr(node, name))
         elif isinstance(node, tuple):
