@@ -31,6 +31,7 @@ CONNECTIONS = 32
 _GZIP_FROM = 1024
 _START_SECONDS = 10.0
 _STOP_SECONDS = 1.0
+_ROUNDS = 5
 
 PLAIN = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -131,8 +132,18 @@ def render(page: Page, *, close: bool, head_only: bool = False, gzipped: bool = 
 class _Desk:
     """Answers the connections of all listeners; lives in the side thread."""
 
-    open: set[asyncio.StreamWriter] = field(default_factory=set)
+    connected: set[asyncio.StreamWriter] = field(default_factory=set)
+    open: set[asyncio.StreamWriter] = field(default_factory=set)  # those that count: not turned away
     waiting: dict[asyncio.StreamWriter, None] = field(default_factory=dict)  # those without a whole head, oldest first
+
+    def accept(self, routes: Routes, talks: asyncio.TaskGroup) -> Callable[..., None]:
+        """What to do with a new connection to the listener of these routes."""
+
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connected.add(writer)
+            talks.create_task(self.serve(routes, reader, writer))
+
+        return accepted
 
     async def serve(self, routes: Routes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until it ends."""
@@ -144,7 +155,10 @@ class _Desk:
                 await _send(writer, render(Page(f"{refusal}\n".encode(), status=refusal.status), close=True))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the client went away, or reads too slowly: its loss alone
+        except Exception:  # one of the four walls: one connection's fault must not end the others
+            log.exception("a connection failed")
         finally:
+            self.connected.discard(writer)
             self.open.discard(writer)
             self.waiting.pop(writer, None)
             # A client that reads nothing would keep a closing transport, and its buffer, for ever.
@@ -289,22 +303,22 @@ class Exposition:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, _context: None)  # a client's fault is not ours to report
         stop = asyncio.Event()
-        servers = []
-        for bound, listen in zip(sockets, self.listens, strict=True):
-
-            async def serve(
-                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Routes = listen.routes
-            ) -> None:
-                await desk.serve(routes, reader, writer)
-
-            # The reader's limit counts what follows the first byte, which is read on its own.
-            servers.append(await asyncio.start_server(serve, sock=bound, limit=HEAD_LIMIT - 1, backlog=128))
-        ready.set_result(lambda: loop.call_soon_threadsafe(stop.set))
-        await stop.wait()
-        for server in servers:
-            server.close()
-        for writer in tuple(desk.open):
-            writer.transport.abort()
+        async with asyncio.TaskGroup() as talks:
+            servers = [
+                # The reader's limit counts what follows the first byte, which is read on its own.
+                await asyncio.start_server(desk.accept(listen.routes, talks), sock=bound, limit=HEAD_LIMIT - 1)
+                for bound, listen in zip(sockets, self.listens, strict=True)
+            ]
+            ready.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+            await stop.wait()
+            for _ in range(_ROUNDS):  # asyncio loses a connection that is between accept and its transport at close
+                await asyncio.sleep(0)
+            for server in servers:
+                server.close()
+            for writer in tuple(desk.connected):
+                writer.transport.abort()
+        for _ in range(_ROUNDS):  # an aborted transport closes its socket in the loop's next round
+            await asyncio.sleep(0)
 
 
 def _bind(listen: Listen) -> socket.socket:
