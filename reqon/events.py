@@ -6,16 +6,16 @@ ask `bus.wants(Kind)` before you make one on a busy path.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
 from reqon.clock import rfc3339
+from reqon.values import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """The base of all. `type` is the public name."""
 
     type: ClassVar[str] = "event"
@@ -42,7 +42,7 @@ class Emitted:
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form, camelCase, absent fields left out."""
-        payload = {camel(f.name): getattr(self.event, f.name) for f in fields(self.event)}
+        payload = {camel(f): getattr(self.event, f) for f in self.event.__struct_fields__}
         shown: dict[str, Any] = {
             "type": self.type,
             "seq": self.seq,
@@ -63,8 +63,7 @@ def camel(name: str) -> str:
     return first + "".join("OAS" if w == "oas" else w.capitalize() for w in rest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissionStarted(Event):
+class MissionStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "mission.start"
     stage_count: int
     is_resume: bool
@@ -73,8 +72,7 @@ class MissionStarted(Event):
     scheduled_for: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissionEnded(Event):
+class MissionEnded(Event, frozen=True, kw_only=True):
     """The last event of an execution, whatever its end; the three public names are its subclasses."""
 
     status: str  # completed, failed, interrupted
@@ -84,32 +82,28 @@ class MissionEnded(Event):
     duration_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissionCompleted(MissionEnded):
+class MissionCompleted(MissionEnded, frozen=True, kw_only=True):
     type: ClassVar[str] = "mission.complete"
     success: bool = True
     stages_failed: int = 0
     stages_skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissionFailed(MissionEnded):
+class MissionFailed(MissionEnded, frozen=True, kw_only=True):
     type: ClassVar[str] = "mission.failed"
     error: str
     error_type: str
     failed_stage: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissionPaused(MissionEnded):
+class MissionPaused(MissionEnded, frozen=True, kw_only=True):
     type: ClassVar[str] = "mission.paused"
     reason: str
     stage_index: int
     step_index: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageStarted(Event):
+class StageStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "stage.start"
     stage_index: int
     stage_name: str
@@ -118,8 +112,7 @@ class StageStarted(Event):
     parallel_actions: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageEnded(Event):
+class StageEnded(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "stage.complete"
     stage_index: int
     stage_name: str
@@ -129,16 +122,14 @@ class StageEnded(Event):
     items_processed: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionStarted(Event):
+class ActionStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "action.start"
     action_name: str
     stage_index: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionEnded(Event):
+class ActionEnded(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "action.complete"
     action_name: str
     success: bool
@@ -147,8 +138,7 @@ class ActionEnded(Event):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepStarted(Event):
+class StepStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "step.start"
     action_name: str
     step_index: int
@@ -156,8 +146,7 @@ class StepStarted(Event):
     step_path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepEnded(Event):
+class StepEnded(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "step.complete"
     action_name: str
     step_index: int
@@ -168,8 +157,7 @@ class StepEnded(Event):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchStarted(Event):
+class FetchStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.start"
     source: str
     method: str
@@ -181,8 +169,7 @@ class FetchStarted(Event):
     has_since: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageFetched(Event):
+class PageFetched(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.page"
     source: str
     method: str
@@ -194,8 +181,7 @@ class PageFetched(Event):
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestAnswered(Event):
+class RequestAnswered(Event, frozen=True, kw_only=True):
     """One attempt that got an answer or failed; internal, for metrics. `code` is the status, or the failure kind."""
 
     type: ClassVar[str] = "fetch.attempt"
@@ -206,8 +192,7 @@ class RequestAnswered(Event):
     remaining: int | None = None  # requests the API says are left, if it does
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchCompleted(Event):
+class FetchCompleted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.complete"
     source: str
     method: str
@@ -221,8 +206,7 @@ class FetchCompleted(Event):
     from_cache: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchRetried(Event):
+class FetchRetried(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.retry"
     source: str
     path: str
@@ -233,8 +217,7 @@ class FetchRetried(Event):
     status_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchFailed(Event):
+class FetchFailed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.error"
     source: str
     method: str
@@ -248,8 +231,7 @@ class FetchFailed(Event):
     status_code: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataTransformed(Event):
+class DataTransformed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "data.transform"
     target_schema: str | None
     input_count: int
@@ -257,8 +239,7 @@ class DataTransformed(Event):
     fields_mapping: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataValidated(Event):
+class DataValidated(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "data.validate"
     target: str
     passed: bool
@@ -268,8 +249,7 @@ class DataValidated(Event):
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataStored(Event):
+class DataStored(Event, frozen=True, kw_only=True):
     """Writes to one store since the last such event: one store step, or a batch of a loop's."""
 
     type: ClassVar[str] = "data.store"
@@ -284,16 +264,14 @@ class DataStored(Event):
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLettered(Event):
+class DeadLettered(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "data.queue"
     store_name: str
     key: str
     retryable: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopStarted(Event):
+class LoopStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "loop.start"
     variable: str
     collection_size: int
@@ -301,16 +279,14 @@ class LoopStarted(Event):
     concurrency: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopIteration(Event):
+class LoopIteration(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "loop.iteration"
     variable: str
     item_index: int
     total_items: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopEnded(Event):
+class LoopEnded(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "loop.complete"
     variable: str
     total_items: int
@@ -319,8 +295,7 @@ class LoopEnded(Event):
     items_failed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progressed(Event):
+class Progressed(Event, frozen=True, kw_only=True):
     """How far an action is, a few times a second; internal. `total` is None while unknown."""
 
     type: ClassVar[str] = "progress"
@@ -331,8 +306,7 @@ class Progressed(Event):
     items_processed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsCounted(Event):
+class ItemsCounted(Event, frozen=True, kw_only=True):
     """Items that were skipped, or failed a `validate`, since the last such event; internal, for metrics."""
 
     type: ClassVar[str] = "items"
@@ -340,8 +314,7 @@ class ItemsCounted(Event):
     invalid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointSaved(Event):
+class CheckpointSaved(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "checkpoint.save"
     stage_index: int
     step_index: int
@@ -351,8 +324,7 @@ class CheckpointSaved(Event):
     page: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointResumed(Event):
+class CheckpointResumed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "checkpoint.resume"
     stage_index: int
     step_index: int
@@ -361,8 +333,7 @@ class CheckpointResumed(Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncCheckpointMoved(Event):
+class SyncCheckpointMoved(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "sync.checkpoint"
     checkpoint_key: str
     last_sync_time: str
@@ -370,8 +341,7 @@ class SyncCheckpointMoved(Event):
     is_incremental: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitHit(Event):
+class RateLimitHit(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "ratelimit.hit"
     source: str
     wait_seconds: float
@@ -381,8 +351,7 @@ class RateLimitHit(Event):
     reset_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitWaiting(Event):
+class RateLimitWaiting(Event, frozen=True, kw_only=True):
     """A long wait goes on: first after `notifyAt`, then every 10 s."""
 
     type: ClassVar[str] = "ratelimit.wait"
@@ -395,16 +364,14 @@ class RateLimitWaiting(Event):
     reset_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitResumed(Event):
+class RateLimitResumed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "ratelimit.resume"
     source: str
     waited_seconds: float
     endpoint: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChanged(Event):
+class BreakerChanged(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "circuitbreaker.state"
     source: str
     state: str
@@ -413,8 +380,7 @@ class BreakerChanged(Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthRefreshed(Event):
+class AuthRefreshed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "auth.refresh"
     source: str
     reason: str
@@ -423,8 +389,7 @@ class AuthRefreshed(Event):
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noticed(Event):
+class Noticed(Event, frozen=True, kw_only=True):
     """A line for the log that no other event carries: a warning in a run. `level` is debug, info, warning or error."""
 
     type: ClassVar[str] = "notice"

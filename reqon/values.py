@@ -33,7 +33,7 @@ _MAX_DIGITS = 400
 _LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_DIGITS + 1))
 _DIGITS_TO_ZERO = bytes(ord("0") if ord("0") <= c <= ord("9") else c for c in range(256))
 _NOT_BRACKETS = bytes(c for c in range(256) if c not in b"[]{}")
-# orjson reads integers beyond 64 bits as floats and msgspec reads them exactly, at the same speed; orjson writes faster.
+# orjson reads integers beyond 64 bits as floats; msgspec reads them exactly, as quickly. orjson writes faster.
 _decode = msgspec.json.Decoder().decode
 _WRITE = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _PRETTY = _WRITE | orjson.OPT_INDENT_2
@@ -139,7 +139,7 @@ def _refuse_long_numbers(raw: bytes) -> None:
 
 
 def _may_be_deep(raw: bytes, limit: int) -> bool:
-    """False when the brackets alone show that nothing is nested too deeply; brackets inside texts may mislead it to True."""
+    """False when the brackets alone show that nothing is nested too deeply; those inside texts may mislead it."""
     left = raw.translate(None, _NOT_BRACKETS)
     for _ in range(8):  # each round folds the innermost level
         if len(left) < limit:

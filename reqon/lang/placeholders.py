@@ -17,7 +17,7 @@ class Placeholder:
 
 
 def split(literal: nodes.Literal_) -> tuple[list[str | Placeholder], list[Diagnostic]]:
-    """A path literal as texts and placeholders in order, and what is wrong with them. `{{` and `}}` are plain braces."""
+    """A path literal as texts and placeholders, and what is wrong with them. `{{` and `}}` are plain braces."""
     parts: list[str | Placeholder] = []
     findings: list[Diagnostic] = []
     text = ""

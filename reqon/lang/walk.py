@@ -24,7 +24,7 @@ def children(node: Node) -> Iterator[Node]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """This node and all under it."""
+    """The node and all under it, in the order of the text."""
     yield node
     for child in children(node):
         yield from walk(child)

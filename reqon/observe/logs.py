@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import fields as dataclass_fields
 from typing import IO, Any
 
 import structlog
@@ -228,7 +227,7 @@ class EventLog:
 
     def write(self, emitted: Emitted) -> None:
         event = emitted.event
-        named = {f.name: getattr(event, f.name) for f in dataclass_fields(event)}
+        named = {name: getattr(event, name) for name in event.__struct_fields__}
         fields = {camel(name): value for name, value in named.items() if value is not None}
         message = emitted.type
         if isinstance(event, Noticed):
