@@ -32,8 +32,8 @@ from reqon.runtime.stopping import RunClock, StopRun, StopSignal
 from reqon.runtime.sync import PendingSync
 from reqon.state import recovery
 from reqon.state.backend import Journal, StateBackend
+from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
-from reqon.state.file import FileBackend
 from reqon.state.ids import new_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
 from reqon.state.retention import expired
@@ -69,6 +69,7 @@ class RunnerSettings:
         output: `--output`: a directory, or a file that ends in .json.
         checkpoint_seconds: how often a loop makes itself safe from a power loss.
         retention_seconds: how long records are kept where the mission says nothing; None: for ever.
+        state_store: where all executions are kept, whatever missions say (`--state-store`).
     """
 
     state_directory: Path = Path(".vague-data")
@@ -78,6 +79,7 @@ class RunnerSettings:
     checkpoint_seconds: float = 1.0
     journal_max_bytes: int = 1024 * 1024 * 1024
     retention_seconds: float | None = None
+    state_store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class Runner:
         self.environment = os.environ if environment is None else environment
         self.random = random
         self.directory = StateDirectory(settings.state_directory, clock=clock)
-        self.backend: StateBackend = FileBackend(self.directory, journal_max=settings.journal_max_bytes)
+        self.backend = StateStores(
+            self.directory, journal_max=settings.journal_max_bytes, only=settings.state_store
+        )
         self.instance = f"{socket.gethostname()}-{os.getpid()}"
         self._keep_state = keep_state
         self._opened = False
@@ -168,7 +172,23 @@ class Runner:
         self.backend.close()
 
     def plan(self, program: MissionProgram) -> Plan:
-        return Plan(program, clock=self.clock, environment=self.environment)
+        """The mission, ready to run.
+
+        Raises:
+            ConfigurationError: there is no such state store, or it cannot do what the mission needs.
+        """
+        plan = Plan(program, clock=self.clock, environment=self.environment)
+        if plan.enable_state:
+            try:
+                self.backend.choose(plan.state_store, retention=plan.retention_seconds is not None)
+            except ReqonError as error:
+                option = program.options.get("stateStore")
+                raise error.locate(option.value.span if option is not None else program.node.name.span) from error
+        return plan
+
+    def state_of(self, plan: Plan) -> StateBackend:
+        """Where the mission's new executions are kept."""
+        return self.backend.of(plan.name, plan.state_store)
 
     # --- one run ------------------------------------------------------------------------------------------------------
 
@@ -262,13 +282,14 @@ class Runner:
         """
         if not plan.enable_state:
             return None
-        recovery.recover(self.backend, self.directory, mission=plan.name)
+        backend = self.state_of(plan)
+        recovery.recover(backend, self.directory, mission=plan.name)
         if request.execution_id is not None:
-            record = self.backend.load(request.execution_id)
+            record = backend.load(request.execution_id)
             if record is None or record.mission != plan.name:
                 raise ResumeRefusedError(f"mission '{plan.name}' has no execution {request.execution_id}")
         else:
-            record = next(iter(self.backend.list(plan.name, limit=1)), None)
+            record = next(iter(backend.list(plan.name, limit=1)), None)
         reason = self._why_not(plan, record)
         if reason is None:
             return record
@@ -295,7 +316,7 @@ class Runner:
             return f"it is {record.status}"
         if record.mission_hash != plan.definition_hash:
             return "the mission has changed since"
-        if record.actions_run and not self.backend.journal(record).exists:
+        if record.actions_run and not self.state_of(plan).journal(record).exists:
             return "its journal is gone"
         return None
 
@@ -305,9 +326,9 @@ class Runner:
         if resumed:
             owner = Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.instance)
             record = recovery.resumed(record, owner=owner)
-            self.backend.save(record)
+            self.state_of(plan).save(record)
             return record
-        return self.backend.create(record)
+        return self.state_of(plan).create(record)
 
     def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
         """A store of the mission, ready for one execution."""
@@ -412,14 +433,15 @@ class _Run:
     async def _open(self) -> Execution:
         """Stores, clients, journal; what the interrupted run knew, when it is resumed."""
         runner, plan = self.runner, self.plan
-        backend = runner.backend if plan.enable_state else None
+        plan.compile()
+        backend = runner.state_of(plan) if plan.enable_state else None
         if backend is not None:
             self.journal = backend.journal(self.record)
         self.stores = await asyncio.to_thread(self._open_stores)
         lets = plan.evaluate_lets() if plan.program.lets else {}
         sync = PendingSync()
         if plan.reads_sync and backend is not None:
-            last = next(iter(backend.list(plan.name, limit=1, status=ExecutionStatus.COMPLETED)), None)
+            last = next(iter(runner.backend.list(plan.name, limit=1, status=ExecutionStatus.COMPLETED)), None)
             sync = PendingSync(
                 backend.sync_checkpoints(plan.name), last_success=last.completed_at if last is not None else None
             )
@@ -613,7 +635,7 @@ class _Run:
             duration_ms=round(seconds * 1000),
         )
         if self.plan.enable_state:
-            self.runner.backend.save(record)
+            self.runner.state_of(self.plan).save(record)
         from reqon.events import Emitted  # noqa: PLC0415  # only this path has no Execution to emit for it
 
         self.runner.bus.emit(

@@ -111,6 +111,7 @@ class Service:
             state_directory=settings.state_dir,
             auth_file=settings.auth,
             retention_seconds=settings.state_retention,
+            state_store=settings.state_store,
         )
         if settings.journal_max is not None:
             shared = replace(shared, journal_max_bytes=settings.journal_max)

@@ -1,5 +1,6 @@
 """`reqon cleanup`: delete old records (spec/state.md 7)."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,8 @@ from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
+from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
-from reqon.state.file import FileBackend
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.retention import expired, parse_duration
 
@@ -31,6 +32,9 @@ def cleanup(
     state_dir: Annotated[
         Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
     ] = None,
+    state_store: Annotated[
+        str | None, typer.Option("--state-store", metavar="NAME", help="Look into this state store only.")
+    ] = None,
 ) -> None:
     """Delete records and journals. Running executions are skipped and named."""
     if everything == (older_than is not None):
@@ -38,7 +42,7 @@ def cleanup(
             "say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all"
         )
     directory = StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}"))
-    backend = FileBackend(directory)
+    backend = StateStores(directory, only=state_store or os.environ.get("REQON_STATE_STORE") or None)
     records = backend.list(mission)
     if mission is not None and not records:
         raise ConfigurationError(

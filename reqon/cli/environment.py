@@ -6,6 +6,8 @@ from pathlib import Path
 
 from reqon.errors import ConfigurationError
 from reqon.lang.check import Registered
+from reqon.lang.functions import REGISTERED
+from reqon.state.custom import registered_state_stores
 from reqon.stores.registry import known_adapters
 
 
@@ -39,4 +41,8 @@ def state_directory(given: Path | None, variables: Mapping[str, str] = os.enviro
 
 def registered() -> Registered:
     """What users added to the language, for the checker."""
-    return Registered(adapters=frozenset(known_adapters()))
+    return Registered(
+        functions=frozenset(REGISTERED),
+        adapters=frozenset(known_adapters()),
+        state_stores=frozenset(registered_state_stores()),
+    )

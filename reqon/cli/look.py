@@ -1,5 +1,6 @@
 """`reqon status`, `history`, `logs`: what ran, what runs, and why it failed (spec/state.md 8)."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +13,16 @@ from reqon.cli.exits import Done
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
+from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
-from reqon.state.file import FileBackend
 from reqon.state.ids import is_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
 
 Mission = Annotated[str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")]
+StateStore = Annotated[
+    str | None, typer.Option("--state-store", metavar="NAME", help="Look into this state store only.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Records as they are, for machines.")]
 
 
@@ -27,9 +31,10 @@ def status(
     execution: Annotated[str | None, typer.Option("--execution", metavar="ID", help="This execution.")] = None,
     json: Json = False,
     state_dir: StateDir = None,
+    state_store: StateStore = None,
 ) -> None:
     """Show the last execution of a mission, or of every mission. Reads only; works beside a running daemon."""
-    backend = _backend(state_dir)
+    backend = _backend(state_dir, state_store)
     if mission is None and execution is None:
         records = list(backend.latest())
         if json:
@@ -56,9 +61,10 @@ def history(
     ] = None,
     json: Json = False,
     state_dir: StateDir = None,
+    state_store: StateStore = None,
 ) -> None:
     """Show past executions, newest first."""
-    backend = _backend(state_dir)
+    backend = _backend(state_dir, state_store)
     if mission is not None:
         _known(backend, mission)
     wanted = None
@@ -81,15 +87,17 @@ def history(
 def logs(
     execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id.")],
     state_dir: StateDir = None,
+    state_store: StateStore = None,
 ) -> None:
     """Show what is known of one execution: its errors, with their places, and how far it got."""
-    backend = _backend(state_dir)
+    backend = _backend(state_dir, state_store)
     _describe(_one(backend, None, execution))
     raise Done
 
 
-def _backend(state_dir: Path | None) -> FileBackend:
-    return FileBackend(StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}")))
+def _backend(state_dir: Path | None, state_store: str | None) -> StateStores:
+    directory = StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}"))
+    return StateStores(directory, only=state_store or os.environ.get("REQON_STATE_STORE") or None)
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -101,7 +109,7 @@ def _instant(text: str | None) -> datetime | None:
         raise ConfigurationError(f"--since '{text}' is no date", hint="such as 2024-01-31") from None
 
 
-def _known(backend: FileBackend, mission: str) -> None:
+def _known(backend: StateStores, mission: str) -> None:
     if not backend.list(mission, limit=1):
         names = [r.mission for r in backend.latest()]
         raise ConfigurationError(
@@ -111,7 +119,7 @@ def _known(backend: FileBackend, mission: str) -> None:
         )
 
 
-def _one(backend: FileBackend, mission: str | None, execution: str | None) -> ExecutionRecord:
+def _one(backend: StateStores, mission: str | None, execution: str | None) -> ExecutionRecord:
     if execution is not None:
         record = backend.load(execution) if is_execution_id(execution) else None
         if record is None or mission not in (None, record.mission):

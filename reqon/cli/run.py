@@ -62,6 +62,9 @@ def run(  # noqa: D417
     state_dir: Annotated[
         Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
     ] = None,
+    state_store: Annotated[
+        str | None, typer.Option("--state-store", metavar="NAME", help="Keep all executions in this state store.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
     journal_max: Annotated[
@@ -137,6 +140,7 @@ def run(  # noqa: D417
         state_directory=state_directory(state_dir),
         auth_file=auth,
         output=output,
+        state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
         checkpoint_seconds=_seconds(os.environ.get("REQON_CHECKPOINT_INTERVAL"), 1.0),
         retention_seconds=_seconds(state_retention, None),
         **({"journal_max_bytes": _bytes(journal_max)} if journal_max else {}),

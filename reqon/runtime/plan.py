@@ -111,8 +111,10 @@ class Plan:
         return self.option("enableState", True) is not False
 
     @cached_property
-    def state_store(self) -> str:
-        return str(self.option("stateStore", "file"))
+    def state_store(self) -> str | None:
+        """What `stateStore` says; None: nothing."""
+        name = self.option("stateStore")
+        return None if name is None else str(name)
 
     @cached_property
     def retention_seconds(self) -> float | None:

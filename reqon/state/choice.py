@@ -43,21 +43,29 @@ class StateStores:
 
     # --- which one ---
 
-    def of(self, mission: str, wanted: str | None = None, *, retention: bool = False) -> StateBackend:
+    def choose(self, wanted: str | None = None, *, retention: bool = False) -> StateBackend:
+        """The store that `stateStore: wanted` means; None: the mission says nothing.
+
+        Raises:
+            ConfigurationError: no such store, or it cannot do what the mission needs (`retention`: delete records).
+        """
+        backend = self.open(self.only or wanted or default_state_store())
+        if isinstance(backend, CustomBackend):
+            backend.check(retention=retention)
+        return backend
+
+    def of(self, mission: str, wanted: str | None = None) -> StateBackend:
         """The store for a mission's new executions, `wanted` as its `stateStore` says; it is remembered.
 
         A mission that changes its store takes its sync checkpoints along.
 
         Raises:
-            ConfigurationError: no such store, or it cannot do what the mission needs (`retention`: delete records).
+            ConfigurationError: no such store.
         """
-        name = self.only or wanted or default_state_store()
-        backend = self.open(name)
-        if isinstance(backend, CustomBackend):
-            backend.check(retention=retention)
-        if self._remembered.get(mission) != name:
-            self._remember(mission, name)
-            self._remembered[mission] = name
+        backend = self.choose(wanted)
+        if self._remembered.get(mission) != backend.name:
+            self._remember(mission, backend.name)
+            self._remembered[mission] = backend.name
         return backend
 
     def open(self, name: str) -> StateBackend:
