@@ -81,11 +81,7 @@ class Emitter:
         self.following: Sequence[nodes.Step] = ()
         self.guarded_match = False
         self.caught = False  # a `catch` sees what the step being written raises
-        self.reads_request = any(
-            isinstance(n, nodes.Name) and n.name in ("request", "currentRequest", "currentOperation")
-            for a in program.actions.values()
-            for n in walk(a)
-        )
+        self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -117,9 +113,12 @@ class Emitter:
 
     # --- lists --------------------------------------------------------------------------------------------------------
 
-    def steps(self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place) -> None:
-        """Write a nested list of steps: an arm's block, a loop's body."""
-        for index, step in enumerate(steps):
+    def steps(
+        self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place, *, start: int = 0
+    ) -> None:
+        """Write a nested list of steps, or its rest from one on: an arm's block, a loop's body."""
+        for index in range(start, len(steps)):
+            step = steps[index]
             if isinstance(step, nodes.Continue):
                 return
             if id(step) in self.repeated:
@@ -164,7 +163,7 @@ class Emitter:
         with self.before(steps, index):
             scope = self.step(step, scope, inner, within.at(index))
         rest = code.child()
-        self._rest(steps, index + 1, scope, rest, within)
+        self.steps(steps, scope, rest, within, start=index + 1)
         code.add(
             """
 f.tries[ID] = {}
@@ -186,19 +185,6 @@ while True:
             RETRY=self.constant(_signals().RetryFetch, "RetryFetch"),
             repeat=self.constant(_repeat(), "repeat"),
         )
-
-    def _rest(self, steps: Sequence[nodes.Step], start: int, scope: Scope, code: Code, place: Place) -> None:
-        for index in range(start, len(steps)):
-            step = steps[index]
-            if isinstance(step, nodes.Continue):
-                return
-            if id(step) in self.repeated:
-                self._repeatable(steps, index, scope, code, place)
-                return
-            with self.before(steps, index):
-                scope = self.step(step, scope, code, place.at(index))
-            if flow.leaves(step):
-                return
 
     def target_id(self, request: nodes.Node) -> str:
         """The name by which a retry finds its request."""
@@ -243,5 +229,21 @@ def _repeat() -> Any:
 
 
 def reads(name: str, steps: Sequence[nodes.Step]) -> bool:
-    """Whether a name occurs in an expression of these steps."""
-    return any(isinstance(node, nodes.Name) and node.name == name for step in steps for node in walk(step))
+    """Whether a name occurs in an expression, a value pattern or a path's placeholder of these steps."""
+    return any(_names(node, name) for step in steps for node in walk(step))
+
+
+def _shows_request(node: nodes.Node) -> bool:
+    """Whether the last request is seen: by name, or in a failure record."""
+    if isinstance(node, nodes.Queue):
+        return all(option.key != "item" for option in node.options)
+    return any(_names(node, name) for name in ("request", "currentRequest", "currentOperation"))
+
+
+def _names(node: nodes.Node, name: str) -> bool:
+    if isinstance(node, nodes.Name):
+        return node.name == name
+    if isinstance(node, nodes.NamePattern):
+        return node.name.text.partition(".")[0] == name
+    # A placeholder is text to the tree. Reading a variable in vain costs nothing.
+    return isinstance(node, nodes.Fetch) and isinstance(node.path, nodes.Literal_) and name in str(node.path.value)
