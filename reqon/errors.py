@@ -120,9 +120,10 @@ class StateError(ReqonError):
 
 
 class ReqonRuntimeError(ReqonError):
-    """A run failed."""
+    """A run failed. `item` is what records show of the item in work, where one of a parallel loop failed."""
 
     code = "runtime"
+    item: Any = None
 
 
 RuntimeError = ReqonRuntimeError  # noqa: A001  # the documented alias

@@ -1,7 +1,7 @@
 """Running a plan: stages, actions, signals, failures; where a resume goes on (spec/language.md 7.1, state.md 5)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +137,7 @@ class Engine:
                     if _key(stage.index, name) not in completed:
                         members.create_task(member(name))
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raise _first(group) from None
         if failures:
             raise ParallelError(failures)
         return None
@@ -170,7 +170,7 @@ class Engine:
         x.actions_run.append(name)
         if x.keeps_state and x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
             x.flush_stores()
-            x.journal.append("action", {"a": key})
+            x.journal.append("action", {"a": key, "totals": x.totals()})
         else:
             x.flush_stores()
         if stage + 1 < len(x.plan.stages):
@@ -251,18 +251,23 @@ class Engine:
         x = self.x
         if isinstance(error, SkipIteration | RetryFetch):
             raise AssertionError("a signal left its action") from error
-        span = place_of(error)
         failure = error if isinstance(error, ReqonError) else x.internal_error(error)
-        failure.locate(span)
-        step = x.plan.step_at(frame.action, span.start) if span is not None else None
-        failure.action = failure.action or frame.action
-        label = step_label(step) if step is not None else None
-        failure.step = failure.step or label
+        self._place(frame.action, failure, error)
         self._remember_active(frame, plan)
         active = x.active.get(frame.key or frame.action)
         item = active.item if active is not None else None
-        x.add_error(failure, action=frame.action, step=label, item=item)
+        for one in _each(failure):
+            self._place(frame.action, one, one)
+            x.add_error(one, action=one.action, step=one.step, item=getattr(one, "item", None) or item)
         return failure
+
+    def _place(self, action: str, failure: ReqonError, raised: BaseException) -> None:
+        """Say where in the mission a failure was raised, unless it knows."""
+        span = failure.locate(place_of(raised)).span
+        failure.action = failure.action or action
+        if failure.step is None and span is not None:
+            step = self.x.plan.step_at(failure.action, span.start)
+            failure.step = step_label(step) if step is not None else None
 
     # --- called actions -----------------------------------------------------------------------------------------------
 
@@ -270,15 +275,14 @@ class Engine:
         """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy."""
         frame = Frame(self.x, name, None, response)
         frame.meta = caller.meta
-        frame.loop = caller.loop
         frame.index = caller.index
         frame.call_depth = caller.call_depth + 1
-        plan = self.x.plan.action(name)
-        outer, frame.loop = frame.loop, None
+        frame.inside_loop = caller.inside_loop or caller.loop is not None
         try:
-            await self._steps(frame, plan, 0)
-        finally:
-            frame.loop = outer
+            await self._steps(frame, self.x.plan.action(name), 0)
+        except ReqonError as error:
+            self._place(name, error, error)
+            raise
         return frame.response
 
     async def call_stages(
@@ -296,7 +300,7 @@ class Engine:
                         for name in names:
                             members.create_task(self.call(caller, name, response))
                 except BaseExceptionGroup as group:
-                    raise group.exceptions[0] from None
+                    raise _first(group) from None
                 response = None
 
     # --- saving and restoring an action's state -----------------------------------------------------------------------
@@ -357,6 +361,20 @@ class Engine:
             action=frame.action,
         )
         return position.step
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group of actions ended by: an abort before other failures, these before a stop."""
+    return min(group.exceptions, key=lambda e: (not isinstance(e, AbortError), not isinstance(e, ReqonError)))
+
+
+def _each(failure: ReqonError) -> Iterator[ReqonError]:
+    """The failures that a failure stands for: those of a parallel loop one by one."""
+    if not isinstance(failure, ParallelError):
+        yield failure
+        return
+    for _, one in failure.failures:
+        yield from _each(one)
 
 
 def _key(stage: int, action: str) -> str:

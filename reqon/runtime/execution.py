@@ -13,6 +13,7 @@ from reqon.events import (
     CheckpointSaved,
     DataStored,
     Emitted,
+    ErrorRecorded,
     Event,
     EventBus,
     ItemsCounted,
@@ -127,7 +128,7 @@ class Execution:
         self.loop_items = 0
         self.stored_items = 0
         self.fetched_items = 0
-        self.carried_items = record.items_processed
+        self._began_work = 0
         self.requests = record.requests
         self.retries = record.retries
         self.invalid = record.invalid
@@ -173,7 +174,7 @@ class Execution:
     @property
     def items_processed(self) -> int:
         """Iterations of outermost loops plus records stored as lists; fetched items when there is neither."""
-        return self.carried_items + (self.loop_items + self.stored_items or self.fetched_items)
+        return self.loop_items + self.stored_items or self.fetched_items
 
     @property
     def elapsed_seconds(self) -> float:
@@ -197,6 +198,10 @@ class Execution:
             self.raised.append(error)
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(found)
+        self.emit(
+            ErrorRecorded(message=found.message, kind=found.type, step=found.step, location=found.location),
+            action=found.action,
+        )
         return found
 
     def internal_error(self, error: BaseException) -> ReqonError:
@@ -208,7 +213,7 @@ class Execution:
 
     def snapshot(self, status: ExecutionStatus | None = None, **changes: Any) -> ExecutionRecord:
         """The record as it is now."""
-        advanced = self.items_processed > self.carried_items or len(self.actions_run) > len(self.record.actions_run)
+        advanced = self._advanced()
         return replace(
             self.record,
             resumes_without_progress=0 if advanced else self.record.resumes_without_progress,
@@ -224,6 +229,15 @@ class Execution:
             errors_total=self.errors_total,
             stores={name: s.totals() for name, s in self.stores.items()},
             **changes,
+        )
+
+    def _advanced(self) -> bool:
+        """Whether this attempt got further than where it began. Fetching again what was fetched before does not count."""
+        work = self.loop_items + self.stored_items
+        return (
+            work > self._began_work
+            or (not work and self.fetched_items > self.record.items_processed)
+            or len(self.actions_run) > len(self.record.actions_run)
         )
 
     # --- saving -------------------------------------------------------------------------------------------------------
@@ -252,20 +266,23 @@ class Execution:
         self.flush_stores()
         journal = self.journal
         if journal is not None:
-            journal.append(kind, {**fields, "n": self.store_positions(), "totals": self._totals()})
+            journal.append(kind, {**fields, "n": self.store_positions(), "totals": self.totals()})
             journal.write()
 
-    def _totals(self) -> dict[str, Value]:
+    def totals(self) -> dict[str, Value]:
         """What a resume goes on counting from."""
         stores = {}
         for name, opened in self.stores.items():
             now = opened.totals_without_count()
             stores[name] = [now.added, now.updated, now.unchanged, now.deleted]
-        return {"c": [self.items_processed, self.requests, self.retries, self.invalid], "s": stores}
+        items = [self.loop_items, self.stored_items, self.fetched_items]
+        return {"i": items, "c": [self.requests, self.retries, self.invalid], "s": stores}
 
     def carry(self, totals: Mapping[str, Value]) -> None:
         """Go on counting where an interrupted run had got to."""
-        self.carried_items, self.requests, self.retries, self.invalid = totals["c"]
+        self.loop_items, self.stored_items, self.fetched_items = totals["i"]
+        self._began_work = self.loop_items + self.stored_items
+        self.requests, self.retries, self.invalid = totals["c"]
         self._told_invalid = self.invalid
         for name, (added, updated, unchanged, deleted) in totals["s"].items():
             if name in self.stores:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from reqon.clock import parse_rfc3339, rfc3339
+from reqon.diagnostics import Span
 from reqon.errors import EvaluatorError, FetchError, PaginationError
 from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched
 from reqon.http.client import Client
@@ -67,6 +68,7 @@ class FetchSpec:
     since: SinceSpec | None = None
     until_path: tuple[str, ...] | None = None
     keeps_sync: bool = False
+    span: Span | None = field(default=None, compare=False)
 
 
 def sync_key(spec: FetchSpec, target: str, written: Value) -> str:
@@ -116,7 +118,9 @@ async def run_fetch(
     loop = f.loop
     if loop is not None:
         # Whatever happens to this item's request: those before it are done.
-        loop.write(loop.done if loop.spec.parallel else f.index)
+        done = loop.done if loop.spec.parallel else f.index
+        loop.count(done)
+        loop.write(done)
     key = None
     if spec.keeps_sync:
         key = sync_key(spec, target, options.get("syncKey"))
@@ -153,6 +157,8 @@ _NOTHING: Mapping[str, Value] = {}
 def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping[str, Value] | None]:
     """A request's failure as an error response where a match looks at it; else it is raised."""
     error.source = error.source or spec.source
+    # A match may raise it again: it is the request's all the same.
+    error.locate(spec.span)
     x = f.x
     x.requests += error.attempts
     x.retries += max(0, error.attempts - 1)

@@ -20,6 +20,7 @@ class Frame:
         response, meta: the value of `response` and the record behind it (`code`, `headers`).
         failure: why the last guarded fetch failed, if it did.
         index: the item in work of the outermost loop; indices: those of all loops, for generated keys.
+        inside_loop: True for an action that a loop's body called: its own loops are no outermost ones.
         replaying: True while a step is repeated up to the loop where a resume goes on: effects are left out.
     """
 
@@ -29,6 +30,7 @@ class Frame:
         "call_depth",
         "failure",
         "index",
+        "inside_loop",
         "key",
         "loop",
         "meta",
@@ -65,6 +67,7 @@ class Frame:
         self.single = False
         self.tries: dict[str, dict[str, int]] = {}
         self.call_depth = 0
+        self.inside_loop = False
 
     def iteration(self) -> "Frame":
         """A frame of its own for one iteration of a parallel loop."""
@@ -77,6 +80,7 @@ class Frame:
         child.step = self.step
         child.bound_step = self.bound_step
         child.call_depth = self.call_depth
+        child.inside_loop = self.inside_loop
         return child
 
     @property

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from reqon.clock import perf_seconds
-from reqon.errors import EvaluatorError, ParallelError, ReqonError
+from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntimeError
 from reqon.events import LoopEnded, LoopStarted
 from reqon.lang.operators import Backed, PagedResult, StoreHandle, described
 from reqon.runtime.execution import preview
@@ -232,7 +232,8 @@ class LoopRun:
     def count(self, index: int) -> None:
         """With `index` items done: bring the execution's totals up to date."""
         x = self.f.x
-        x.loop_items += index - self._counted
+        if not self.f.inside_loop:
+            x.loop_items += index - self._counted
         self._counted = self.done = index
         skipped = self.f.skipped - self.skipped_before
         if skipped:
@@ -405,6 +406,7 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
             except ReqonError as error:
                 if fail_fast:
                     raise
+                _blame(error, item)
                 failures.append((f"item {index}", error))
                 continue  # not done: a resume does it again
             f.skipped += own.skipped
@@ -423,6 +425,11 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
         raise group.exceptions[0] from None
     if failures:
         raise failures[0][1] if len(failures) == 1 else ParallelError(failures)
+
+
+def _blame(error: ReqonError, item: Value) -> None:
+    if isinstance(error, ReqonRuntimeError) and error.item is None:
+        error.item = preview(item)
 
 
 def _finish(loop: LoopRun, index: int) -> None:
@@ -489,6 +496,7 @@ async def run_inner_parallel(
             try:
                 await body(own, index, item)
             except ReqonError as error:
+                _blame(error, item)
                 failures.append((f"item {index}", error))
 
     async with asyncio.TaskGroup() as workers:

@@ -98,6 +98,7 @@ class ResumePoint:
         key = fields["a"]
         if entry.kind == "action":
             self.completed.append(key)
+            self.totals = fields.get("totals") or self.totals
             self.actions.pop(key, None)
             return
         at = self.actions.setdefault(key, ActionPosition())

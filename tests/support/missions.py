@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reqon.diagnostics import Source
+from reqon.diagnostics import Source, render
 from reqon.events import Emitted, Event, EventBus
 from reqon.lang.loader import load_text
 from reqon.lang.program import MissionProgram
@@ -40,7 +40,7 @@ def parse_mission(text: str) -> MissionProgram:
     """The one mission of a text; its errors fail the test."""
     program = load_text(Source("test.vague", text))
     errors = [d for d in program.all_diagnostics if d.severity == "error"]
-    assert not errors, "\n".join(d.format() for d in errors)
+    assert not errors, "\n".join(render(d) for d in errors)
     (found,) = program.missions
     return found
 

@@ -40,6 +40,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         since=since,
         until_path=_until_path(options.get("until")),
         keeps_sync=keeps_sync,
+        span=step.span,
     )
     spec_name = e.constant(spec, "fetch")
     target = e.unit.local("target")

@@ -93,7 +93,9 @@ def _arm(
     out = otherwise.child()
     tests: list[ast.expr] = []
     within = scope
-    if subject is None:
+    if subject is None and isinstance(arm.pattern, nodes.Wildcard):
+        pass
+    elif subject is None:
         assert not isinstance(arm.pattern, _PATTERNS)
         tests.append(e.truth(arm.pattern, scope))  # type: ignore[arg-type]
     elif not isinstance(arm.pattern, nodes.Wildcard):

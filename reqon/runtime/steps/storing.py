@@ -9,9 +9,9 @@ from reqon.clock import rfc3339
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError, FetchError, StoreError
 from reqon.events import DeadLettered
+from reqon.http.retry import is_retryable_status
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
-from reqon.http.retry import is_retryable_status
 from reqon.lang.operators import ErrorResponse, PagedResult, StoreHandle, described
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
