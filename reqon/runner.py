@@ -14,7 +14,16 @@ from typing import Any
 from reqon.__about__ import __version__
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import ConfigurationError, ReqonError, StateError
-from reqon.events import Event, EventBus, MissionCompleted, MissionFailed, MissionPaused, MissionStarted
+from reqon.events import (
+    Emitted,
+    ErrorRecorded,
+    Event,
+    EventBus,
+    MissionCompleted,
+    MissionFailed,
+    MissionPaused,
+    MissionStarted,
+)
 from reqon.files import Lock, make_directory, write_report
 from reqon.http.auth import Credentials, credentials_for, load_auth_file
 from reqon.http.client import Client
@@ -636,27 +645,23 @@ class _Run:
         )
         if self.plan.enable_state:
             self.runner.state_of(self.plan).save(record)
-        from reqon.events import Emitted  # noqa: PLC0415  # only this path has no Execution to emit for it
-
-        self.runner.bus.emit(
-            Emitted(
-                MissionFailed(
-                    status="failed",
-                    stages_completed=0,
-                    error_count=1,
-                    items_processed=record.items_processed,
-                    duration_seconds=seconds,
-                    error=failure.message,
-                    error_type=failure.type,
-                ),
-                1,
-                record.execution_id,
-                record.mission,
-                clock.now(),
-                None,
-                record.duration_ms,
+        told: list[Event] = [
+            ErrorRecorded(message=failure.message, kind=failure.type, location=failure.location),
+            MissionFailed(
+                status="failed",
+                stages_completed=0,
+                error_count=1,
+                items_processed=record.items_processed,
+                duration_seconds=seconds,
+                error=failure.message,
+                error_type=failure.type,
+            ),
+        ]
+        # Only this path has no Execution to emit for it.
+        for seq, event in enumerate(told, 1):
+            self.runner.bus.emit(
+                Emitted(event, seq, record.execution_id, record.mission, clock.now(), None, record.duration_ms)
             )
-        )
         return Outcome(record, (error,))
 
 

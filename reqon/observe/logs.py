@@ -18,6 +18,7 @@ from reqon.events import (
     DataStored,
     DataValidated,
     Emitted,
+    ErrorRecorded,
     Event,
     EventBus,
     FetchCompleted,
@@ -193,7 +194,7 @@ _INFO = (
     SyncCheckpointMoved,
 )
 _WARNING = (FetchRetried, RateLimitHit, RateLimitResumed, BreakerChanged)
-_SILENT = (Progressed, RequestAnswered, ItemsCounted)
+_SILENT = (Progressed, RequestAnswered, ItemsCounted, ErrorRecorded)
 _ALWAYS_ERRORS = frozenset(("bad_path", "bad_header", "origin_blocked"))
 
 

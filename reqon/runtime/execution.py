@@ -14,6 +14,7 @@ from reqon.events import (
     DataStored,
     Emitted,
     ErrorRecorded,
+    ErrorRecorded,
     Event,
     EventBus,
     ItemsCounted,
