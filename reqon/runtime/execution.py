@@ -14,7 +14,6 @@ from reqon.events import (
     DataStored,
     Emitted,
     ErrorRecorded,
-    ErrorRecorded,
     Event,
     EventBus,
     ItemsCounted,
