@@ -306,6 +306,16 @@ class Progressed(Event, frozen=True, kw_only=True):
     items_processed: int
 
 
+class ErrorRecorded(Event, frozen=True, kw_only=True):
+    """One more entry of the record's `errors`; internal, for callbacks. `location` is `file:line:col`, if known."""
+
+    type: ClassVar[str] = "error"
+    message: str
+    kind: str
+    step: str | None = None
+    location: str | None = None
+
+
 class ItemsCounted(Event, frozen=True, kw_only=True):
     """Items that were skipped, or failed a `validate`, since the last such event; internal, for metrics."""
 
