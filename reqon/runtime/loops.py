@@ -9,13 +9,15 @@ from typing import Any
 from reqon.clock import perf_seconds
 from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntimeError
 from reqon.events import LoopEnded, LoopStarted
-from reqon.lang.operators import Backed, PagedResult, StoreHandle, described
+from reqon.lang.operators import PagedResult, StoreHandle, described
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
 from reqon.runtime.resume import LoopPosition
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.base import LocalStore
+from reqon.stores.file import FileStore
+from reqon.stores.frozen import StoreSnapshot
 from reqon.values import Record, Value, encode
 
 SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised
@@ -37,40 +39,6 @@ class LoopSpec:
     has_filter: bool
     parallel: bool
     repeatable: bool
-
-
-class StoreSnapshot(Sequence[Record]):
-    """The records of a store as they were ordered when the loop began, read when their turn comes."""
-
-    def __init__(self, store: LocalStore, keys: list[str]) -> None:
-        self.store = store
-        self.keys = keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [r for k in self.keys[index] if (r := self._read(k)) is not None]
-        record = self._read(self.keys[index])
-        if record is None:
-            raise IndexError(index)
-        return record
-
-    def __iter__(self) -> Iterator[Record]:
-        return self.since(0)
-
-    def since(self, start: int) -> Iterator[Record]:
-        read = self._read if self.store.partial else self.store.get
-        for key in islice(self.keys, start, None):
-            record = read(key)
-            yield record if record is not None else {"id": key}
-
-    def _read(self, key: str) -> Record | None:
-        record = self.store.get(key)
-        if record is None or key not in self.store.partial:
-            return record
-        return Backed(record, {"_partial": self.store.partial[key]})
 
 
 class Kept(Sequence[Value]):
@@ -119,6 +87,7 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
         store = f.x.stores[collection.name].store
         if store.kind == "memory":
             return FrozenRecords(store, store.keys(), collection.records())
+        assert isinstance(store, FileStore)
         return StoreSnapshot(store, store.keys())
     if isinstance(collection, Sequence) and not isinstance(collection, str):
         return collection
@@ -169,7 +138,8 @@ class LoopRun:
         self.started_at_item = 0
         self.skipped_before = f.skipped
         self.finished: set[int] = set()  # parallel loops: done above the smallest index that is not
-        self._written = -1
+        self._written = (-1, 0)
+        self._written_at = 0.0
         self._announced = False
         self._counted = 0
         self._stride = 8
@@ -244,7 +214,8 @@ class LoopRun:
         """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index."""
         f = self.f
         x = f.x
-        if kind == "progress" and index == self._written:
+        written = index, len(self.finished)
+        if kind == "progress" and (written == self._written or (index == self._written[0] and self._crowded())):
             return
         item = preview(self.current(index))
         x.active[f.key or f.action] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
@@ -260,7 +231,11 @@ class LoopRun:
         if isinstance(self.items, StoreSnapshot) and index < self.total:
             fields["key"] = self.items.keys[index]
         x.write_progress(kind, fields)
-        self._written = index
+        self._written, self._written_at = written, perf_seconds()
+
+    def _crowded(self) -> bool:
+        """Whether one slow item holds up so many that naming them all each time would be too dear."""
+        return len(self.finished) > 256 and perf_seconds() - self._written_at < SLICE_SECONDS
 
     def frozen(self) -> tuple[dict[str, Value], bytes | None]:
         """The journal entry that lets a resume go on in the same list: its keys, how to get it again, or itself."""
@@ -413,6 +388,9 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
             _finish(loop, index)
             if loop.late(loop.done):
                 await loop.pause(loop.done)
+        # The next request would have noted what is done; here none follows, and others may take their time.
+        loop.count(loop.done)
+        loop.write(loop.done)
 
     try:
         async with asyncio.TaskGroup() as workers:
@@ -447,11 +425,13 @@ def _resumed(
     items: Sequence[Value]
     if position.keys is not None and isinstance(collection, StoreHandle):
         store = f.x.stores[collection.name].store
-        if store.kind == "memory":
-            records = [(key, r) for key in position.keys if (r := store.get(key)) is not None]
-            items = FrozenRecords(store, [key for key, _ in records], [r for _, r in records])
+        # What is gone was deleted by items that are done, or by the one in work: then that is done too.
+        done, ahead = position.keys[: position.index], position.keys[position.index :]
+        keys = done + [key for key in ahead if store.get(key) is not None]
+        if isinstance(store, FileStore):
+            items = StoreSnapshot(store, keys)
         else:
-            items = StoreSnapshot(store, position.keys)
+            items = FrozenRecords(store, keys, [store.get(key) or {} for key in keys])
     elif position.items is not None:
         items = position.items
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import Any
+from weakref import WeakMethod
 from zlib import crc32
 
 from reqon.clock import SYSTEM, wait_blocking
@@ -99,6 +100,7 @@ class StoreFile:
         self._deleted: dict[str, None] = {}
         self._cleared = False
         self._unfolded = False
+        self._watchers: list[WeakMethod[Callable[[str], None]]] = []
 
     def _new_log(self) -> Log:
         return Log(self.path.with_suffix(".log"), what="store", disk=self._disk)
@@ -258,6 +260,8 @@ class StoreFile:
 
     def write(self, key: str, data: bytes) -> None:
         """Take a record; it is in the log after the next flush."""
+        if self._watchers and key in self.index:
+            self._warn(key)
         self.index[key] = _UNWRITTEN
         self._unwritten[key] = data
         self._unwritten_bytes += len(data)
@@ -266,6 +270,8 @@ class StoreFile:
 
     def delete(self, key: str) -> bool:
         """Forget a record; False if it isn't there."""
+        if self._watchers and key in self.index:
+            self._warn(key)
         if self.index.pop(key, None) is None:
             return False
         self._unwritten.pop(key, None)
@@ -274,6 +280,9 @@ class StoreFile:
 
     def clear(self) -> int:
         """Forget all records; how many there were."""
+        if self._watchers:
+            for key in self.index:
+                self._warn(key)
         count = len(self.index)
         self.index.clear()
         self._unwritten.clear()
@@ -281,6 +290,15 @@ class StoreFile:
         self._deleted.clear()
         self._cleared = True
         return count
+
+    def watch(self, told: Callable[[str], None]) -> None:
+        """Tell a method of each key whose record is about to change, as long as its object lives."""
+        self._watchers.append(WeakMethod(told, self._watchers.remove))
+
+    def _warn(self, key: str) -> None:
+        for watcher in self._watchers:
+            if (told := watcher()) is not None:
+                told(key)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -516,6 +534,18 @@ class FileStore:
             except OSError as error:
                 raise self._failed(error, "get", key) from error
         return None if data is None else self._built(data, key)
+
+    def raw(self, key: str) -> bytes | None:
+        """The record's JSON as it is stored."""
+        return self._file.read(key)
+
+    def built(self, data: bytes) -> Record:
+        """A record of what `raw` gave."""
+        return self._built(data)
+
+    def watch(self, told: Callable[[str], None]) -> None:
+        """Tell a method of each key whose record is about to change, as long as its object lives."""
+        self._file.watch(told)
 
     def _built(self, data: bytes, key: str | None = None) -> Record:
         try:

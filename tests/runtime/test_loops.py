@@ -100,7 +100,7 @@ async def test_an_error_ends_the_loop_and_names_the_item(bench: Bench) -> None:
     steps = 'for x in [{ id: "a" }, { id: "b", n: {} }, { id: "c" }] {\n  store { id: x.id, n: x.n + 1 ?? 1 } -> out\n}'
     ran = await bench.run(mission('for x in [{ id: "a", n: 1 }, { id: "b", n: {} }, { id: "c", n: 1 }] {\n store { id: x.id, m: x.n * 2 } -> out\n}'))
     assert list(ran.out) == ["a"]
-    assert (ran.error.type, ran.error.item, ran.error.location) == ("eval", {"id": "b"}, "test.vague:9:24")
+    assert (ran.error.type, ran.error.item, ran.error.location) == ("eval", {"id": "b"}, "test.vague:9:23")
     assert ran.record.active_step is not None
     assert (ran.record.active_step.index, ran.record.active_step.item) == (1, {"id": "b"})
     assert ran.record.items_processed == 1
