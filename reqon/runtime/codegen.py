@@ -60,7 +60,8 @@ class _Stamp:
         values = [self._field(getattr(node, name, None)) for name in _fields(kind)]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(self._holes.get(node.name), str):
             values[0] = self._holes[node.name]
-        return kind(*values, **self._place)
+        # Contexts and operators have no place; from Python 3.13 on they refuse one.
+        return kind(*values, **self._place) if kind._attributes else kind(*values)
 
     def _field(self, value: object) -> object:
         if isinstance(value, ast.AST):

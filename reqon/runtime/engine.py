@@ -212,6 +212,8 @@ class Engine:
             fresh = True
             if told:
                 self._tell_step(frame, step)
+            if frame.key is not None:
+                x.active[frame.key] = ActiveStep(action=frame.action, step=step_label(step.node))
             try:
                 answer = await step.function(frame)
             except RetryFetch as signal:
@@ -271,11 +273,11 @@ class Engine:
 
     # --- called actions -----------------------------------------------------------------------------------------------
 
-    async def call(self, caller: Frame, name: str, response: Value) -> Value:
+    async def call(self, caller: Frame, name: str, response: Value, origin: str) -> Value:
         """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy."""
         frame = Frame(self.x, name, None, response)
         frame.meta = caller.meta
-        frame.index = caller.index
+        frame.origin = f"{origin}{name}"
         frame.call_depth = caller.call_depth + 1
         frame.inside_loop = caller.inside_loop or caller.loop is not None
         try:
@@ -286,19 +288,24 @@ class Engine:
         return frame.response
 
     async def call_stages(
-        self, caller: Frame, stages: list[tuple[tuple[str, ...], Callable[[], object] | None]], response: Value
+        self,
+        caller: Frame,
+        stages: list[tuple[tuple[str, ...], Callable[[], object] | None]],
+        response: Value,
+        origin: str,
     ) -> None:
         """A `run` step's pipeline, inside the calling action."""
-        for names, condition in stages:
+        for number, (names, condition) in enumerate(stages):
+            place = f"{origin}{number}/"
             if condition is not None and not condition():
                 continue
             if len(names) == 1:
-                response = await self.call(caller, names[0], response)
+                response = await self.call(caller, names[0], response, place)
             else:
                 try:
                     async with asyncio.TaskGroup() as members:
                         for name in names:
-                            members.create_task(self.call(caller, name, response))
+                            members.create_task(self.call(caller, name, response, place))
                 except BaseExceptionGroup as group:
                     raise _first(group) from None
                 response = None

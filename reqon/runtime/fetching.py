@@ -105,9 +105,16 @@ def since_text(value: Value, style: str) -> Value:
 
 
 async def run_fetch(
-    f: Frame, spec: FetchSpec, target: str, options: Mapping[str, Value] | None, until: Until | None
+    f: Frame,
+    spec: FetchSpec,
+    target: str,
+    options: Mapping[str, Value] | None,
+    until: Until | None,
+    indices: tuple[int, ...],
 ) -> tuple[Value, Mapping[str, Value] | None]:
     """Do a request step: `response` and what lies behind it. A guarded one delivers failures as error responses.
+
+    `indices` are the rounds of the loops inside the outermost one.
 
     Raises:
         FetchError: it failed for good and no match looks at it.
@@ -121,13 +128,16 @@ async def run_fetch(
         done = loop.done if loop.spec.parallel else f.index
         loop.count(done)
         loop.write(done)
+    elif f.key is not None:
+        # Who looks, or finds us dead, sees which request we wait for.
+        x.save_record()
     key = None
     if spec.keeps_sync:
         key = sync_key(spec, target, options.get("syncKey"))
     f.failure = None
     single, f.single = f.single, False
     try:
-        request = _request(f, spec, target, options, key)
+        request = _request(f, spec, target, options, key, indices)
         if spec.shows_request:
             f.request = _shown(spec, request)
         if x.wants(FetchStarted):
@@ -190,7 +200,9 @@ def url_of(client: Client, request: Request) -> str:
     return SECRETS.redact(target if target.startswith("http") else client.settings.base + target)
 
 
-def _request(f: Frame, spec: FetchSpec, target: str, options: Mapping[str, Value], key: str | None) -> Request:
+def _request(
+    f: Frame, spec: FetchSpec, target: str, options: Mapping[str, Value], key: str | None, indices: tuple[int, ...]
+) -> Request:
     x = f.x
     params: list[tuple[str, Value]] = []
     for name in ("params", "query"):
@@ -214,7 +226,7 @@ def _request(f: Frame, spec: FetchSpec, target: str, options: Mapping[str, Value
     retry = options.get("retry")
     effect = None
     if method in EFFECTS:
-        effect = derived_key("", x.record.execution_id, f"{f.action}:{spec.step_path}", f.index)
+        effect = derived_key("", x.record.execution_id, f"{f.origin}:{spec.step_path}", f.index, *indices)
     timeout = options.get("timeout")
     return Request(
         method=method,

@@ -20,6 +20,8 @@ class Frame:
         response, meta: the value of `response` and the record behind it (`code`, `headers`).
         failure: why the last guarded fetch failed, if it did.
         index: the item in work of the outermost loop; indices: those of all loops, for generated keys.
+        origin: what made keys begin with: the action's key, and for a called one also from where, in which round of
+            which loops.
         inside_loop: True for an action that a loop's body called: its own loops are no outermost ones.
         replaying: True while a step is repeated up to the loop where a resume goes on: effects are left out.
     """
@@ -34,6 +36,7 @@ class Frame:
         "key",
         "loop",
         "meta",
+        "origin",
         "raw_response",
         "replaying",
         "request",
@@ -51,6 +54,7 @@ class Frame:
         self.x = x
         self.action = action
         self.key = key
+        self.origin = key or action
         self.response = response
         self.meta: Mapping[str, Any] | None = None
         self.raw_response: bytes | None = None
@@ -79,6 +83,7 @@ class Frame:
         child.loop = self.loop
         child.step = self.step
         child.bound_step = self.bound_step
+        child.origin = self.origin
         child.call_depth = self.call_depth
         child.inside_loop = self.inside_loop
         return child

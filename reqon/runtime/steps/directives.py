@@ -69,12 +69,13 @@ def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Pla
     called = e.unit.local("called")
     inner = code.child()
     inner.add(
-        "CALLED = await call_action(f, NAME, RESPONSE)",
+        "CALLED = await call_action(f, NAME, RESPONSE, ORIGIN)",
         step,
         CALLED=called,
         call_action=e.constant(call_action, "call_action"),
         NAME=ast.Constant(step.action.text, lineno=1, col_offset=0),
         RESPONSE=place.response,
+        ORIGIN=_origin(e, step, place),
     )
     e.effect(step, code, inner, place)
     if step.then == "retry":
@@ -106,14 +107,25 @@ def emit_run(e: Emitter, step: nodes.Run, scope: Scope, code: Code, place: Place
         stages.append(expression("(NAMES, CONDITION)", stage, NAMES=names, CONDITION=condition))
     inner = code.child()
     inner.add(
-        "await call_stages(f, STAGES, RESPONSE)",
+        "await call_stages(f, STAGES, RESPONSE, ORIGIN)",
         step,
         call_stages=e.constant(call_stages, "call_stages"),
         STAGES=ast.List(stages, ast.Load(), lineno=1, col_offset=0),
         RESPONSE=place.response,
+        ORIGIN=_origin(e, step, place),
     )
     e.effect(step, code, inner, place)
     return scope
+
+
+def _origin(e: Emitter, step: nodes.Node, place: Place) -> ast.expr:
+    """The path of a calling step and the rounds of the loops around it."""
+    return expression(
+        "(PATH, f.index, *INDICES)",
+        step,
+        PATH=ast.Constant(place.path, lineno=1, col_offset=0),
+        INDICES=e.indices(place, step),
+    )
 
 
 def directive_name(step: nodes.Node) -> str:
@@ -228,13 +240,15 @@ async def repeat(f: Frame, signal: RetryFetch) -> None:
     f.single = True
 
 
-async def call_action(f: Frame, name: str, response: Value) -> Value:
-    """Run an action in a frame of its own; its final response."""
-    return await f.x.engine.call(f, name, response)
+async def call_action(f: Frame, name: str, response: Value, origin: tuple[object, ...]) -> Value:
+    """Run an action in a frame of its own; its final response. `origin` says from where, and in which rounds."""
+    return await f.x.engine.call(f, name, response, f"{f.origin}{origin}")
 
 
-async def call_stages(f: Frame, stages: list[tuple[tuple[str, ...], Any]], response: Value) -> None:
-    await f.x.engine.call_stages(f, stages, response)
+async def call_stages(
+    f: Frame, stages: list[tuple[tuple[str, ...], Any]], response: Value, origin: tuple[object, ...]
+) -> None:
+    await f.x.engine.call_stages(f, stages, response, f"{f.origin}{origin}")
 
 
 def adopt_token(f: Frame, response: Value) -> None:

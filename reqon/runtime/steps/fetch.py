@@ -62,7 +62,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         )
         within = scope.bind(lastSync=load(last))
     call.add(
-        "RESPONSE, META = await run_fetch(f, SPEC, TARGET, OPTIONS, UNTIL)",
+        "RESPONSE, META = await run_fetch(f, SPEC, TARGET, OPTIONS, UNTIL, INDICES)",
         step,
         RESPONSE=place.response,
         META=place.meta,
@@ -71,6 +71,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         TARGET=target,
         OPTIONS=_options(e, step, within, used),
         UNTIL=_until(e, options, scope, spec),
+        INDICES=e.indices(place, step),
     )
     if isinstance(made, ast.Constant) or not spec.guarded:
         code.add("TARGET = VALUE", step.path, TARGET=target, VALUE=made)

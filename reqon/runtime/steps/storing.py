@@ -48,7 +48,7 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
             KEY=e.unit.local("key"),
             RECORD=record,
             own_key=e.constant(own_key, "own_key"),
-            PATH=ast.Constant(f"{e.action.name.text}:{place.path}", lineno=1, col_offset=0),
+            PATH=ast.Constant(place.path, lineno=1, col_offset=0),
             INDICES=e.indices(place, step),
         )
     inner = code.child()
@@ -145,7 +145,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         KEY=made,
         MATCHED=matched,
         AROUND=around,
-        PATH=ast.Constant(f"{e.action.name.text}:{place.path}", lineno=1, col_offset=0),
+        PATH=ast.Constant(place.path, lineno=1, col_offset=0),
         INDICES=e.indices(place, step),
     )
     e.effect(step, code, inner, place)
@@ -184,7 +184,7 @@ def own_key(f: Frame, record: Record, found: Value, path: str, indices: tuple[in
     """The record's `id`, else a key made of execution, step and loop indices: a repeated step overwrites."""
     if found is not None and found != "" and not isinstance(found, list | dict):
         return key_text(found)
-    return derived_key("auto_", f.x.record.execution_id, path, f.index, *indices)
+    return derived_key("auto_", f.x.record.execution_id, f"{f.origin}:{path}", f.index, *indices)
 
 
 def store_other(
@@ -298,7 +298,7 @@ def set_aside(
             record = {"value": record}
         made = key(record) if key is not None else record.get("id")
         if made is None or made == "":
-            made = derived_key("dlq_", x.record.execution_id, path, f.index, *indices, number)
+            made = derived_key("dlq_", x.record.execution_id, f"{f.origin}:{path}", f.index, *indices, number)
         text = key_text(made)
         store.put(text, record if "id" in record else {"id": text, **record}, WriteMode.REPLACE)
         if x.wants(DeadLettered):
