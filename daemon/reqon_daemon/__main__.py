@@ -84,11 +84,12 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
     level = "debug" if settings.debug or settings.verbose else None
     _configure_logs(level)
 
-    from reqon_daemon.sdnotify import Systemd  # noqa: PLC0415  # after the log is set up, as all that follows
+    from reqon.cli.environment import environment  # noqa: PLC0415  # after the log is set up, as all that follows
+    from reqon_daemon.sdnotify import Systemd  # noqa: PLC0415
     from reqon_daemon.service import AFTER_GRACE_SECONDS, Service  # noqa: PLC0415
 
     async def main() -> int:
-        service = Service(settings, systemd=Systemd.from_environment())
+        service = Service(settings, environment=environment(settings.env), systemd=Systemd.from_environment())
         _log_events(service.runner.bus)
 
         def stop() -> None:
