@@ -76,6 +76,12 @@ class Journal(Protocol):
         """Remove it."""
 
 
+def last_place(journal: Journal) -> Mapping[str, Value]:
+    """The fields of the newest entry that says where a run is; nothing where its record alone knows."""
+    entry = journal.last("progress", "checkpoint", "action")
+    return {} if entry is None or entry.kind == "action" else entry.fields
+
+
 @dataclass(frozen=True, slots=True)
 class SyncCheckpoint:
     """How far one source's endpoint is synced. `items_synced` is a running total."""

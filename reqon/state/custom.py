@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DamagedFileError, lock_is_free
-from reqon.state.backend import BodyRef, Journal, JournalEntry, SyncCheckpoint
+from reqon.state.backend import BodyRef, Journal, JournalEntry, SyncCheckpoint, last_place
 from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.file import FileBackend
 from reqon.state.index import IdIndex
@@ -376,8 +376,7 @@ class CustomBackend:
         record = self._read(record.execution_id) or record
         if record.status is not _RUNNING:
             return record
-        entry = self.journal(record).last("progress", "checkpoint")
-        return as_interrupted(record, entry.fields if entry else {})
+        return as_interrupted(record, last_place(self.journal(record)))
 
     def _is_alive(self, record: ExecutionRecord) -> bool:
         return not lock_is_free(self.directory.execution_lock_path(record.execution_id))

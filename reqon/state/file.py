@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reqon.errors import StateError
 from reqon.files import RECORD_READ_LIMIT, DamagedFileError, lock_is_free
-from reqon.state.backend import SyncCheckpoint
+from reqon.state.backend import SyncCheckpoint, last_place
 from reqon.state.directory import StateDirectory, safe_name
 from reqon.state.ids import execution_time
 from reqon.state.journal import DEFAULT_MAX_BYTES, FileJournal
@@ -190,8 +190,7 @@ class FileBackend:
             record = self._read(record.file_name) or record
         if record.status is not _RUNNING:
             return record
-        entry = self.journal(record).last("progress", "checkpoint")
-        return as_interrupted(record, entry.fields if entry else {})
+        return as_interrupted(record, last_place(self.journal(record)))
 
     def _is_alive(self, record: ExecutionRecord) -> bool:
         return not lock_is_free(self.directory.execution_lock_path(record.execution_id))

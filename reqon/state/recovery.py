@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from reqon.errors import StateError
-from reqon.state.backend import StateBackend
+from reqon.state.backend import StateBackend, last_place
 from reqon.state.directory import StateDirectory
 from reqon.state.records import (
     ExecutionRecord,
@@ -43,8 +43,7 @@ def recover(
             # We hold the lock now, so that it reads as it stands; another process may have been quicker.
             record = backend.load(orphan.execution_id)
             if record is not None and record.status is ExecutionStatus.RUNNING:
-                entry = backend.journal(record).last("progress", "checkpoint")
-                record = as_interrupted(record, entry.fields if entry else {})
+                record = as_interrupted(record, last_place(backend.journal(record)))
                 backend.save(record)
                 found.append(record)
         finally:

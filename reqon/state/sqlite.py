@@ -15,7 +15,7 @@ from threading import RLock
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.errors import StateError
 from reqon.files import DamagedFileError, create_exclusive, lock_is_free
-from reqon.state.backend import BodyRef, JournalEntry, SyncCheckpoint
+from reqon.state.backend import BodyRef, JournalEntry, SyncCheckpoint, last_place
 from reqon.state.directory import StateDirectory, StateWriteError, safe_name
 from reqon.state.ids import is_execution_id
 from reqon.state.journal import DEFAULT_MAX_BYTES
@@ -246,8 +246,7 @@ class SqliteBackend:
         record = again[0] if again else record
         if record.status is not _RUNNING:
             return record
-        entry = self.journal(record).last("progress", "checkpoint")
-        return as_interrupted(record, entry.fields if entry else {})
+        return as_interrupted(record, last_place(self.journal(record)))
 
     def _is_alive(self, record: ExecutionRecord) -> bool:
         return not lock_is_free(self.directory.execution_lock_path(record.execution_id))

@@ -1,0 +1,422 @@
+"""Real processes, really killed: a resumed run goes on where it was, and its stores equal those of an uncut run."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reqon.values import decode
+from tests.support.orders_api import OrdersApi
+from tests.support.processes import Ended, Process, reqon, soon
+
+SLOW = bool(os.environ.get("REQON_SLOW"))
+ITEMS = 10_000 if SLOW else 600
+KILLS = 500 if SLOW else 24
+
+# Pages, a memory store, two file stores, a loop that only computes and one with a request for each item.
+COPY = """
+mission Copy {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store customers: file("customers")
+  store towns: file("towns")
+  store names: memory("names")
+  action List {{
+    get "/customers" {{ params: {{ per_page: 40 }}, paginate: page(page, 40), until: response.page >= response.pages }}
+    for customer in response.customers checkpoint every 25 {{
+      store customer -> customers {{ key: .id }}
+      store {{ id: customer.id, name: uppercase(customer.name) }} -> names {{ key: .id }}
+    }}
+  }}
+  action Fetch {{
+    for named in names checkpoint every 50 {{
+      get "/customers/{{named.id}}"
+      store {{ id: named.id, name: named.name, town: response.address.town }} -> towns {{ key: .id }}
+    }}
+  }}
+  run List then Fetch
+}}
+"""
+# One request with an effect for each item; the API does not know about idempotency keys here.
+REMIND = """
+mission Remind {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store reminded: file("reminded")
+  action List {{
+    get "/orders" {{ params: {{ limit: 100 }}, paginate: cursor(cursor, 100, "next_cursor"), until: response.next_cursor == null }}
+  }}
+  action Tell {{
+    for order in response.orders checkpoint every 100 {{
+      post "/orders/{{order.id}}/notes" {{ body: {{ text: concat("about ", order.id) }} }}
+      store {{ id: order.id }} -> reminded {{ key: .id }}
+    }}
+  }}
+  run List then Tell
+}}
+"""
+
+
+@pytest.fixture
+def api() -> Iterator[OrdersApi]:
+    with OrdersApi(customers=12, orders=12) as running:
+        yield running
+
+
+def stores(state: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (state / "stores").glob("*.json")}
+
+
+def record(state: Path, cwd: Path) -> Any:
+    """The last execution, as anybody may look at it."""
+    return reqon("status", "--json", "--state-dir", state, cwd=cwd).json[0]
+
+
+def repeated(api: OrdersApi) -> int:
+    """How many requests were sent more often than once."""
+    seen = Counter((r["method"], r["path"], *sorted(r["query"].items())) for r in api.requests())
+    return sum(seen.values()) - len(seen)
+
+
+def kill_and_resume(mission: Path, state: Path, api: OrdersApi, *, kills: int, chance: random.Random, per_kill: float) -> int:
+    """Run to the end, killed so often at random moments of its work; how often it really was."""
+    killed, resume = 0, ()
+    while True:
+        before = len(api.requests())
+        with Process([mission, "--state-dir", state, *resume], cwd=mission.parent) as process:
+            resume = ("--resume",)
+            if killed < kills:
+                # A kill while Python is still starting would prove nothing: wait for work, then let it go on for a while.
+                soon(lambda: len(api.requests()) > before or not process.running, "a request or the end", seconds=60)
+                time.sleep(chance.uniform(0, per_kill))
+                if process.running:
+                    process.kill()
+                    killed += 1
+                    continue
+            ended = process.wait(600)
+            assert ended.code == 0, ended.text
+            return killed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_anywhere_and_resumed_the_stores_are_those_of_an_uncut_run(seed: int, tmp_path: Path) -> None:
+    """D1: SIGKILL at random moments of pages and loops; nothing lost, nothing twice, one item repeated at most."""
+    with OrdersApi(customers=ITEMS, orders=1) as api:
+        mission = tmp_path / "copy.vague"
+        mission.write_text(COPY.format(url=api.url))
+        began = time.monotonic()
+        assert reqon(mission, "--state-dir", tmp_path / "uncut", cwd=tmp_path, seconds=600).code == 0
+        seconds = time.monotonic() - began
+        api.reset()
+        state = tmp_path / "killed"
+        kills = KILLS // 2
+        killed = kill_and_resume(
+            mission, state, api, kills=kills, chance=random.Random(seed), per_kill=seconds * 2 / kills
+        )
+        assert stores(state) == stores(tmp_path / "uncut")
+        assert len(decode(stores(state)["towns.json"])) == ITEMS
+        assert killed >= kills // 2
+        assert repeated(api) <= killed
+        done = record(state, tmp_path)
+        assert done["status"] == "completed"
+        assert done["attempt"] == killed + 1
+        assert done["actionsRun"] == ["List", "Fetch"]
+        assert not list((state / "execution").glob("*.journal"))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_item_reaches_the_outside_and_at_most_one_twice_a_kill(seed: int, tmp_path: Path) -> None:
+    """D2: one POST for each item, SIGKILL at random moments."""
+    with OrdersApi(customers=1, orders=ITEMS) as api:
+        mission = tmp_path / "remind.vague"
+        mission.write_text(REMIND.format(url=api.url))
+        state = tmp_path / "state"
+        kills = KILLS // 3
+        killed = kill_and_resume(mission, state, api, kills=kills, chance=random.Random(seed), per_kill=ITEMS / 500 / kills)
+        notes = Counter(note["order_id"] for note in api.notes())
+        assert set(notes) == set(api.orders())
+        assert max(notes.values()) <= 1 + killed
+        assert sum(notes.values()) - len(notes) <= killed
+        assert set(decode(stores(state)["reminded.json"])) == set(api.orders())
+
+
+@contextmanager
+def held(api: OrdersApi, mission: Path, state: Path, path: str, *, at: int = 1) -> Iterator[Process]:
+    """A run whose request is being held."""
+    api.hold(path, at=at)
+    with Process([mission, "--state-dir", state], cwd=mission.parent) as process:
+        assert api.reached.wait(30), process.err
+        yield process
+
+
+LOOP = """
+mission Loop {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store towns: file("towns")
+  action List {{ get "/customers" {{ params: {{ per_page: 50 }} }} }}
+  action Fetch {{
+    for customer in response.customers where .id != "cust_0002" {{
+      get "/customers/{{customer.id}}"
+      store {{ id: customer.id, town: response.address.town }} -> towns {{ key: .id }}
+    }}
+  }}
+  run List then Fetch
+}}
+"""
+
+
+@pytest.mark.parametrize("number", range(1, 51) if SLOW else (1, 3, 7, 12))
+def test_a_loop_goes_on_at_the_item_in_work(number: int, api: OrdersApi, tmp_path: Path) -> None:
+    """R1: killed while item k is in work, `activeStep` shows k, and nothing done is sent again."""
+    number = (number - 1) % 12 + 1
+    item = f"cust_{number:04d}"
+    index = number - 1 - (number > 2)
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url))
+    if item == "cust_0002":
+        return  # filtered
+    with held(api, mission, state, f"/customers/{item}") as process:
+        process.kill()
+    shown = record(state, tmp_path)
+    assert shown["status"] == "interrupted"
+    assert shown["activeStep"]["action"] == "Fetch"
+    assert shown["activeStep"]["index"] == index
+    assert shown["activeStep"]["item"] == {"id": item}
+    api.release()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    assert record(state, tmp_path)["itemsProcessed"] == 11
+    seen = api.stats()
+    assert seen.pop("/customers") == 1
+    assert seen.pop(f"/customers/{item}") == 2
+    assert set(seen.values()) <= {1}
+    assert len(decode(stores(state)["towns.json"])) == 11
+
+
+PAGES = """
+mission Pages {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store customers: file("customers")
+  action List {{
+    get "/customers" {{ params: {{ per_page: 2 }}, paginate: page(page, 2), until: response.page >= response.pages }}
+    store response -> customers {{ key: .id }}
+  }}
+  run List
+}}
+"""
+
+
+@pytest.mark.parametrize("page", range(1, 7) if SLOW else (1, 2, 6))
+def test_paging_goes_on_at_the_page_in_work(page: int, api: OrdersApi, tmp_path: Path) -> None:
+    """R1: killed while page k is being fetched, the pages before it are not asked for again."""
+    mission, state = tmp_path / "pages.vague", tmp_path / "state"
+    mission.write_text(PAGES.format(url=api.url))
+    with held(api, mission, state, "/customers", at=page) as process:
+        process.kill()
+    shown = record(state, tmp_path)
+    assert shown["status"] == "interrupted"
+    assert shown["activeStep"]["action"] == "List"
+    api.release()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    asked = [int(request["query"]["page"]) for request in api.requests("/customers")]
+    assert asked == [*range(1, page + 1), *range(page, 7)]
+    assert len(decode(stores(state)["customers.json"])) == 12
+
+
+def test_a_parallel_loop_repeats_only_what_was_in_work(api: OrdersApi, tmp_path: Path) -> None:
+    """R1: killed with several items in work, none that was done is sent again, and none is left out."""
+    mission, state = tmp_path / "parallel.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url).replace('where .id != "cust_0002"', "parallel"))
+    with held(api, mission, state, "/customers/cust_0004") as process:
+        # The others go on beside the one that is held.
+        soon(lambda: len(api.stats()) == 13, "the other items")
+        process.kill()
+    shown = record(state, tmp_path)
+    assert shown["activeStep"]["index"] == 3
+    api.release()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    seen = api.stats()
+    assert seen.pop("/customers") == 1
+    assert seen.pop("/customers/cust_0004") == 2
+    # One whose answer was still on its way when it was killed; here there is one task left besides the held one.
+    assert sum(seen.values()) - len(seen) <= 2
+    assert len(decode(stores(state)["towns.json"])) == 12
+
+
+NESTED = """
+mission Nested {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store orders: file("orders")
+  action List {{ get "/customers" {{ params: {{ per_page: 50 }} }} }}
+  action Fetch {{
+    for customer in response.customers {{
+      get "/customers/{{customer.id}}/orders"
+      for order in response.orders {{
+        get "/orders/{{order.id}}"
+        store response -> orders {{ key: .id }}
+      }}
+    }}
+  }}
+  run List then Fetch
+}}
+"""
+
+
+def test_a_nested_loop_repeats_one_outer_item_at_most(tmp_path: Path) -> None:
+    """R1: killed inside the inner loop, `activeStep` shows the outer item; only that one's requests are repeated."""
+    with OrdersApi(customers=6, orders=24) as api:
+        mission, state = tmp_path / "nested.vague", tmp_path / "state"
+        mission.write_text(NESTED.format(url=api.url))
+        third = [o for o, order in api.orders().items() if order["customer_id"] == "cust_0003"]
+        assert len(third) > 2
+        with held(api, mission, state, f"/orders/{third[1]}") as process:
+            process.kill()
+        shown = record(state, tmp_path)
+        assert shown["activeStep"]["index"] == 2
+        assert shown["activeStep"]["item"] == {"id": "cust_0003"}
+        api.release()
+        assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+        again = {path for path, times in api.stats().items() if times > 1}
+        assert again <= {"/customers/cust_0003/orders", f"/orders/{third[0]}", f"/orders/{third[1]}"}
+        assert decode(stores(state)["orders.json"]).keys() == api.orders().keys()
+
+
+# --- told to stop -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_finishes_the_item_and_saves(number: signal.Signals, api: OrdersApi, tmp_path: Path) -> None:
+    """L2: `interrupted` with `activeStep`, exit 143 or 130, and the resumed run ends with the stores of an uncut one."""
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url))
+    with held(api, mission, state, "/customers/cust_0005") as process:
+        process.signal(number)
+        process.said("stopping")
+        api.release()
+        ended = process.wait(10)
+    assert ended.code == 128 + number
+    assert "Traceback" not in ended.text
+    shown = record(state, tmp_path)
+    assert shown["status"] == "interrupted"
+    assert shown["activeStep"]["index"] == 4  # the item in work was finished
+    assert f"--resume --execution {shown['executionId']}" in ended.out
+    assert "/customers/cust_0006" not in api.stats()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    seen = api.stats()
+    assert set(seen.values()) == {1}
+    assert len(decode(stores(state)["towns.json"])) == 11
+
+
+def test_a_hung_server_does_not_keep_it(api: OrdersApi, tmp_path: Path) -> None:
+    """L3: the item in work is given up after the grace, saved, and done again by the resumed run."""
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url))
+    api.hold("/customers/cust_0005")
+    with Process([mission, "--state-dir", state, "--shutdown-grace", "1s"], cwd=tmp_path) as process:
+        assert api.reached.wait(30), process.err
+        began = time.monotonic()
+        process.signal()
+        ended = process.wait(10)
+        assert time.monotonic() - began < 5
+    assert ended.code == 143, ended.text
+    assert "Traceback" not in ended.text
+    shown = record(state, tmp_path)
+    assert shown["status"] == "interrupted"
+    assert shown["activeStep"]["index"] == 3
+    api.release()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    assert api.stats()["/customers/cust_0004"] == 1
+    assert len(decode(stores(state)["towns.json"])) == 11
+
+
+def test_a_long_wait_is_left_at_once(api: OrdersApi, tmp_path: Path) -> None:
+    """L3: a run that sleeps because of a long Retry-After is woken and saved, whatever the grace."""
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url).replace("maxAttempts: 1", "maxAttempts: 3"))
+    api.fail(503, "/customers/cust_0005", retry_after=50)
+    with Process([mission, "--state-dir", state], cwd=tmp_path) as process:
+        process.said("retrying")
+        began = time.monotonic()
+        process.signal()
+        ended = process.wait(10)
+        assert time.monotonic() - began < 3
+    assert ended.code == 143, ended.text
+    shown = record(state, tmp_path)
+    assert shown["status"] == "interrupted"
+    assert shown["activeStep"]["index"] == 3
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    assert len(decode(stores(state)["towns.json"])) == 11
+
+
+PURE = """
+mission Pure {{
+  store out: file("numbers")
+  source Shop {{ auth: none, base: "{url}" }}
+  action List {{ get "/customers" {{ params: {{ per_page: 100000 }} }} }}
+  action Count {{
+    for one in response.customers {{
+      store {{ id: one.id, text: join(sort(split(concat(one.name, one.email), "")), "-") }} -> out {{ key: .id }}
+    }}
+  }}
+  run List then Count
+}}
+"""
+
+
+def test_a_loop_that_only_computes_stops_too(tmp_path: Path) -> None:
+    """L3: a pure loop looks up often enough."""
+    mission, state = tmp_path / "pure.vague", tmp_path / "state"
+    with OrdersApi(customers=60_000, orders=1) as api:
+        mission.write_text(PURE.format(url=api.url))
+        with Process([mission, "--state-dir", state], cwd=tmp_path) as process:
+            log = state / "stores" / "numbers.log"
+            soon(lambda: log.exists() and log.stat().st_size > 1000, "the first lines")
+            process.signal()
+            ended = process.wait(10)
+        assert ended.code == 143, ended.text
+        shown = record(state, tmp_path)
+        assert shown["status"] == "interrupted"
+        assert 0 < shown["activeStep"]["index"] < 60_000
+        assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+        assert len(decode(stores(state)["numbers.json"])) == 60_000
+        assert len(api.requests()) == 1
+        assert record(state, tmp_path)["itemsProcessed"] == 60_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_ends_it_at_once(number: signal.Signals, api: OrdersApi, tmp_path: Path) -> None:
+    """L4: out within a second with 128 + signal; the resume is exact all the same."""
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url))
+    with held(api, mission, state, "/customers/cust_0005") as process:
+        process.signal()
+        process.said("once more")
+        began = time.monotonic()
+        process.signal(number)
+        assert process.wait(5).code == 128 + number
+        assert time.monotonic() - began < 1
+    api.release()
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    seen = api.stats()
+    assert seen.pop("/customers/cust_0005") == 2
+    assert set(seen.values()) == {1}
+    assert len(decode(stores(state)["towns.json"])) == 11
+
+
+@pytest.mark.parametrize("moment", [n / 1000 for n in (range(0, 1500, 15) if SLOW else range(50, 1000, 190))])
+def test_a_signal_while_it_starts_leaves_nothing_half_made(moment: float, api: OrdersApi, tmp_path: Path) -> None:
+    """L4: at any moment of the start it ends within two seconds, without a traceback, and the next run is whole."""
+    mission, state = tmp_path / "loop.vague", tmp_path / "state"
+    mission.write_text(LOOP.format(url=api.url))
+    with Process([mission, "--state-dir", state], cwd=tmp_path) as process:
+        time.sleep(moment)
+        process.signal()
+        ended: Ended = process.wait(5)
+    assert ended.code in (0, 143, -signal.SIGTERM), ended.text
+    assert "Traceback" not in ended.text
+    assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
+    assert len(decode(stores(state)["towns.json"])) == 11
