@@ -148,15 +148,15 @@ def fresh(tree: ast.expr) -> ast.expr:
     """A copy without positions, to stand at another place."""
     if type(tree) is ast.Name:
         return name(tree.id)
-    copy = type(tree)()
+    fields: dict[str, Any] = {}
     for word, value in ast.iter_fields(tree):
         if isinstance(value, ast.expr):
-            setattr(copy, word, fresh(value))
+            fields[word] = fresh(value)
         elif isinstance(value, list):
-            setattr(copy, word, [fresh(inner) if isinstance(inner, ast.expr) else inner for inner in value])
+            fields[word] = [fresh(inner) if isinstance(inner, ast.expr) else inner for inner in value]
         else:
-            setattr(copy, word, value)
-    return copy
+            fields[word] = value
+    return type(tree)(**fields)
 
 
 def name_first_read(made: ast.expr, local: str, value: ast.expr) -> bool:

@@ -61,7 +61,7 @@ class _Stamp:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(self._holes.get(node.name), str):
             values[0] = self._holes[node.name]
         # Contexts and operators have no place; from Python 3.13 on they refuse one.
-        return kind(*values, **self._place) if kind._attributes else kind(*values)
+        return kind(*values, **self._place) if kind._attributes else kind(*values)  # noqa: SLF001  # documented so
 
     def _field(self, value: object) -> object:
         if isinstance(value, ast.AST):
