@@ -7,8 +7,9 @@ import typer
 
 from reqon.cli.check import check
 from reqon.cli.cleanup import cleanup
-from reqon.cli.control import cancel, config, pause, reload, test_alert, trigger, unpause
+from reqon.cli.control import cancel, config, pause, reload, test_alert, trigger, unpause, why
 from reqon.cli.exits import CONFIGURATION
+from reqon.cli.fmt import fmt
 from reqon.cli.look import history, logs, status
 from reqon.cli.run import run
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (run, check, status, history, cleanup, logs, trigger, pause, unpause, cancel, reload, config):
+for command in (run, check, status, history, cleanup, logs, trigger, pause, unpause, cancel, reload, why, fmt, config):
     app.command()(command)
 app.command("test-alert")(test_alert)
 

@@ -52,6 +52,11 @@ def reload(json: Json = False, state_dir: StateDir = None) -> None:
     _ask(state_dir, "reload", json)
 
 
+def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+    """Say why a mission ran, runs, waits, or did not run."""
+    _ask(state_dir, "why", json, mission=mission)
+
+
 def config(
     paths: Annotated[
         list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)
@@ -75,8 +80,8 @@ def test_alert(
     state_dir: StateDir = None,
 ) -> None:
     """Send one test alert and its resolve to each target; show each target's answer."""
-    code = service("test-alert")({"alert_url": tuple(alert_url or ()), "state_dir": state_directory(state_dir)})
-    raise Done(code)
+    flags = {"alert_url": tuple(alert_url or ()), "state_dir": state_directory(state_dir)}
+    raise Done(service("test-alert")(flags, show.out))
 
 
 def _ask(state_dir: Path | None, command: str, json: bool, **arguments: Any) -> None:

@@ -12,7 +12,23 @@ from collections.abc import Sequence
 from reqon.__about__ import __version__
 from reqon.cli.exits import Done
 
-COMMANDS = "run check status history cleanup logs trigger pause unpause cancel reload config test-alert".split()
+COMMANDS = [
+    "run",
+    "check",
+    "status",
+    "history",
+    "cleanup",
+    "logs",
+    "trigger",
+    "pause",
+    "unpause",
+    "cancel",
+    "reload",
+    "why",
+    "fmt",
+    "config",
+    "test-alert",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,7 +27,7 @@ Paths = Annotated[
 ]
 
 
-def run(  # noqa: D417
+def run(
     paths: Paths = None,
     daemon: Annotated[bool, typer.Option("--daemon", help="Stay and run missions on their schedules.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Run every scheduled mission once, then exit.")] = False,
