@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 
 class ExecutionStatus(StrEnum):
+    """Where an execution stands."""
+
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -125,6 +127,10 @@ class ExecutionRecord:
     resumes_without_progress: int = 0
     file_name: str = ""
     unknown: Mapping[str, Value] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Value]:
+        """The record as a JSON object with the documented keys, absent where there is no value; secrets redacted."""
+        return to_dict(self)
 
 
 def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
