@@ -120,6 +120,9 @@ class Execution:
         self.checkpoint_seconds = checkpoint_seconds
         self.seq = 0
         self.actions_run: list[str] = list(record.actions_run)
+        if resume is not None and len(resume.completed) > len(self.actions_run):
+            # The journal is written first: the record may not have heard of the last one.
+            self.actions_run = [key.partition("/")[2] for key in resume.completed]
         self.errors: list[RunError] = []
         self.errors_total = 0
         self.raised: list[ReqonError] = []
