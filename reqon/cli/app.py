@@ -7,7 +7,7 @@ import typer
 
 from reqon.cli.check import check
 from reqon.cli.cleanup import cleanup
-from reqon.cli.control import cancel, config, pause, reload, test_alert, trigger, unpause, why
+from reqon.cli.control import alert_trial, cancel, config, pause, reload, trigger, unpause, why
 from reqon.cli.exits import CONFIGURATION
 from reqon.cli.fmt import fmt
 from reqon.cli.look import history, logs, status
@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 for command in (run, check, status, history, cleanup, logs, trigger, pause, unpause, cancel, reload, why, fmt, config):
     app.command()(command)
-app.command("test-alert")(test_alert)
+app.command("test-alert")(alert_trial)
 
 
 def invoke(arguments: list[str]) -> int:

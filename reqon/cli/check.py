@@ -67,6 +67,9 @@ def _configuration(program: Program, auth: Path | None, variables: object) -> tu
             try:
                 credentials_for(settings, file, variables)  # type: ignore[arg-type]
             except ReqonError as error:
-                for found in error.locate(definition.name.span).diagnostics:
-                    missing.append(Diagnostic(found.code, found.message, found.span, found.hint, severity="warning"))
+                missing += [_as_warning(found) for found in error.locate(definition.name.span).diagnostics]
     return errors, missing
+
+
+def _as_warning(found: Diagnostic) -> Diagnostic:
+    return Diagnostic(found.code, found.message, found.span, found.hint, severity="warning")

@@ -73,7 +73,7 @@ def config(
     raise Done
 
 
-def test_alert(
+def alert_trial(
     alert_url: Annotated[
         list[str] | None, typer.Option("--alert-url", metavar="URL", help="A target (repeatable).")
     ] = None,

@@ -164,7 +164,8 @@ def _describe(record: ExecutionRecord) -> None:
         ("actions", ", ".join(record.actions_run) or "-"),
         (
             "items",
-            f"{record.items_processed:,} ({record.requests:,} requests, {record.retries:,} retries, {record.invalid:,} invalid)",
+            f"{record.items_processed:,}; {record.requests:,} requests, {record.retries:,} retries, "
+            + f"{record.invalid:,} invalid",
         ),
     ]
     step = record.active_step
@@ -172,7 +173,8 @@ def _describe(record: ExecutionRecord) -> None:
         where = f"{step.action}: {step.step}" + (f", item {step.index}" if step.index is not None else "")
         rows.append(("stopped at", where))
     for name, totals in record.stores.items():
-        counts = f"{totals.count} records, {totals.added} added, {totals.updated} updated, {totals.unchanged} unchanged, {totals.deleted} deleted"
+        counts = f"{totals.count} records, {totals.added} added, {totals.updated} updated"
+        counts += f", {totals.unchanged} unchanged, {totals.deleted} deleted"
         rows.append((f"store {name}", counts))
     for error in record.errors:
         place = f"{error.location}: " if error.location else ""

@@ -12,23 +12,25 @@ from collections.abc import Sequence
 from reqon.__about__ import __version__
 from reqon.cli.exits import Done
 
-COMMANDS = [
-    "run",
-    "check",
-    "status",
-    "history",
-    "cleanup",
-    "logs",
-    "trigger",
-    "pause",
-    "unpause",
-    "cancel",
-    "reload",
-    "why",
-    "fmt",
-    "config",
-    "test-alert",
-]
+COMMANDS = frozenset(
+    [
+        "run",
+        "check",
+        "fmt",
+        "status",
+        "history",
+        "cleanup",
+        "logs",
+        "trigger",
+        "pause",
+        "unpause",
+        "cancel",
+        "reload",
+        "why",
+        "config",
+        "test-alert",
+    ]
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

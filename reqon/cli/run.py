@@ -143,7 +143,7 @@ def run(
         state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
         checkpoint_seconds=_seconds(os.environ.get("REQON_CHECKPOINT_INTERVAL"), 1.0),
         retention_seconds=_seconds(state_retention, None),
-        **({"journal_max_bytes": _bytes(journal_max)} if journal_max else {}),
+        journal_max_bytes=_bytes(journal_max or "1GiB"),
     )
     job = OneShot(
         paths=paths,
