@@ -164,8 +164,7 @@ def _describe(record: ExecutionRecord) -> None:
         ("actions", ", ".join(record.actions_run) or "-"),
         (
             "items",
-            f"{record.items_processed:,}; {record.requests:,} requests, {record.retries:,} retries, "
-            + f"{record.invalid:,} invalid",
+            _counts(record),
         ),
     ]
     step = record.active_step
@@ -186,3 +185,8 @@ def _describe(record: ExecutionRecord) -> None:
     if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
         rows.append(("resume", f"reqon PATH --resume --execution {record.execution_id}"))
     show.table(["FIELD", "VALUE"], [list(row) for row in rows])
+
+
+def _counts(record: ExecutionRecord) -> str:
+    totals = f"{record.requests:,} requests, {record.retries:,} retries, {record.invalid:,} invalid"
+    return f"{record.items_processed:,}; {totals}"
