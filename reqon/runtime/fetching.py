@@ -1,7 +1,7 @@
 """Sending a mission's requests: options, pages, incremental sync, what is journaled (spec/runtime.md 2, 4, 8)."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -16,7 +16,8 @@ from reqon.http.failures import envelope
 from reqon.http.messages import Reply, Request
 from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
 from reqon.lang import instants
-from reqon.lang.operators import ErrorResponse
+from reqon.lang.functions import dates
+from reqon.lang.operators import ErrorResponse, described
 from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
@@ -85,9 +86,9 @@ def since_text(value: Value, style: str) -> Value:
     Raises:
         EvaluatorError: the value is no date.
     """
-    instant = instants.read_instant(value) if not isinstance(value, datetime) else value
+    instant = newest(value)
     if instant is None:
-        raise EvaluatorError(f"since needs a date, not {value!r}")
+        raise EvaluatorError(f"since needs a date, not {described(value)}")
     match style:
         case "iso" | "ISO":
             return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -99,6 +100,16 @@ def since_text(value: Value, style: str) -> Value:
             return int(instant.timestamp() * 1000)
         case _:
             return instants.format_instant(instant, style)
+
+
+def newest(value: Value) -> datetime | None:
+    """The instant that a value denotes, of a list the newest; None if it denotes none."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return max((found for one in value if (found := newest(one)) is not None), default=None)
+    try:
+        return dates.parse_date(value)
+    except EvaluatorError:
+        return None
 
 
 # --- one fetch -------------------------------------------------------------------------------------------------------
@@ -158,6 +169,8 @@ async def run_fetch(
     except FetchError as error:
         if key is not None:
             x.sync.fail(key)
+            if x.journal is not None:
+                x.journal.append("sync", {"k": key, "failed": True})
         return failed(f, spec, error)
 
 
@@ -339,7 +352,7 @@ def _note_sync(
     x = f.x
     moment = min(sent_at, date) if date is not None else sent_at
     if spec.since is not None and spec.since.update_from is not None:
-        found = instants.read_instant(spec.since.update_from(value))
+        found = newest(spec.since.update_from(value))
         if found is None:
             x.notice("updateFrom names no date in the answer: the sync checkpoint is the time of the fetch")
         else:
@@ -380,9 +393,9 @@ async def _all_pages(
     assert spec.paginate is not None
     run = _PageRun(f, spec, client, request, options, until)
     reply = await run.all()
-    if key is not None:
-        _note_sync(f, key, run.started_at or f.x.now(), run.first_date, run.pages.count, spec, run.pages.last)
     value = run.pages.result(run.pending)
+    if key is not None:
+        _note_sync(f, key, run.started_at or f.x.now(), run.first_date, run.pages.count, spec, value)
     if run.outermost:
         f.x.fetched_items += run.pages.count
         f.raw_response = None

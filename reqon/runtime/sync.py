@@ -61,6 +61,9 @@ class PendingSync:
         """Go on as the interrupted run had it."""
         self.known = {key: parse_rfc3339(text) for key, text in begun_with.items()}
         for entry in synced:
+            if entry.get("failed"):
+                self.fail(entry["k"])
+                continue
             self.note(entry["k"], parse_rfc3339(entry["at"]), entry["c"])
 
     def tell(self, emit: Callable[[Event], None]) -> None:

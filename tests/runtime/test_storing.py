@@ -121,6 +121,13 @@ async def test_generated_keys_are_the_same_when_a_step_is_repeated(api: Scripted
     assert all(key.startswith("auto_") for key in ran.out)
 
 
+async def test_records_of_a_list_without_ids_have_keys_of_their_own(bench: Bench) -> None:
+    ran = await bench.run(mission("store [{ n: 1 }, { n: 2 }] -> out"))
+    assert [r["n"] for r in ran.ok().out.values()] == [1, 2]
+    ran = await bench.run(mission("for x in [1, 2] { store [{ n: 1 }, { n: 2 }] -> out\nstore { n: 3 } -> out }"))
+    assert len(ran.ok().out) == 6
+
+
 async def test_a_record_stored_before_a_retry_is_overwritten_by_the_repetition(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(data={"v": 1}), reply(data={"v": 2}))
     steps = """

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from reqon.diagnostics import Diagnostic
+from reqon.diagnostics import Diagnostic, Source
 from reqon.errors import ConfigurationError, FetchError
 from reqon.http.paths import PartKind, PathPart, assemble, template_of
 from reqon.lang import flow, nodes
@@ -338,8 +338,7 @@ def _since(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> S
         update = written.get("updateFrom")
         finder = None
         if isinstance(update, nodes.Literal_):
-            found = _finder(e, update)
-            finder = lambda body: _latest(found(body, {}))  # noqa: E731  # a name would add nothing
+            finder = _update_finder(e, update)
         return SinceSpec(
             uses_checkpoint=True,
             parameter=_word(written["param"]) if "param" in written else "modified_since",
@@ -349,10 +348,15 @@ def _since(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> S
     return SinceSpec(uses_checkpoint="syncKey" in options and False)
 
 
-def _latest(value: Any) -> Any:
-    if isinstance(value, list):
-        return max((v for v in value if isinstance(v, str)), default=None)
-    return value
+def _update_finder(e: Emitter, node: nodes.Literal_) -> Callable[[Any], Any]:
+    """A function of the final response that finds `updateFrom`. `data[].at` is `at` of all items in `data`."""
+    path = str(node.value).replace("[]", "")
+    tree, problems = parse_expression(Source(node.span.source.name, path))
+    if tree is None or problems:
+        raise ConfigurationError(
+            "", Diagnostic("bad-option-value", "updateFrom is no path", node.span, 'such as "data[].changedAt"')
+        )
+    return _page_function(e, tree, e.unit.local("page"))
 
 
 def _until_path(option: nodes.Option | None) -> tuple[str, ...] | None:

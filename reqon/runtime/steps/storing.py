@@ -3,7 +3,7 @@
 import ast
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from reqon.clock import rfc3339
 from reqon.diagnostics import Diagnostic
@@ -12,7 +12,7 @@ from reqon.events import DeadLettered
 from reqon.http.retry import is_retryable_status
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
-from reqon.lang.operators import ErrorResponse, PagedResult, StoreHandle, described
+from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle, described
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.frame import Frame
@@ -23,6 +23,8 @@ from reqon.stores.base import LocalStore, WriteMode
 from reqon.values import Record, Value
 
 BATCH = 1000
+_DICTS = frozenset((dict, Backed))  # what a record usually is
+Key: TypeAlias = Callable[[Record, int], str]  # of a record, and its number in its list
 
 
 def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, place: Place) -> Scope:
@@ -31,8 +33,9 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
     options = {o.key: o.value for o in step.options}
     key = options.get("key")
     store = _store(e, step.store.text, step)
-    record = e.unit.local("record")
+    record, number = e.unit.local("record"), e.unit.local("number")
     within = scope.with_current(load(record))
+    made: ast.expr
     if isinstance(key, nodes.Node):
         made = expression(
             "KEY if type(KEY := VALUE) is str and 0 < len(KEY) <= 256 else key_text(KEY)",
@@ -43,18 +46,21 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
         )
     else:
         made = expression(
-            "KEY if type(KEY := RECORD.get('id')) is str and 0 < len(KEY) <= 256 else own_key(f, RECORD, KEY, PATH, INDICES)",
+            "KEY if type(KEY := RECORD.get('id')) is str and 0 < len(KEY) <= 256 else own_key(f, KEY, PATH, INDICES, NUMBER)",
             step,
             KEY=e.unit.local("key"),
             RECORD=record,
             own_key=e.constant(own_key, "own_key"),
             PATH=ast.Constant(place.path, lineno=1, col_offset=0),
             INDICES=e.indices(place, step),
+            NUMBER=number,
         )
     inner = code.child()
     holes: dict[str, Any] = {
         "VALUE": value,
         "RECORD": record,
+        "NUMBER": number,
+        "DICTS": e.constant(_DICTS, "dicts"),
         "KEY": made,
         "STORE": store,
         "MODE": mode,
@@ -62,15 +68,16 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
         "EACH": ast.Constant(step.each, lineno=1, col_offset=0),
         "PARTIAL": ast.Constant(_flag(options.get("partial")), lineno=1, col_offset=0),
     }
-    long_way = "store_other(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH, PARTIAL)"
+    long_way = "store_other(f, VALUE, lambda RECORD, NUMBER: KEY, STORE, MODE, EACH, PARTIAL)"
     if not place.in_loop:
         holes["store_all"] = e.constant(store_all, "store_all")
-        body = "await store_all(f, VALUE, lambda RECORD: KEY, STORE, MODE, EACH, PARTIAL)"
+        body = "await store_all(f, VALUE, lambda RECORD, NUMBER: KEY, STORE, MODE, EACH, PARTIAL)"
     elif step.each or "partial" in options:
         body = long_way
     else:
         # The usual record of a loop body goes straight to the store; everything else takes the long way.
-        body = f"if type(RECORD := VALUE) is dict:\n    STORE.put(KEY, RECORD, MODE)\nelse:\n    {long_way}"
+        numbered = "" if isinstance(key, nodes.Node) else "    NUMBER = 0\n"
+        body = f"if type(RECORD := VALUE) in DICTS:\n{numbered}    STORE.put(KEY, RECORD, MODE)\nelse:\n    {long_way}"
     inner.add(body, step, **holes)
     if e.caught:
         inner.add("STORE.flush()", step, STORE=store)
@@ -180,17 +187,20 @@ def key_text(key: Value) -> str:
     return text
 
 
-def own_key(f: Frame, record: Record, found: Value, path: str, indices: tuple[int, ...]) -> str:
-    """The record's `id`, else a key made of execution, step and loop indices: a repeated step overwrites."""
+def own_key(f: Frame, found: Value, path: str, indices: tuple[int, ...], number: int) -> str:
+    """A record's `id`, else a key made of execution, step, rounds of loops and its number in the list that is written.
+
+    So a repeated step overwrites.
+    """
     if found is not None and found != "" and not isinstance(found, list | dict):
         return key_text(found)
-    return derived_key("auto_", f.x.record.execution_id, f"{f.origin}:{path}", f.index, *indices)
+    return derived_key("auto_", f.x.record.execution_id, f"{f.origin}:{path}", f.index, *indices, number)
 
 
 def store_other(
     f: Frame,
     value: Value,
-    key: Callable[[Record], str],
+    key: Key,
     store: LocalStore,
     mode: WriteMode,
     each: bool,
@@ -208,7 +218,7 @@ def store_other(
 async def store_all(
     f: Frame,
     value: Value,
-    key: Callable[[Record], str],
+    key: Key,
     store: LocalStore,
     mode: WriteMode,
     each: bool,
@@ -234,12 +244,12 @@ def _put(
     store: LocalStore,
     records: Sequence[Record],
     first: int,
-    key: Callable[[Record], str],
+    key: Key,
     mode: WriteMode,
     partial: bool | None,
 ) -> None:
     """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written."""
-    batch = [(key(_object(record, first + i)), record) for i, record in enumerate(records)]
+    batch = [(key(_object(record, number), number), record) for number, record in enumerate(records, first)]
     store.put_many(batch, mode)
     if partial is not None:
         for written, _ in batch:
