@@ -225,6 +225,8 @@ class LoopRun:
         if not self._announced:
             self._announced = True
             x.engine.announce_loop(f, self)
+            # The journal tells where in the loop; which step that is, only the record says.
+            x.save_record(force=True)
         fields: dict[str, Value] = {"a": f.key, "p": self.spec.path, "i": index, "item": item}
         if self.finished:
             fields["done"] = sorted(self.finished)
