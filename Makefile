@@ -28,7 +28,7 @@ help:
 	@echo "make clean      remove .venv and caches"
 
 run: $(REQON)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/run.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec examples/run.sh
 
 test: $(DEV)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)

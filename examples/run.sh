@@ -32,9 +32,8 @@ forward_stop() { [[ -z $reqon_pid ]] || kill -TERM "$reqon_pid" 2>/dev/null || t
 # shellcheck disable=SC2329  # traps call it
 clean_up() {
   rm -rf "$scratch"
-  if [[ -n $api_pid ]] && kill -INT "$api_pid" 2>/dev/null; then
-    wait "$api_pid" || true
-  fi
+  # The shell would tell that a job was terminated; the reader knows.
+  [[ -z $api_pid ]] || { kill -TERM "$api_pid" && wait "$api_pid"; } 2>/dev/null || true
 }
 
 trap clean_up EXIT
