@@ -1,5 +1,6 @@
 """State stores as users write them: one that can do everything, and one that can only save and load."""
 
+import copy
 import threading
 from typing import Any
 
@@ -19,7 +20,7 @@ class FullStore:
     async def save(self, state: State) -> None:
         self.saved += 1
         self.threads.add(threading.get_ident())
-        self.states[state["executionId"]] = {**state, "_id": object()}
+        self.states[state["executionId"]] = {**copy.deepcopy(state), "_id": object()}
 
     async def load(self, execution_id: str) -> State | None:
         return self.states.get(execution_id)
@@ -66,7 +67,7 @@ class SmallStore:
         self.states: dict[str, State] = {}
 
     async def save(self, state: State) -> None:
-        self.states[state["executionId"]] = state
+        self.states[state["executionId"]] = copy.deepcopy(state)
 
     async def load(self, execution_id: str) -> State | None:
         return self.states.get(execution_id)
