@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -152,13 +152,11 @@ def test_a_taken_port_says_so_and_what_to_do() -> None:
 
 
 def test_the_error_about_9090_names_prometheus() -> None:
-    with suppress(OSError):  # if somebody has it already, so much the better
-        taken = socket.create_server(("127.0.0.1", 9090))
-    try:
+    with ExitStack() as stack:
+        with suppress(OSError):  # if somebody has it already, so much the better
+            stack.enter_context(socket.create_server(("127.0.0.1", 9090)))
         with pytest.raises(ConfigurationError, match="Prometheus"):
             Exposition((Listen("metrics", "127.0.0.1", 9090, ROUTES),)).start()
-    finally:
-        taken.close()
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "198.51.100.7", "no such host"])
