@@ -1,6 +1,6 @@
 """The typer application: every command with its options, and how usage errors are answered."""
 
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -10,6 +10,7 @@ from reqon.cli.cleanup import cleanup
 from reqon.cli.control import alert_trial, cancel, config, pause, reload, trigger, unpause, why
 from reqon.cli.exits import CONFIGURATION
 from reqon.cli.fmt import fmt
+from reqon.cli.help import Command, Commands
 from reqon.cli.look import history, logs, status
 from reqon.cli.run import run
 
@@ -25,6 +26,7 @@ _HELP = """Keep your own copy of other people's data right.
 
 app = typer.Typer(
     name="reqon",
+    cls=Commands,
     help=_HELP,
     no_args_is_help=True,
     add_completion=False,
@@ -32,9 +34,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for command in (run, check, status, history, cleanup, logs, trigger, pause, unpause, cancel, reload, why, fmt, config):
-    app.command()(command)
-app.command("test-alert")(alert_trial)
+_SECTIONS: dict[str, dict[str, Callable[..., None]]] = {
+    "Missions": {"run": run, "check": check, "fmt": fmt},
+    "What ran": {"status": status, "history": history, "logs": logs, "cleanup": cleanup},
+    "The running daemon": {
+        "trigger": trigger,
+        "pause": pause,
+        "unpause": unpause,
+        "cancel": cancel,
+        "reload": reload,
+        "why": why,
+    },
+    "Set-up": {"config": config, "test-alert": alert_trial},
+}
+for section, commands in _SECTIONS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Command, rich_help_panel=section)(command)
 
 
 def invoke(arguments: list[str]) -> int:
@@ -49,8 +64,4 @@ def invoke(arguments: list[str]) -> int:
 def _code(code: Any) -> int:
     if code is None or code == 0:
         return 0
-    if code == 2 or not isinstance(code, int):
-        return CONFIGURATION
-    if code == 1 and not sys.stdout.isatty():
-        return CONFIGURATION
-    return CONFIGURATION if code == 1 else code
+    return code if isinstance(code, int) and code > 2 else CONFIGURATION

@@ -20,7 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
     """Run a mission now, in the daemon."""
-    _ask(state_dir, "trigger", json, mission=mission)
+    answer = _ask(state_dir, "trigger", json, mission=mission)
+    show.out(f"{mission}: {answer['state']}")
+    raise Done
 
 
 def pause(
@@ -34,27 +36,43 @@ def pause(
 ) -> None:
     """Start no scheduled runs of a mission."""
     seconds = parse_duration(duration) if duration is not None else None
-    _ask(state_dir, "pause", json, mission=mission, seconds=seconds, reason=reason)
+    answer = _ask(state_dir, "pause", json, mission=mission, seconds=seconds, reason=reason)["pause"]
+    until = f"until {answer['until']}" if answer["until"] else "until it is unpaused"
+    show.out(f"{mission}: paused {until}" + (f" ({answer['reason']})" if answer["reason"] else ""))
+    raise Done
 
 
 def unpause(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
     """Let a paused mission run again."""
-    _ask(state_dir, "unpause", json, mission=mission)
+    answer = _ask(state_dir, "unpause", json, mission=mission)
+    show.out(f"{mission}: {'no longer paused' if answer['wasPaused'] else 'was not paused'}")
+    raise Done
 
 
 def cancel(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
     """Stop a mission's running executions; they can be resumed."""
-    _ask(state_dir, "cancel", json, mission=mission)
+    answer = _ask(state_dir, "cancel", json, mission=mission)
+    show.out(f"{mission}: {answer['cancelled'] or 'nothing'} cancelled")
+    raise Done
 
 
 def reload(json: Json = False, state_dir: StateDir = None) -> None:
     """Read the mission files again, now."""
-    _ask(state_dir, "reload", json)
+    answer = _ask(state_dir, "reload", json)
+    told = [f"{name}: added" for name in answer["added"]]
+    told += [f"{name}: changed, {old} -> {new}" for name, (old, new) in answer["changed"].items()]
+    told += [f"{name}: removed" for name in answer["removed"]]
+    told += [f"{path}: refused; what was good before stays in service" for path in answer["refused"]]
+    for findings in answer["broken"].values():
+        told += findings
+    show.out("\n".join(told) or "nothing has changed")
+    raise Done
 
 
 def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
     """Say why a mission ran, runs, waits, or did not run."""
-    _ask(state_dir, "why", json, mission=mission)
+    _render(_ask(state_dir, "why", json, mission=mission))
+    raise Done
 
 
 def config(
@@ -84,14 +102,14 @@ def alert_trial(
     raise Done(service("test-alert")(flags, show.out))
 
 
-def _ask(state_dir: Path | None, command: str, json: bool, **arguments: Any) -> None:
+def _ask(state_dir: Path | None, command: str, json: bool, **arguments: Any) -> Any:
+    """The daemon's answer. With `json` it is shown as it is, and that was all."""
     given = {name: value for name, value in arguments.items() if value is not None}
     answer = service("control")(state_directory(state_dir), command, **given)
     if json:
         show.as_json(answer)
-    else:
-        _render(answer)
-    raise Done
+        raise Done
+    return answer
 
 
 def _render(answer: Any, indent: str = "") -> None:

@@ -6,6 +6,7 @@ configuration, state, ports; 130 / 143 interrupted; 128 + signal after a second 
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,8 @@ COMMANDS = frozenset(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never returns."""
+    # Until a command says otherwise Ctrl+C just ends us: there is nothing to save, and a traceback tells nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(answer(list(sys.argv[1:] if arguments is None else arguments)))
 
 

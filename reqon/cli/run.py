@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,10 @@ from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionStatus, Trigger
 from reqon.state.retention import parse_duration
 
+_DAEMON = "Daemon"
+_RESUME = "Resume"
+_CRON = "Cron texts"
+
 Paths = Annotated[
     list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)
 ]
@@ -29,14 +34,20 @@ Paths = Annotated[
 
 def run(
     paths: Paths = None,
-    daemon: Annotated[bool, typer.Option("--daemon", help="Stay and run missions on their schedules.")] = False,
+    daemon: Annotated[
+        bool, typer.Option("--daemon", help="Stay and run missions on their schedules.", rich_help_panel=_DAEMON)
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Run every scheduled mission once, then exit.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the latest execution stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the latest execution stopped.", rich_help_panel=_RESUME)
+    ] = False,
     execution: Annotated[
-        str | None, typer.Option("--execution", metavar="ID", help="Which execution to resume.")
+        str | None,
+        typer.Option("--execution", metavar="ID", help="Which execution to resume.", rich_help_panel=_RESUME),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: start a changed mission again from its first action.")
+        bool,
+        typer.Option("--force", help="Start a changed mission again from its first action.", rich_help_panel=_RESUME),
     ] = False,
     mission: Annotated[
         list[str] | None, typer.Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
@@ -71,47 +82,73 @@ def run(
         str | None, typer.Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
     ] = None,
     validate_cron: Annotated[
-        str | None, typer.Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.")
+        str | None,
+        typer.Option(
+            "--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.", rich_help_panel=_CRON
+        ),
     ] = None,
     timezone: Annotated[
-        str | None, typer.Option("--timezone", metavar="ZONE", help="With --validate-cron: the zone it is read in.")
+        str | None, typer.Option("--timezone", metavar="ZONE", help="The zone it is read in.", rich_help_panel=_CRON)
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option("--metrics-port", metavar="N", help="Daemon: serve Prometheus metrics; 0 picks a port."),
+        typer.Option(
+            "--metrics-port", metavar="N", help="Serve Prometheus metrics; 0 picks a port.", rich_help_panel=_DAEMON
+        ),
     ] = None,
     metrics_host: Annotated[
-        str | None, typer.Option("--metrics-host", metavar="H", help="Daemon: the address they listen on. [127.0.0.1]")
+        str | None,
+        typer.Option(
+            "--metrics-host", metavar="H", help="The address they listen on. [127.0.0.1]", rich_help_panel=_DAEMON
+        ),
     ] = None,
     health_port: Annotated[
-        int | None, typer.Option("--health-port", metavar="N", help="Daemon: serve /health, /livez, /readyz.")
+        int | None,
+        typer.Option("--health-port", metavar="N", help="Serve /health, /livez, /readyz.", rich_help_panel=_DAEMON),
     ] = None,
     alert_on_failure: Annotated[
-        bool, typer.Option("--alert-on-failure", help="Daemon: tell on-call when a run fails or did not happen.")
+        bool,
+        typer.Option(
+            "--alert-on-failure", help="Tell on-call when a run fails or did not happen.", rich_help_panel=_DAEMON
+        ),
     ] = False,
     alert_url: Annotated[
-        list[str] | None, typer.Option("--alert-url", metavar="URL", help="Daemon: whom to tell (repeatable).")
+        list[str] | None,
+        typer.Option("--alert-url", metavar="URL", help="Whom to tell (repeatable).", rich_help_panel=_DAEMON),
     ] = None,
     heartbeat_url: Annotated[
-        str | None, typer.Option("--heartbeat-url", metavar="URL", help="Daemon: ping while alive.")
+        str | None, typer.Option("--heartbeat-url", metavar="URL", help="Ping while alive.", rich_help_panel=_DAEMON)
     ] = None,
     check_interval: Annotated[
-        str | None, typer.Option("--check-interval", metavar="T", help="Daemon: how often schedules are looked at.")
+        str | None,
+        typer.Option(
+            "--check-interval", metavar="T", help="How often schedules are looked at.", rich_help_panel=_DAEMON
+        ),
     ] = None,
-    no_reload: Annotated[bool, typer.Option("--no-reload", help="Daemon: do not watch the files.")] = False,
+    no_reload: Annotated[
+        bool, typer.Option("--no-reload", help="Do not watch the files.", rich_help_panel=_DAEMON)
+    ] = False,
     reload_poll: Annotated[
-        str | None, typer.Option("--reload-poll", metavar="T", help="Daemon: how often the files are scanned. [10s]")
+        str | None,
+        typer.Option(
+            "--reload-poll", metavar="T", help="How often the files are scanned. [10s]", rich_help_panel=_DAEMON
+        ),
     ] = None,
-    no_resume: Annotated[bool, typer.Option("--no-resume", help="Daemon: leave interrupted executions alone.")] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Leave interrupted executions alone.", rich_help_panel=_DAEMON)
+    ] = False,
     max_running: Annotated[
-        int | None, typer.Option("--max-running", metavar="N", help="Daemon: most executions at once. [32]")
+        int | None,
+        typer.Option("--max-running", metavar="N", help="Most executions at once. [32]", rich_help_panel=_DAEMON),
     ] = None,
     shutdown_grace: Annotated[
         str | None, typer.Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
     ] = None,
     misfire_grace: Annotated[
         str | None,
-        typer.Option("--misfire-grace", metavar="T", help="Daemon: from when on a start counts as late. [60s]"),
+        typer.Option(
+            "--misfire-grace", metavar="T", help="From when on a start counts as late. [60s]", rich_help_panel=_DAEMON
+        ),
     ] = None,
     state_retention: Annotated[
         str | None, typer.Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")
@@ -157,9 +194,14 @@ def run(
         keep_going=keep_going,
         verbose=verbose,
         quiet=quiet,
-        grace_seconds=_seconds(shutdown_grace, 25.0) or 25.0,
+        grace_seconds=_seconds(shutdown_grace, 25.0),
+        given=_given({"--auth": auth, "--env": env, "--state-dir": state_dir, "--state-store": state_store}),
     )
     raise Done(job.run())
+
+
+def _given(options: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
 def _seconds(text: str | None, default: float | None) -> Any:
@@ -194,11 +236,13 @@ class OneShot:
         verbose: bool,
         quiet: bool,
         grace_seconds: float,
+        given: tuple[str, ...] = (),
     ) -> None:
         self.paths, self.settings, self.variables = paths, settings, variables
         self.resume, self.execution, self.force = resume, execution, force
         self.only, self.dry_run, self.keep_going = only, dry_run, keep_going
         self.verbose, self.quiet, self.grace_seconds = verbose, quiet, grace_seconds
+        self.given = given  # options that a resume needs as well
         self.signal: int | None = None
 
     def run(self) -> int:
@@ -302,8 +346,13 @@ class OneShot:
         for error in outcome.errors:
             show.err(error.format())
         if not self.quiet:
-            summary(outcome)
+            summary(outcome, resume=self._resume_command(outcome))
         return outcome
+
+    def _resume_command(self, outcome: Outcome) -> str:
+        """The command line that goes on with it: this one's paths and files, as they were given."""
+        words = ["reqon", *map(str, self.paths), *self.given, "--resume", "--execution", outcome.record.execution_id]
+        return shlex.join(words)
 
     def _listen(self, runner: Runner) -> Any:
         if self.verbose:
@@ -352,8 +401,8 @@ def unknown_mission(name: str, known: Mapping[str, Any]) -> ConfigurationError:
     )
 
 
-def summary(outcome: Outcome) -> None:
-    """What a run did, on stdout."""
+def summary(outcome: Outcome, *, resume: str) -> None:
+    """What a run did, on stdout, and how to go on with it where that can be done."""
     record = outcome.record
     head = f"{record.mission}: {record.status} in {show.length(record.duration_ms)}"
     parts = [f"{record.items_processed:,} items", f"{record.requests:,} requests"]
@@ -372,7 +421,7 @@ def summary(outcome: Outcome) -> None:
             f"  store    {name}: {totals.count if totals.count is not None else '?':,} records ({', '.join(counts)})"
         )
     if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
-        show.out(f"  resume   reqon {'PATH'} --resume --execution {record.execution_id}")
+        show.out(f"  resume   {resume}")
 
 
 def _exit_code(outcomes: Sequence[Outcome | ReqonError]) -> int:
