@@ -45,6 +45,10 @@ class DryRun:
         return self.sources
 
     def lines(self) -> Iterator[str]:
+        """What would be done, a line for each thing; secrets masked."""
+        return map(SECRETS.redact, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         yield f"mission {self.program.name} ({self.program.path})"
         for name, definition in self.program.stores.items():
             chosen = store_settings(definition, self.plan.evaluate)
@@ -90,7 +94,8 @@ class DryRun:
                 yield f"{indent}would apply {step.transform.text} to {_text(step.value)}"
             case nodes.Validate():
                 target = _text(step.target) if step.target is not None else "response"
-                yield f"{indent}would check {target} against {len(step.constraints)} constraints"
+                number = len(step.constraints)
+                yield f"{indent}would check {target} against {number} constraint{'s' if number != 1 else ''}"
                 if step.otherwise is not None:
                     yield f"{indent}  if it fails:"
                     yield from self._steps(flow.steps_of(step.otherwise), indent + "    ")
@@ -146,19 +151,17 @@ class DryRun:
             written = named.name
         source = self.sources[written] if written in self.sources else next(iter(self.sources.values()))
         path = self._path(step.path)
-        params: list[tuple[str, Value]] = []
-        unknown: list[str] = []
+        parts: list[str] = []
         for key in ("params", "query"):
             given = options.get(key)
-            if isinstance(given, nodes.ObjectLiteral):
-                for entry in given.entries:
-                    if isinstance(entry, nodes.Entry):
-                        value = self._known(entry.value)
-                        if value is _UNKNOWN:
-                            unknown.append(f"{entry.key}={{{_text(entry.value)}}}")
-                        else:
-                            params.append((entry.key, value))
-        query = "&".join(part for part in (encode_query(params), *unknown) if part)
+            for entry in given.entries if isinstance(given, nodes.ObjectLiteral) else ():
+                if isinstance(entry, nodes.Entry):
+                    value = self._known(entry.value)
+                    unknown = value is _UNKNOWN
+                    parts.append(
+                        f"{entry.key}={{{_text(entry.value)}}}" if unknown else encode_query([(entry.key, value)])
+                    )
+        query = "&".join(filter(None, parts))
         url = path if path.startswith(("http://", "https://")) else source.base + path
         line = f"would {step.method.upper()} {url}" + (("&" if "?" in url else "?") + query if query else "")
         if isinstance(paginate := options.get("paginate"), nodes.Paginate):
@@ -167,7 +170,7 @@ class DryRun:
             line += ", only what changed since the last sync"
         if "body" in options:
             line += ", with a body"
-        return SECRETS.redact(line)
+        return line
 
     def _path(self, node: nodes.Expression) -> str:
         if isinstance(node, nodes.Literal_) and isinstance(node.value, str):
@@ -190,7 +193,8 @@ class DryRun:
         upsert = options.get("upsert")
         partial = options.get("partial")
         merges = (_is(upsert, True) and not _is(partial, False)) or _is(partial, True)
-        return f"would store {_text(step.value)} in {step.store.text}{by} ({'merging into' if merges else 'replacing'} what is there)"
+        how = "merging into" if merges else "replacing"
+        return f"would store {_text(step.value)} in {step.store.text}{by} ({how} what is there)"
 
     def _known(self, node: nodes.Expression) -> Value:
         """The value of an expression that depends on nothing the run would find out; else unknown."""

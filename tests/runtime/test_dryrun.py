@@ -1,0 +1,209 @@
+"""A dry run shows every kind of step, sends nothing, and writes nothing."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from reqon.diagnostics import Source
+from reqon.errors import ConfigurationError
+from reqon.lang import nodes
+from reqon.lang.check import Registered
+from reqon.lang.loader import load_text
+from reqon.lang.program import MissionProgram
+from reqon.lang.walk import walk
+from reqon.runtime.dryrun import DryRun
+from reqon.runtime.plan import Plan
+from tests.support.clocks import FakeClock
+from tests.support.orders_api import OrdersApi
+from tests.support.processes import reqon
+
+EVERYTHING = """
+schema Order { id: string, total: number }
+schema Slim { id: string }
+
+transform Slimmer: Order -> Slim { id: .id }
+
+mission Everything {
+  source Shop { auth: bearer, base: env("SHOP_URL") }
+  source Depot from "depot.yaml" { auth: none, base: "https://depot.example.org/v3/" }
+  store orders: file("orders")
+  store seen: memory("seen")
+  let limit = 40 + 10
+  let region = env("REGION")
+
+  action List {
+    get "/orders" {
+      params: { limit: limit, region: region, after: response.last },
+      paginate: cursor(after, 50, "next"), until: length(response.orders) == 0, since: lastSync
+    }
+  }
+  action Work {
+    for order in response.orders where .total > 0 {
+      get "/orders/{order.id}" { source: Depot }
+      match response {
+        { code: 404 } -> skip,
+        { error: e } where e != "" -> abort concat("cannot go on: ", e),
+        { busy: true } -> retry { maxAttempts: 3 },
+        { expired: true } -> jump Login then retry,
+        [Order] -> continue,
+        _ -> queue seen { item: order }
+      }
+      validate order { assume .total >= 0 } or { skip }
+      map order -> Order { id: .id, total: .total }
+      store order -> orders { key: .id, upsert: true }
+      store order -> seen { key: .id }
+    }
+    apply Slimmer to response as slim
+    delete orders["o-1"]
+    clear seen
+    post "/orders/done" { body: { done: true } }
+    wait { timeout: 60000 }
+    notify { channel: "ops" }
+    let done = true
+    call Depot.listParcels
+    run Sweep
+  }
+  action Sweep {
+    delete "/orders/old"
+  }
+  action Login {
+    post "/login"
+  }
+  action Other {
+    get "/other/{limit}"
+  }
+  run List then [Work, Other] if length(orders) < 100
+}
+"""
+
+
+def parse(text: str) -> MissionProgram:
+    program = load_text(Source("test.vague", text), known=Registered(steps=frozenset({"notify"})))
+    assert not program.has_errors, program.all_diagnostics
+    return program.missions[0]
+
+
+def lines(text: str, **variables: str) -> list[str]:
+    plan = Plan(parse(text), clock=FakeClock(), environment=variables)
+    dry = DryRun(plan)
+    dry.settings()
+    return list(dry.lines())
+
+
+SHOWN = """\
+mission Everything (test.vague)
+  store orders: file("orders")
+  store seen: memory("seen")
+  stage 1: List
+    would GET https://shop.example.org/orders?limit=50&region=north%20%26%20south&after={response.last}, \
+along the cursor, only what changed since the last sync
+  stage 2: Work, Other together, if length(orders) < 100
+    Work
+      for each order in response.orders where .total > 0:
+        would GET https://depot.example.org/v3/orders/{order.id}
+        match response:
+          { code: 404 } ->
+            would skip the rest
+          { error: e } where e != "" ->
+            would abort the mission: concat("cannot go on: ", e)
+          { busy: true } ->
+            would repeat the request
+          { expired: true } ->
+            would run Login, then repeat the request
+              would POST https://shop.example.org/login
+          [Order] -> continue
+          _ ->
+            would queue the item in seen
+        would check order against 1 constraint
+          if it fails:
+            would skip the rest
+        would map order to Order (2 fields)
+        would store order in orders by .id (merging into what is there)
+        would store order in seen by .id (replacing what is there)
+      would apply Slimmer to response
+      would delete orders["o-1"]
+      would clear seen
+      would POST https://shop.example.org/orders/done, with a body
+      would wait for a webhook
+      would do notify
+      would call Depot.listParcels
+      would run Sweep
+        would DELETE https://shop.example.org/orders/old
+    Other
+      would GET https://shop.example.org/other/50
+"""
+
+
+def test_every_kind_of_step_is_shown_with_what_is_known_of_it() -> None:
+    shown = lines(EVERYTHING, SHOP_URL="https://shop.example.org", REGION="north & south")
+    assert "\n".join(shown) + "\n" == SHOWN
+    program = parse(EVERYTHING)
+    used = {type(node) for action in program.actions.values() for node in walk(action)}
+    assert set(get_args(nodes.Step)) <= used
+
+
+def test_secrets_are_masked_wherever_they_stand() -> None:
+    text = """
+    mission M {
+      source Api { auth: none, base: "https://api.example.org" }
+      store out: file(concat("of-", env("API_TOKEN")))
+      action A {
+        get "/a" { params: { x: env("API_TOKEN"), api_key: "abc123", y: 1 } }
+        get '/{env("API_TOKEN")}/b'
+        store response -> out { key: .id }
+      }
+      run A
+    }
+    """
+    shown = "\n".join(lines(text, API_TOKEN="pineapple juice"))
+    assert "would GET https://api.example.org/a?x=***&api_key=***&y=1" in shown
+    assert "would GET https://api.example.org/***/b" in shown
+    assert 'store out: file("of-***")' in shown
+    assert "pineapple" not in shown
+
+
+def test_what_would_not_start_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="the base of source 'Shop' is empty"):
+        lines(EVERYTHING)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "m.vague").write_text(
+        'mission M { source Shop { auth: bearer, base: env("SHOP_URL") } store out: file("out") '
+        'action A { get "/secure/customers" store response.customers -> out { key: .id } } run A }'
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_nothing_is_sent_and_nothing_is_written(files: Path, flags: list[str]) -> None:
+    with OrdersApi() as api:
+        ended = reqon("m.vague", *flags, cwd=files, SHOP_URL=api.url, REQON_DRY_RUN="" if flags else "yes")
+        assert ended.code == 0
+        assert f"would GET {api.url}/secure/customers" in ended.out
+        assert "warning" in ended.err
+        assert "SHOP_TOKEN" in ended.err
+        assert api.requests() == []
+    assert [path.name for path in files.iterdir()] == ["m.vague"]
+
+
+def test_a_dry_run_leaves_what_is_there_untouched(files: Path) -> None:
+    with OrdersApi() as api:
+        assert reqon("m.vague", cwd=files, SHOP_URL=api.url, REQON_SHOP_TOKEN=api.token).code == 0
+        before = {path: path.stat().st_mtime_ns for path in files.rglob("*")}
+        assert reqon("m.vague", "--dry-run", cwd=files, SHOP_URL=api.url, REQON_SHOP_TOKEN=api.token).code == 0
+        assert {path: path.stat().st_mtime_ns for path in files.rglob("*")} == before
+        assert len(api.requests()) == 1
+
+
+def test_a_dry_run_needs_no_directory_that_can_be_written(files: Path) -> None:
+    ended = reqon("m.vague", "--dry-run", "--state-dir", "/proc/nowhere", cwd=files, SHOP_URL="http://127.0.0.1:1")
+    assert ended.code == 0
+
+
+def test_wrong_text_and_configuration_are_wrong_in_a_dry_run_too(files: Path) -> None:
+    assert reqon("m.vague", "--dry-run", cwd=files).code == 3
+    (files / "m.vague").write_text("mission M { run Nothing }")
+    assert reqon("m.vague", "--dry-run", cwd=files).code == 2
