@@ -8,6 +8,7 @@ Whatever `decode` accepts, `encode` can write again (spec/reliability.md 1).
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -162,8 +163,12 @@ def _depth(value: Value, limit: int) -> int:
 def encode(value: Value, *, pretty: bool = False) -> bytes:
     """The JSON text of a value, UTF-8: datetimes as RFC 3339 with milliseconds, durations as milliseconds.
 
+    NaN and Infinity are no values, and looking for them in every record would cost more than writing it: they are
+    refused where they could enter, by `decode`, by arithmetic, and by `refuse_no_value` for what users' code gives.
+    One that comes here all the same is written as null.
+
     Raises:
-        JsonError: NaN, Infinity, half a character, or an object that is no value.
+        JsonError: half a character, or an object that is no value.
     """
     try:
         return orjson.dumps(value, default=_default, option=_PRETTY if pretty else _WRITE)
@@ -211,6 +216,38 @@ def _write_slowly(value: Value, *, pretty: bool) -> bytes:
         return text.encode("utf-8")
     except (ValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
         raise JsonError(f"cannot be written as JSON: {error}") from error
+
+
+def refuse_no_value(value: Any) -> None:
+    """Look at what code that is not ours gave, before it is taken for a value.
+
+    Raises:
+        JsonError: NaN, Infinity, a name that is no text, or an object that is no value; with its place, as `$.a[1]`.
+    """
+    waiting = [(value, "")]
+    while waiting:
+        item, place = waiting.pop()
+        if item is None or isinstance(item, str | int | timedelta):
+            continue
+        if isinstance(item, dict):
+            for name, inner in item.items():
+                if not isinstance(name, str):
+                    raise _no_value(f"the name {name!r} is no text", place)
+                waiting.append((inner, f"{place}.{name}"))
+        elif isinstance(item, Sequence) and not isinstance(item, bytes | bytearray | memoryview):
+            waiting += [(inner, f"{place}[{number}]") for number, inner in enumerate(item)]
+        elif isinstance(item, float):
+            if item - item != 0:
+                raise _no_value(f"{item!r} is no number of JSON", place)
+        elif isinstance(item, datetime):
+            if item.tzinfo is None:
+                raise _no_value(f"{item.isoformat()} has no time zone", place)
+        else:
+            raise _no_value(f"{type(item).__name__} is no JSON value", place)
+
+
+def _no_value(problem: str, place: str) -> JsonError:
+    return JsonError(f"{problem}, at ${place}" if place else problem)
 
 
 def milliseconds(duration: timedelta) -> int | float:

@@ -435,6 +435,18 @@ async def test_a_blocking_twin_in_an_event_loop_says_what_to_write(options: Any)
         execute_sync(CUSTOMERS, **options)
 
 
+@pytest.mark.parametrize("made", [float("nan"), float("inf"), {"a": [1, float("-inf")]}, {1, 2}, {1: 2}, b"bytes"])
+async def test_a_registered_function_that_gives_no_value_fails_by_name(options: Any, made: object) -> None:
+    register_function("make", lambda _: made)
+    try:
+        text = CUSTOMERS.replace("store customer ->", "store { id: .id, made: make(.id) } ->")
+        result = await execute(text, **options)
+        assert [error.type for error in result.errors] == ["eval"]
+        assert result.errors[0].message.startswith("make() gave what is no value: ")
+    finally:
+        REGISTERED.pop("make")
+
+
 async def test_registered_functions_can_be_called(options: Any) -> None:
     register_function("shout", str.upper)
     try:

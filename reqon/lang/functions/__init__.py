@@ -9,7 +9,7 @@ from reqon.errors import EvaluatorError, ReqonError, SemanticError
 from reqon.lang.functions import dates, lists, numbers, objects, registry, texts, world
 from reqon.lang.functions.registry import Builtin, World
 from reqon.lang.functions.world import PlainWorld
-from reqon.values import Value
+from reqon.values import JsonError, Value, refuse_no_value
 
 BUILTINS: Mapping[str, Builtin] = registry.BUILTINS
 REGISTERED: dict[str, Callable[..., Value]] = {}
@@ -45,15 +45,20 @@ def call_registered(name: str, function: Callable[..., Value], *arguments: Value
     """The value of a registered function; an awaitable one is run to its end, on a loop of its own.
 
     Raises:
-        EvaluatorError: the function raised; names it.
+        EvaluatorError: the function raised, or gave what is no value; names it.
     """
     try:
         result = function(*arguments)
-        return _finished(result) if inspect.isawaitable(result) else result
+        if inspect.isawaitable(result):
+            result = _finished(result)
+        refuse_no_value(result)
+    except JsonError as error:
+        raise EvaluatorError(f"{name}() gave what is no value: {error.message}") from error
     except ReqonError:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise EvaluatorError(f"{name}() failed: {type(error).__name__}: {error}") from error
+    return result
 
 
 def _finished(result: Awaitable[Value]) -> Value:
