@@ -98,6 +98,7 @@ class Alerts:
     _groups: dict[str, str] = field(default_factory=dict, init=False)
     _unsaid: list[Notice] = field(default_factory=list, init=False)
     _changed: bool = field(default=False, init=False)
+    _writing: bool = field(default=False, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _tasks: asyncio.TaskGroup | None = field(default=None, init=False)
@@ -153,7 +154,7 @@ class Alerts:
         """Wait until all is written down and tried once, at most so long; whether it is."""
         try:
             async with asyncio.timeout(seconds):
-                while self._unsaid or self._changed:
+                while self._unsaid or self._changed or self._writing:
                     self._saved.clear()
                     self._wake.set()
                     await self._saved.wait()
@@ -359,7 +360,7 @@ class Alerts:
             await self._wake.wait()
             self._wake.clear()
             notices, self._unsaid = self._unsaid, []
-            self._changed = False
+            self._changed, self._writing = False, True
             self._soft_saved = self.clock.monotonic()
             entries = [entry for notice in notices for entry in self._entries(notice)]
             # Taken now, in this thread: the state that goes with exactly these notices.
@@ -369,6 +370,7 @@ class Alerts:
             for entry in fresh:
                 self._show_pending(entry.target)
                 self._lanes[entry.target].wake()
+            self._writing = False
             self._saved.set()
 
     def _write(self, entries: Sequence[Entry], state: bytes) -> list[Entry]:
