@@ -156,7 +156,8 @@ class Alerts:
             async with asyncio.timeout(seconds):
                 while self._unsaid or self._changed or self._writing:
                     self._saved.clear()
-                    self._wake.set()
+                    if self._unsaid or self._changed:
+                        self._wake.set()
                     await self._saved.wait()
                 for lane in tuple(self._lanes.values()):
                     await lane.idle.wait()
