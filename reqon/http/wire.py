@@ -1,5 +1,6 @@
 """aiohttp as the transport: the only module that knows it, imported when first used, for that takes 0.1 s."""
 
+import os
 import re
 import socket
 import ssl
@@ -203,7 +204,9 @@ def _translated(error: Exception, timeout_seconds: float, route: AiohttpRoute) -
         host = host_of(route.origin)
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return TransportError(f"the name '{host}' cannot be resolved", kind="network", sent=False)
-        reason = error.os_error.strerror or str(error.os_error)
+        # asyncio puts its own words where the system's reason belongs; the number still tells it.
+        number = error.os_error.errno
+        reason = os.strerror(number).lower() if number else str(error.os_error)
         return TransportError(f"no connection to {host}: {reason}", kind="network", sent=False)
     if isinstance(error, aiohttp.InvalidURL):
         return TransportError("the URL is not valid", kind="bad_path", sent=False)
