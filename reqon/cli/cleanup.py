@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reqon.cli import show
+from reqon.cli.durations import seconds
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.clock import SYSTEM
@@ -15,7 +16,7 @@ from reqon.errors import ConfigurationError
 from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus
-from reqon.state.retention import expired, parse_duration
+from reqon.state.retention import expired
 
 
 def cleanup(
@@ -53,7 +54,7 @@ def cleanup(
         going = [r for r in records if r.status is not ExecutionStatus.RUNNING]
     else:
         assert older_than is not None
-        going = expired(records, now=SYSTEM.now(), keep_seconds=parse_duration(older_than))
+        going = expired(records, now=SYSTEM.now(), keep_seconds=seconds("--older-than", older_than))
     size = sum(backend.stored_bytes(r) for r in going)
     for record in running:
         show.err(f"skipped: {record.execution_id} of {record.mission} is running")

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from reqon.cli import show
+from reqon.cli.durations import seconds
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.cli.services import service
-from reqon.state.retention import parse_duration
 
 Mission = Annotated[str, typer.Argument(metavar="MISSION", help="The mission's name.")]
 StateDir = Annotated[
@@ -35,8 +35,8 @@ def pause(
     state_dir: StateDir = None,
 ) -> None:
     """Start no scheduled runs of a mission."""
-    seconds = parse_duration(duration) if duration is not None else None
-    answer = _ask(state_dir, "pause", json, mission=mission, seconds=seconds, reason=reason)["pause"]
+    length = seconds("--for", duration) if duration is not None else None
+    answer = _ask(state_dir, "pause", json, mission=mission, seconds=length, reason=reason)["pause"]
     until = f"until {answer['until']}" if answer["until"] else "until it is unpaused"
     show.out(f"{mission}: paused {until}" + (f" ({answer['reason']})" if answer["reason"] else ""))
     raise Done

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from reqon.cli import show
+from reqon.cli.durations import seconds
 from reqon.cli.environment import environment, registered, state_directory
 from reqon.cli.exits import Done
 from reqon.cli.services import service
@@ -21,7 +22,6 @@ from reqon.lang.program import MissionProgram, Program
 from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runner, RunnerSettings
 from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionStatus, Trigger
-from reqon.state.retention import parse_duration
 
 _DAEMON = "Daemon"
 _RESUME = "Resume"
@@ -178,8 +178,8 @@ def run(
         auth_file=auth,
         output=output,
         state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
-        checkpoint_seconds=_seconds(os.environ.get("REQON_CHECKPOINT_INTERVAL"), 1.0),
-        retention_seconds=_seconds(state_retention, None),
+        checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
+        retention_seconds=seconds("--state-retention", state_retention) if state_retention else None,
         journal_max_bytes=_bytes(journal_max or "1GiB"),
     )
     job = OneShot(
@@ -194,7 +194,7 @@ def run(
         keep_going=keep_going,
         verbose=verbose,
         quiet=quiet,
-        grace_seconds=_seconds(shutdown_grace, 25.0),
+        grace_seconds=seconds("--shutdown-grace", shutdown_grace or "25s"),
         given=_given({"--auth": auth, "--env": env, "--state-dir": state_dir, "--state-store": state_store}),
     )
     raise Done(job.run())
@@ -204,10 +204,6 @@ def _given(options: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
 
 
-def _seconds(text: str | None, default: float | None) -> Any:
-    return default if text is None else parse_duration(text)
-
-
 def _bytes(text: str) -> int:
     units = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
     number = text.rstrip("BKMGibkmg")
@@ -215,7 +211,9 @@ def _bytes(text: str) -> int:
     try:
         return int(float(number) * units[unit])
     except (ValueError, KeyError):
-        raise ConfigurationError(f"'{text}' is no size", hint="such as 1GiB or 500MB") from None
+        raise ConfigurationError(
+            f"--journal-max: '{text}' is no size", code="bad-option", hint="such as 1GiB or 500MB"
+        ) from None
 
 
 class OneShot:
