@@ -33,6 +33,7 @@ from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore
+from reqon.runtime.kept import given_back, kept
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
@@ -471,10 +472,10 @@ class _Run:
                 self.stores[name].store.restore(changes)  # type: ignore[attr-defined]  # only memory stores are journaled
             for opened in self.stores.values():
                 opened.before = opened.store.counts.copy()
-            lets = dict(resume.lets) or lets
+            lets |= {n: given_back(v, resume, lambda name: self.stores[name].handle) for n, v in resume.lets.items()}
             sync.restore(resume.sync, resume.synced)
         elif self.journal is not None and (lets or sync.known):
-            self.journal.append("start", {"lets": lets, "sync": sync.begun_with()})
+            self.journal.append("start", {"lets": {n: kept(v) for n, v in lets.items()}, "sync": sync.begun_with()})
         x = Execution(
             plan,
             self.record,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reqon.errors import AbortError, ParallelError, ReqonError
+from reqon.errors import AbortError, FetchError, ParallelError, ReqonError
 from reqon.events import (
     ActionEnded,
     ActionStarted,
@@ -15,12 +15,13 @@ from reqon.events import (
     StepEnded,
     StepStarted,
 )
+from reqon.http.messages import Headers
 from reqon.lang.compiler import place_of
-from reqon.lang.operators import PagedResult
+from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
 from reqon.runtime.loops import LoopRun
-from reqon.runtime.paging import journaled_origin, restored
+from reqon.runtime.kept import given_back, kept
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
@@ -57,7 +58,7 @@ class Engine:
         x = self.x
         completed = self._completed()
         response: Value = None
-        rerun = False  # after a group that failed in part, every later stage runs again
+        rerun = False  # after the first stage that is not completed all later ones run, completed or not
         for stage in x.plan.stages:
             self.stage_index = stage.index
             keys = [_key(stage.index, a) for a in stage.actions]
@@ -77,14 +78,18 @@ class Engine:
                     parallel_actions=stage.actions if stage.parallel else None,
                 )
             )
+            if rerun and x.resume is not None:
+                # It ran on what a group that failed in part had left: nothing of that is taken up.
+                for key in completed.intersection(keys):
+                    x.resume.forget(key)
+            done, rerun = completed if not rerun else frozenset[str](), True
             try:
                 if stage.parallel:
-                    response = await self._group(stage, response, completed if not rerun else frozenset())
+                    response = await self._group(stage, response, done)
                 else:
                     response = await self._action(stage.actions[0], stage.index, response)
             except ParallelError as error:
                 self._stage_failed(stage, error)
-                rerun = True
                 response = None
                 if len(error.failures) == len(stage.actions) or x.plan.fail_fast:
                     return False
@@ -224,6 +229,7 @@ class Engine:
                 continue
             if told:
                 self._tell_step(frame, step, ended=True, flow=answer)
+            frame.replaying = False
             if answer is SKIP:
                 return
             index += 1
@@ -275,16 +281,30 @@ class Engine:
 
     async def call(self, caller: Frame, name: str, response: Value, origin: str) -> Value:
         """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy."""
-        frame = Frame(self.x, name, None, response)
+        x = self.x
+        key = f"{origin}{name}" if caller.key is not None and caller.loop is None else None
+        if key is not None and x.resume is not None and x.resume.take_called(key):
+            return None
+        frame = Frame(x, name, key, response)
         frame.meta = caller.meta
+        frame.caller = caller
         frame.origin = f"{origin}{name}"
         frame.call_depth = caller.call_depth + 1
         frame.inside_loop = caller.inside_loop or caller.loop is not None
+        position = x.resume.take_position(key) if key is not None and x.resume is not None else None
+        start = self._restore(frame, position) if position is not None else 0
+        if x.journal is not None and x.journal.exists:
+            self.bind(frame)
         try:
-            await self._steps(frame, self.x.plan.action(name), 0)
+            await self._steps(frame, x.plan.action(name), start)
         except ReqonError as error:
             self._place(name, error, error)
             raise
+        if key is not None:
+            x.active.pop(key, None)
+            if frame.bound_step >= 0 and x.journal is not None:
+                x.flush_stores()
+                x.journal.append("called", {"a": key})
         return frame.response
 
     async def call_stages(
@@ -318,20 +338,25 @@ class Engine:
         journal = x.journal
         if journal is None or frame.key is None or frame.bound_step == frame.step:
             return
+        if frame.caller is not None:
+            self.bind(frame.caller)
         frame.bound_step = frame.step
         fields: dict[str, Value] = {"a": frame.key, "s": frame.step}
         if frame.variables:
-            fields["vars"] = {k: _plain(v) for k, v in frame.variables.items()}
+            fields["vars"] = {name: kept(value, journal) for name, value in frame.variables.items()}
         if frame.meta is not None:
             fields["meta"] = {"code": frame.meta.get("code"), "headers": dict(frame.meta.get("headers") or {})}
         body: bytes | None = None
-        pages = journaled_origin(frame.response, journal)
-        if pages is not None:
-            fields["pages"] = pages
-        elif frame.raw_response is not None:
-            body = frame.raw_response
+        if frame.raw_response is not None and frame.raw_of is frame.response:
+            body, fields["raw"] = frame.raw_response, True
         elif frame.response is not None:
-            body = encode(_plain(frame.response))
+            body = encode(kept(frame.response, journal))
+        failure = frame.failure
+        if failure is not None and isinstance(frame.response, ErrorResponse):
+            fields["failure"] = {
+                "message": failure.message, "kind": failure.kind, "status": failure.status_code,
+                "retry_after": failure.retry_after, "source": failure.source,
+            }  # fmt: skip
         journal.append("bind", fields, body=body)
 
     def announce_loop(self, frame: Frame, loop: LoopRun) -> None:
@@ -348,14 +373,24 @@ class Engine:
         x = self.x
         resume = x.resume
         assert resume is not None
-        frame.variables = dict(position.variables)
-        if position.response_pages is not None:
-            frame.response = restored(resume, position.response_pages)
-        elif position.response_body is not None:
+        frame.variables = {n: given_back(v, resume, x.handle) for n, v in position.variables.items()}
+        if position.response_body is not None:
             raw = resume.journal.read_body(position.response_body)
-            frame.raw_response = raw
             frame.response = decode(raw)
-        frame.meta = position.meta
+            if position.is_raw:
+                frame.raw_response, frame.raw_of = raw, frame.response
+            else:
+                frame.response = given_back(frame.response, resume, x.handle)
+        if position.failure is not None:
+            frame.failure = FetchError(
+                position.failure["message"],
+                kind=position.failure["kind"],
+                source=position.failure["source"],
+                status_code=position.failure["status"],
+                retry_after=position.failure["retry_after"],
+            )
+        if position.meta is not None:
+            frame.meta = {"code": position.meta["code"], "headers": Headers(position.meta["headers"])}
         frame.step = position.step
         frame.replaying = any("." in path for path in position.loops)
         x.emit(
@@ -388,5 +423,3 @@ def _key(stage: int, action: str) -> str:
     return f"{stage}/{action}"
 
 
-def _plain(value: Value) -> Value:
-    return dict(value) if isinstance(value, PagedResult) else value

@@ -285,7 +285,9 @@ class Execution:
         """Go on counting where an interrupted run had got to."""
         self.loop_items, self.stored_items, self.fetched_items = totals["i"]
         self._began_work = self.loop_items + self.stored_items
-        self.requests, self.retries, self.invalid = totals["c"]
+        requests, retries, self.invalid = totals["c"]
+        # What was asked for was asked for, also by what is done again now.
+        self.requests, self.retries = max(self.requests, requests), max(self.retries, retries)
         self._told_invalid = self.invalid
         for name, (added, updated, unchanged, deleted) in totals["s"].items():
             if name in self.stores:
@@ -369,6 +371,10 @@ class Execution:
             self.stores[opened.name] = opened
             self._file_stores.append(opened)
         return opened
+
+    def handle(self, name: str) -> "StoreHandle":
+        """A store of the mission as a value."""
+        return self.stores[name].handle
 
     def now(self) -> datetime:
         return self.clock.now()

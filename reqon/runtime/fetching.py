@@ -13,7 +13,7 @@ from reqon.errors import EvaluatorError, FetchError, PaginationError
 from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched
 from reqon.http.client import Client
 from reqon.http.failures import envelope
-from reqon.http.messages import Reply, Request
+from reqon.http.messages import Headers, Reply, Request
 from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
 from reqon.lang import instants
 from reqon.lang.functions import dates
@@ -26,7 +26,7 @@ from reqon.runtime.stopping import StopRun
 from reqon.secrets import SECRETS
 from reqon.state.ids import derived_key
 from reqon.state.records import Checkpoint
-from reqon.values import Value, encode
+from reqon.values import Value, decode, encode
 
 EFFECTS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 MAX_PAGES = 10_000
@@ -203,7 +203,6 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
     if not spec.guarded:
         raise error
     f.failure = error
-    f.raw_response = None
     return ErrorResponse(envelope(error)), None
 
 
@@ -291,21 +290,21 @@ async def _one(
     if outermost and x.resume is not None:
         known = x.resume.take_reply(f.key or "", spec.step_path)
         if known is not None and known.body is not None:
+            x.fetched_items += 1
             return _from_journal(f, known.fields, x.resume.journal.read_body(known.body))
-    if outermost and request.method in EFFECTS and x.keeps_state:
-        x.engine.bind(f)
-        x.write_progress("progress", {"a": f.key})
+    if outermost:
+        _save_before(f, request.method)
     reply = await client.send(request, single=single)
     x.requests += reply.attempts
     x.retries += reply.attempts - 1
     if outermost:
-        items, _ = find_items(reply.value) if not spec.keeps_sync else find_items(reply.value)
+        items, _ = find_items(reply.value)
         x.fetched_items += len(items) or (reply.value is not None)
-        f.raw_response = reply.raw if reply.is_json and reply.raw else None
+        f.raw_response, f.raw_of = reply.raw if reply.is_json and reply.raw else None, reply.value
         if request.method in EFFECTS and x.journal is not None:
             x.journal.append(
                 "response",
-                {"a": f.key, "p": spec.step_path, "st": reply.status, "json": reply.is_json},
+                {"a": f.key, "p": spec.step_path, "st": reply.status, "h": dict(reply.headers)},
                 body=reply.raw if reply.is_json and reply.raw else encode(reply.value),
             )
             x.journal.write()
@@ -316,11 +315,23 @@ async def _one(
     return reply.value, {"code": reply.status, "headers": reply.headers}
 
 
+def _save_before(f: Frame, method: str) -> None:
+    """Before a request outside of loops leaves: what has been done so far is in the journal.
+
+    The first request of a run has nothing to save yet, unless it has an effect: small missions need no journal.
+    """
+    x = f.x
+    if x.journal is not None and (method in EFFECTS or x.requests or x.journal.exists):
+        x.engine.bind(f)
+        x.write_progress("progress", {"a": f.key})
+
+
 def _from_journal(f: Frame, fields: Mapping[str, Value], raw: bytes) -> tuple[Value, Mapping[str, Value] | None]:
     from reqon.values import decode  # noqa: PLC0415
 
     f.raw_response = raw
-    return decode(raw), {"code": fields["st"], "headers": {}}
+    value = f.raw_of = decode(raw)
+    return value, {"code": fields["st"], "headers": Headers(fields["h"])}
 
 
 def _tell_completed(
@@ -398,7 +409,6 @@ async def _all_pages(
         _note_sync(f, key, run.started_at or f.x.now(), run.first_date, run.pages.count, spec, value)
     if run.outermost:
         f.x.fetched_items += run.pages.count
-        f.raw_response = None
     if reply is None:
         return value, {"code": 200, "headers": {}}
     _tell_completed(f, spec, client, request, reply, pages=run.number, records=run.pages.count)
@@ -452,6 +462,8 @@ class _PageRun:
         """Fetch until the end; the last reply, None if the journal had all pages already."""
         x = self.f.x
         ended = self._replay()
+        if self.outermost and not ended:
+            _save_before(self.f, self.request.method)
         reply: Reply | None = None
         while not ended:
             if self.number >= self.max_pages:

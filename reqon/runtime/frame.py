@@ -15,8 +15,12 @@ class Frame:
     """One action's state. Generated steps read and write it; nothing of it is shared with other actions.
 
     Attributes:
-        key: the name its journal entries carry, `<stage>/<action>`; None for an action called by `run` or `jump`,
-            which is repeated as a whole with the step that calls it.
+        key: the name its journal entries carry, `<stage>/<action>`; for a called action its `origin`. None for one
+            called inside a loop, which is repeated as a whole with its item.
+        caller: the frame that called this one, whose position has to be in the journal before this one's.
+        raw_response, raw_of: the bytes of the answer that gave `raw_of`, so that the journal has them as they came.
+        inner: (path, round, total) of each loop inside the outermost one that sends requests, outermost first.
+        inner_resume: the item in which a resume begins, and where its inner loops were: path -> (round, total).
         response, meta: the value of `response` and the record behind it (`code`, `headers`).
         failure: why the last guarded fetch failed, if it did.
         index: the item in work of the outermost loop; indices: those of all loops, for generated keys.
@@ -30,13 +34,17 @@ class Frame:
         "action",
         "bound_step",
         "call_depth",
+        "caller",
         "failure",
         "index",
+        "inner",
+        "inner_resume",
         "inside_loop",
         "key",
         "loop",
         "meta",
         "origin",
+        "raw_of",
         "raw_response",
         "replaying",
         "request",
@@ -58,6 +66,7 @@ class Frame:
         self.response = response
         self.meta: Mapping[str, Any] | None = None
         self.raw_response: bytes | None = None
+        self.raw_of: Value = None
         self.variables: dict[str, Value] = {}
         self.failure: FetchError | None = None
         self.request: Value = None
@@ -71,7 +80,10 @@ class Frame:
         self.single = False
         self.tries: dict[str, dict[str, int]] = {}
         self.call_depth = 0
+        self.caller: Frame | None = None
         self.inside_loop = False
+        self.inner: tuple[tuple[str, int, int], ...] = ()
+        self.inner_resume: tuple[int, dict[str, tuple[int, int]]] | None = None
 
     def iteration(self) -> "Frame":
         """A frame of its own for one iteration of a parallel loop."""

@@ -12,6 +12,7 @@ from reqon.events import LoopEnded, LoopStarted
 from reqon.lang.operators import PagedResult, StoreHandle, described
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
+from reqon.runtime.kept import given_back, kept
 from reqon.runtime.resume import LoopPosition
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import ActiveStep, Checkpoint
@@ -138,7 +139,7 @@ class LoopRun:
         self.started_at_item = 0
         self.skipped_before = f.skipped
         self.finished: set[int] = set()  # parallel loops: done above the smallest index that is not
-        self._written = (-1, 0)
+        self._written: tuple[int, int, tuple[tuple[str, int, int], ...]] = (-1, 0, ())
         self._written_at = 0.0
         self._announced = False
         self._counted = 0
@@ -214,9 +215,10 @@ class LoopRun:
         """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index."""
         f = self.f
         x = f.x
-        written = index, len(self.finished)
+        written = index, len(self.finished), f.inner
         if kind == "progress" and (written == self._written or (index == self._written[0] and self._crowded())):
             return
+        self.count(index)
         item = preview(self.current(index))
         x.active[f.key or f.action] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
         if not x.keeps_state or f.key is None:
@@ -230,6 +232,8 @@ class LoopRun:
         fields: dict[str, Value] = {"a": f.key, "p": self.spec.path, "i": index, "item": item}
         if self.finished:
             fields["done"] = sorted(self.finished)
+        if f.inner:
+            fields["in"] = list(f.inner)
         if isinstance(self.items, StoreSnapshot) and index < self.total:
             fields["key"] = self.items.keys[index]
         x.write_progress(kind, fields)
@@ -245,7 +249,7 @@ class LoopRun:
         if isinstance(self.items, StoreSnapshot | FrozenRecords):
             fields["keys"] = self.items.keys
         elif not self.spec.repeatable:
-            return fields, encode(list(self.items))
+            return fields, encode(kept(list(self.items), self.f.x.journal))
         return fields, None
 
     async def pause(self, index: int) -> None:
@@ -304,6 +308,8 @@ async def run_loop(
     loop.start_at(start)
     if position is not None:
         loop.finished = set(position.finished)
+        if position.inner:
+            f.inner_resume = (start, {path: (at, total) for path, at, total in position.inner})
     if x.wants(LoopStarted):
         x.emit(
             LoopStarted(
@@ -435,7 +441,8 @@ def _resumed(
         else:
             items = FrozenRecords(store, keys, [store.get(key) or {} for key in keys])
     elif position.items is not None:
-        items = position.items
+        assert f.x.resume is not None
+        items = given_back(position.items, f.x.resume, f.x.handle)
     else:
         items = loop_input(collection, f)
         items = Kept(items, position.kept) if position.kept is not None else filtered(items, keep)
@@ -459,9 +466,22 @@ async def breathe(f: Frame) -> None:
         await asyncio.sleep(0)
 
 
-def inner_items(f: Frame, collection: Value, keep: Callable[[Value], object] | None) -> Iterable[Value]:
+def inner_items(f: Frame, collection: Value, keep: Callable[[Value], object] | None) -> Sequence[Value]:
     """What a loop inside a loop goes through."""
     return filtered(loop_input(collection, f), keep)
+
+
+def inner_start(
+    f: Frame, path: str, collection: Value, keep: Callable[[Value], object] | None
+) -> tuple[Sequence[Value], int]:
+    """What a loop inside a loop goes through, and from where: a resume goes on in the item it was killed in."""
+    items = filtered(loop_input(collection, f), keep)
+    if f.inner_resume is not None:
+        item, known = f.inner_resume
+        at, total = known.pop(path, (0, 0)) if f.index == item else (0, 0)
+        if total == len(items):
+            return items, at
+    return items, 0
 
 
 async def run_inner_parallel(

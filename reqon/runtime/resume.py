@@ -20,6 +20,7 @@ class LoopPosition:
     items: list[Value] | None = None
     kept: list[int] | None = None
     finished: tuple[int, ...] = ()
+    inner: Sequence[tuple[str, int, int]] = ()  # loops inside item `index`: path, round, total
 
 
 @dataclass(slots=True)
@@ -44,9 +45,10 @@ class ActionPosition:
 
     step: int = 0
     variables: Mapping[str, Value] = field(default_factory=dict)
-    response: Value = None
-    response_pages: str | None = None
     response_body: BodyRef | None = None
+    is_raw: bool = False  # the body is an answer as it came, else what `kept` made of the response
+    failure: Mapping[str, Value] | None = None
+    taken: bool = False
     meta: Mapping[str, Value] | None = None
     loops: dict[str, LoopPosition] = field(default_factory=dict)
     replies: dict[str, JournalEntry] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class ResumePoint:
         self.actions: dict[str, ActionPosition] = {}
         self.pages: dict[str, list[JournaledPage]] = {}  # by origin: `<action key>:<step path>`
         self.completed: list[str] = []
+        self.called: set[str] = set()  # called actions that ended, of steps that did not
         self.lets: Mapping[str, Value] = {}
         self.sync: Mapping[str, Value] = {}
         self.synced: list[Mapping[str, Value]] = []
@@ -101,15 +104,20 @@ class ResumePoint:
             self.totals = fields.get("totals") or self.totals
             self.actions.pop(key, None)
             return
+        if entry.kind == "called":
+            self.called.add(key)
+            self.actions.pop(key, None)
+            return
         at = self.actions.setdefault(key, ActionPosition())
         if entry.kind == "bind":
             if at.step != fields["s"]:
                 at.loops.clear()
             at.step = fields["s"]
             at.variables = fields.get("vars") or {}
-            at.response = fields.get("response")
-            at.response_pages = fields.get("pages")
             at.response_body = entry.body
+            at.is_raw = "raw" in fields
+            at.failure = fields.get("failure")
+            self.called.discard(key)
             at.meta = fields.get("meta")
         elif entry.kind == "loop":
             at.loops[fields["p"]] = LoopPosition(
@@ -120,11 +128,14 @@ class ResumePoint:
             )
         elif entry.kind in ("progress", "checkpoint"):
             relies = fields.get("n") or {}
-            if all(positions.get(store, 0) >= n for store, n in relies.items()) and "p" in fields:
-                self.totals = fields.get("totals") or self.totals
+            if not all(positions.get(store, 0) >= n for store, n in relies.items()):
+                return
+            self.totals = fields.get("totals") or self.totals
+            if "p" in fields:
                 loop = at.loops.setdefault(fields["p"], LoopPosition())
                 loop.index = fields["i"]
                 loop.finished = tuple(fields.get("done") or ())
+                loop.inner = [(path, at, total) for path, at, total in fields.get("in") or ()]
         elif entry.kind == "page":
             assert entry.body is not None
             pages = self.pages.setdefault(f"{key}:{fields['p']}", [])
@@ -149,6 +160,28 @@ class ResumePoint:
 
     def position(self, key: str) -> ActionPosition | None:
         return self.actions.get(key)
+
+    def take_position(self, key: str) -> ActionPosition | None:
+        """A called action's position, once."""
+        at = self.actions.get(key)
+        if at is None or at.taken:
+            return None
+        at.taken = True
+        return at
+
+    def take_called(self, key: str) -> bool:
+        """Whether a called action had ended, once."""
+        if key not in self.called:
+            return False
+        self.called.discard(key)
+        return True
+
+    def forget(self, key: str) -> None:
+        """A completed action runs again, from its beginning."""
+        self.actions.pop(key, None)
+        self.called = {other for other in self.called if not other.startswith(key)}
+        for origin in [o for o in self.pages if o.startswith(f"{key}:")]:
+            del self.pages[origin]
 
     def take_loop(self, key: str | None, path: str) -> LoopPosition | None:
         """The loop's position, once: a second run of the same loop begins anew."""

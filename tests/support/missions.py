@@ -102,12 +102,13 @@ class Bench:
     environment: Mapping[str, str] = field(default_factory=dict)
     listen: Sequence[type[Event]] = ()
     runner: KeepingRunner | None = None  # the one of the run in work
+    heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
 
     async def run(self, text: str, *, resume: bool = False, execution_id: str | None = None) -> Ran:
         """Run the mission of a text once, in a fresh runner."""
         program = parse_mission(text)
         bus = EventBus()
-        heard: list[Emitted] = []
+        heard: list[Emitted] = [] if self.heard is None else self.heard
         for kind in self.listen:
             bus.on(kind, heard.append)
         runner = self.runner = KeepingRunner(

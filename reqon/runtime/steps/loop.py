@@ -7,7 +7,7 @@ from reqon.diagnostics import Span
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
 from reqon.runtime.codegen import Code, expression, load
-from reqon.runtime.loops import LoopSpec, breathe, inner_items, run_inner_parallel, run_loop
+from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, iterate, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
 
@@ -47,6 +47,7 @@ def _outermost(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Pla
         template = """
 async def NAME(items, start, tick):
     for INDEX, ITEM in enumerate(items, start):
+        f.inner = ()
         if tick.late(INDEX):
             await tick.pause(INDEX)
         f.index = INDEX
@@ -122,7 +123,31 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
         rest = "if COUNTER & 63 == 63 and tick.over():\n            yield -1"
     elif e.is_async(step.body, in_loop=True) or not place.in_generator:
         rest = "if COUNTER & 63 == 63:\n            await breathe(f)"
-    template = f"""
+    if e.is_async(step.body, in_loop=True) and _is_repeatable(e, step, scope):
+        # Requests take their time: which round of it was in work is in the journal too.
+        around, items, start = e.unit.local("around"), e.unit.local("items"), e.unit.local("start")
+        template = """
+AROUND = f.inner
+ITEMS, START = inner_start(f, PATH, COLLECTION, KEEP)
+for COUNTER, ITEM in enumerate(iterate(ITEMS, START), START):
+    f.inner = (*AROUND, (PATH, COUNTER, len(ITEMS)))
+    if COUNTER & 63 == 63:
+        await breathe(f)
+    RESPONSE = OUTER
+    META = OUTER_META
+    BODY
+f.inner = AROUND
+"""
+        holes: dict[str, ast.expr | str] = {
+            "AROUND": around,
+            "ITEMS": items,
+            "START": start,
+            "PATH": ast.Constant(place.path, lineno=1, col_offset=0),
+            "inner_start": e.constant(inner_start, "inner_start"),
+            "iterate": e.constant(iterate, "iterate"),
+        }
+    else:
+        template = f"""
 for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
     if True:
         {rest}
@@ -130,12 +155,13 @@ for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
     META = OUTER_META
     BODY
 """
+        holes = {"inner_items": e.constant(inner_items, "inner_items")}
     code.add(
         template,
         step,
         COUNTER=counter,
         ITEM=item,
-        inner_items=e.constant(inner_items, "inner_items"),
+        **holes,
         breathe=e.constant(breathe, "breathe"),
         COLLECTION=e.value(step.collection, scope),
         KEEP=_keep(e, step, scope),
@@ -184,18 +210,24 @@ def _limit(e: Emitter, scope: Scope) -> ast.expr:
 
 
 def _spec(e: Emitter, step: nodes.For, scope: Scope, place: Place) -> LoopSpec:
-    conditions = [step.collection, *step.conditions]
-    depends = set().union(*(free_names(c) for c in conditions)) - {step.variable.text}
-    on_stores = any(name in e.store_names and name not in scope.names for name in depends)
-    repeatable = not on_stores and all(is_deterministic(c) for c in conditions)
     return LoopSpec(
         path=place.path,
         label=" ".join(Span(step.span.source, step.span.start, step.collection.span.end).text.split())[:80],
         variable=step.variable.text,
         has_filter=bool(step.conditions),
         parallel=step.parallel,
-        repeatable=repeatable and (reads_response(step.collection) or bool(depends)),
+        repeatable=_is_repeatable(e, step, scope),
     )
+
+
+def _is_repeatable(e: Emitter, step: nodes.For, scope: Scope) -> bool:
+    """Whether a loop's list can be had again by evaluating it again: it hangs on nothing but values that are kept."""
+    conditions = [step.collection, *step.conditions]
+    depends = set().union(*(free_names(c) for c in conditions)) - {step.variable.text}
+    on_stores = any(name in e.store_names and name not in scope.names for name in depends)
+    if on_stores or not all(is_deterministic(c) for c in conditions):
+        return False
+    return reads_response(step.collection) or bool(depends)
 
 
 def _none() -> ast.expr:

@@ -1,0 +1,404 @@
+"""Interrupted anywhere, resumed: the stores of an uninterrupted run, nothing done asked for again (spec/state.md 3, 5)."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reqon.events import Progressed
+from reqon.state.records import ExecutionStatus
+from tests.support.clocks import FakeClock
+from tests.support.missions import Bench, Ran, mission
+from tests.support.servers import ScriptedServer, Seen, reply
+
+
+class Site:
+    """An API with pages, details and notes. At a chosen request it first does what a test wants."""
+
+    def __init__(self, api: ScriptedServer) -> None:
+        self.api = api
+        self.at = 0
+        self.then: Callable[[], bytes | None] = lambda: None
+        self._count = 0
+        api.answers["*"] = [self._answer]
+
+    def interrupt(self, at: int, then: Callable[[], bytes | None]) -> None:
+        """Do it at the `at`-th next request, counted from 1; 0: never."""
+        self.api.seen.clear()
+        self._count, self.at, self.then = 0, at, then
+
+    def targets(self) -> list[str]:
+        return [f"{seen.method} {seen.target}" for seen in self.api.seen]
+
+    def _answer(self, seen: Seen) -> bytes:
+        self._count += 1
+        if self._count == self.at and (instead := self.then()) is not None:
+            return instead
+        first, _, rest = seen.path[1:].partition("/")
+        if first == "pages":
+            page = int(seen.query["page"])
+            data = [{"id": f"p{page}-{i}", "n": page * 10 + i} for i in range(2 if page < 3 else 1)]
+            return reply(data={"data": data, "page": page})
+        if first == "missing":
+            return reply(404, data={"oops": "x", "id": "never"})
+        if first == "array":
+            page = int(seen.query["page"])
+            return reply(data=[{"id": f"a{page}-{i}"} for i in range(2 if page < 3 else 1)])
+        if first == "list":
+            return reply(data=[{"id": f"{rest}{i}", "n": i, "kids": [i, i + 10]} for i in range(4)], headers={"X-Total": "4"})
+        return reply(data={"id": rest, "of": first, "v": len(rest)})
+
+
+CASES = {
+    "pages": mission('get "/pages" { paginate: page(page, 2) }\nstore response -> out'),
+    "pages of lists, then a loop": mission(
+        'get "/array" { paginate: page(page, 2) }\nfor r in response { get "/detail/{r.id}"\nstore response -> out }'
+    ),
+    "pages, a let, a loop with requests": mission(
+        """
+        let factor = 3
+        get "/pages" { paginate: page(page, 2) }
+        let total = length(response)
+        for r in response.data where .n != 21 {
+          post "/note/{r.id}"
+          store { id: r.id, n: r.n * factor, total: total, v: response.v } -> out
+        }
+        store { id: "end", total: total, code: response.code, page: response.page } -> out"""
+    ),
+    "a loop over one answer": mission(
+        """
+        get "/list/l"
+        for r in response { get "/detail/{r.id}"
+          match response { { id: "l2" } -> skip, _ -> store { id: r.id, v: response.v } -> out } }
+        store { id: "end", n: length(response), h: response.headers["x-total"] } -> out"""
+    ),
+    "a nested loop": mission(
+        """
+        get "/list/l"
+        for r in response { for k in r.kids { post concat("/note/", r.id, "-", k)
+            store { id: response.id, k: k } -> out }
+          store { id: r.id } -> out }"""
+    ),
+    "a loop in a match arm": mission(
+        """
+        get "/list/l"
+        match response { [] -> skip, _ -> {
+          let n = 5
+          for r in response { post "/note/{r.id}"
+            store { id: r.id, n: n } -> out }
+          store { id: "arm", n: n } -> out } }
+        store { id: "end" } -> out"""
+    ),
+    "a parallel loop": mission(
+        'concurrency: 3\nget "/list/l"\nfor r in response parallel { post "/note/{r.id}"\nstore response -> out }\nget "/detail/end"\nstore response -> out'
+    ),
+    "a second action with the first one's response": mission(
+        'get "/list/l"\nlet x = 1',
+        actions="""
+        action B { for r in response { get "/b/{r.id}"
+            store { id: concat("b", r.id), v: response.v } -> out }
+          get "/detail/z" }
+        action C { store { id: response.id, c: response.code } -> out
+          get "/detail/end"
+          store response -> out }""",
+        run="A then B then C",
+    ),
+    "a group": mission(
+        'get "/list/l"\nfor r in response { get "/a/{r.id}"\nstore { id: concat("a", r.id) } -> out }',
+        actions="""
+        action B { get "/list/m"
+          for r in response { get "/b/{r.id}"
+            store { id: concat("b", r.id) } -> out } }
+        action C { for r in out { get "/c/{r.id}"
+            store { id: concat("c", r.id) } -> side } }""",
+        run="[A, B] then C",
+        stores='store side: file("side")',
+    ),
+    "loops over stores": mission(
+        """
+        get "/list/l"
+        store response -> out
+        store response -> side
+        for r in out { post "/x/{r.id}"
+          store { ...r, seen: true } -> out
+          delete side[r.id]
+          store { id: concat("new", r.id) } -> side }
+        for r in side { post "/y/{r.id}"
+          delete side[r.id]
+          store { id: concat("y", r.id) } -> out }""",
+        stores='store side: file("side")',
+    ),
+    "a memory store loop that deletes": mission(
+        """
+        get "/list/l"
+        store response -> out
+        for r in out { post "/x/{r.id}"
+          delete out[r.id]
+          store { id: concat("x", r.id) } -> side }""",
+        stores='store side: memory("side")',
+    ),
+    "loops with retry and called actions": mission(
+        """
+        for r in ["a", "b", "c"] {
+          get "/detail/{r}"
+          match response { { v: 2 } -> retry, _ -> continue }
+          run B
+          store response -> out }
+        run B
+        store { id: "end" } -> out""",
+        actions='action B { get "/b/1"\nstore { id: concat("b-", response.id) } -> out\npost "/note/2" }',
+    ),
+    "loops in called actions": mission(
+        """
+        get "/list/l"
+        let n = 1
+        run B then C
+        store { id: "end", n: n, of: length(response) } -> out""",
+        actions="""
+        action B { let all = response
+          for r in response { get "/b/{r.id}"
+            store { id: concat("b", r.id) } -> out }
+          get "/array" { paginate: page(page, 2) }
+          store { id: "b", n: length(all) } -> out }
+        action C { for r in response { post "/c/{r.id}"
+            store { id: concat("c", r.id) } -> out } }""",
+    ),
+    "values of all kinds": mission(
+        """
+        let at = parseDate("2026-01-02")
+        let span = 3 days
+        let handle = out
+        let item = { id: "i", old: 1 }
+        map item -> Row { id: .id, new: 2 }
+        get "/list/l"
+        map response -> t { id: "mapped" }
+        get "/detail/none" { timeout: 5 seconds }
+        map response -> u { id: "u" }
+        post "/note/1"
+        store { id: "v", year: year(at), later: at + span, old: item.old, new: item.new, t: t.id, u: u.id, n: length(handle) } -> out"""
+    ),
+    "an error that a match looks at": mission(
+        """
+        get "/missing/1"
+        match response {
+          { oops: "x" } -> { for i in ["a", "b"] { post "/note/{i}"
+              store { id: i } -> out } },
+          _ -> store response -> out }
+        store { id: "end" } -> out"""
+    ),
+    "pages in a variable": mission(
+        """
+        get "/pages" { paginate: page(page, 2) }
+        let all = response
+        map response -> t { id: "t" }
+        for r in all.data { get "/detail/{r.id}"
+          store { id: r.id, n: length(all) } -> out }"""
+    ),
+    "requests one after the other": mission(
+        """
+        get "/detail/1"
+        store response -> out
+        post "/note/2"
+        store response -> out
+        let two = response.id
+        post "/note/{two}3"
+        store { id: concat(two, response.id) } -> out
+        get "/detail/4"
+        store { id: concat(two, response.id) } -> out"""
+    ),
+    "records without ids": mission(
+        'get "/list/l"\nfor r in response { get "/detail/{r.id}"\nstore { v: response.id } -> out\nfor k in r.kids { store { k: k } -> out } }'
+    ),
+    "mission variables": mission(
+        'get "/list/l"\nfor r in response { post "/note/{r.id}"\nstore { id: r.id, s: stamp } -> out }', declarations="let stamp = uuid()"
+    ),
+}  # fmt: skip
+
+
+# How many requests belong to what is in work at one time, where it is more than one.
+IN_WORK = {"a parallel loop": 3, "a group": 2, "loops with retry and called actions": 3}
+
+
+def values(ran: Ran) -> dict[str, Any]:
+    """What the stores hold, generated keys aside; a random stamp only by being the same everywhere."""
+    found: dict[str, Any] = {}
+    for name, records in ran.stores.items():
+        stamps = {r.pop("s") for r in map(dict, records.values()) if "s" in r}
+        assert len(stamps) <= 1
+        bare = [{k: v for k, v in r.items() if k != "s"} for r in records.values()]
+        found[name] = sorted(bare, key=repr)
+    return found
+
+
+async def interrupted(bench: Bench, site: Site, text: str, how: str, at: int) -> Bench:
+    """Run until the `at`-th request and end there; where to resume."""
+    runs: list[asyncio.Task[Ran]] = []
+    killed = bench.state.with_name(f"{bench.state.name}-killed-{at}")
+
+    def then() -> bytes | None:
+        if how == "kill":
+            # What SIGKILL leaves: the files as they are while the request is on its way.
+            shutil.copytree(bench.state, killed)
+        elif how == "fail":
+            return reply(418, data={"id": "never"})
+        elif how == "cancel":
+            runs[0].cancel("stop")
+        else:
+            assert bench.runner is not None
+            bench.runner.stop.request()
+        return None
+
+    site.interrupt(at, then)
+    run = asyncio.create_task(bench.run(text))
+    runs.append(run)
+    try:
+        ran = await run
+    except asyncio.CancelledError:
+        assert how == "cancel"
+    else:
+        if how == "fail":
+            assert ran.record.status is ExecutionStatus.FAILED
+        elif how == "stop":
+            assert ran.record.status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.COMPLETED)
+    if how == "kill":
+        del bench.api.seen[at:]
+        return Bench(bench.api, killed, bench.clock)
+    return bench
+
+
+@pytest.mark.parametrize("how", ["kill", "fail", "cancel", "stop"])
+@pytest.mark.parametrize("case", CASES)
+async def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    case: str, how: str, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """Proves part of R1: at each request in turn; whatever is done already is not requested again."""
+    text = CASES[case]
+    site = Site(api)
+    whole = (await Bench(api, tmp_path / "whole").run(text)).ok()
+    expected, asked = values(whole), site.targets()
+    for at in range(1, len(asked) + 1):
+        first = Bench(api, tmp_path / f"run{at}")
+        second = await interrupted(first, site, text, how, at)
+        in_work = site.targets()[at - 1 :]
+        before = site.targets()
+        site.at = 0
+        ran = await second.resume(text)
+        assert ran.outcome.success, (at, [e.format() for e in ran.outcome.errors])
+        assert values(ran) == expected, (at, before, site.targets()[len(before) :])
+        if how == "stop" and ran.record.attempt == 1:
+            continue  # it had completed: there was nothing to resume, and it ran anew
+        assert ran.record.attempt == 2, at
+        again = Counter(site.targets()) - Counter(asked)
+        if case == "a group" and how == "fail":
+            # What came after the group ran on half the data: all of it runs again.
+            again = Counter({t: n for t, n in again.items() if not t.startswith("GET /c/")})
+        assert again.total() <= IN_WORK.get(case, 1), (at, again)
+        if case not in IN_WORK:
+            assert set(again) <= set(in_work), (at, again)
+        assert ran.record.items_processed == whole.record.items_processed, (at, before)
+
+
+class Ticking(FakeClock):
+    """A clock that goes on a little whenever it is asked, so that whatever is due by time is due at once."""
+
+    def monotonic(self) -> float:
+        self.advance(0.3)
+        return super().monotonic()
+
+
+PURE = {
+    "a list": 'let xs = big\nfor x in xs where .n % 3 != 1 { store { id: x.id, n: x.n * 2 } -> out }\nstore { id: "end" } -> out',
+    "a computed list": 'for x in big.map({ id: concat("m", .id), n: .n }) { store x -> out { upsert: true } }',
+    "a nested loop": 'for x in big { for y in [1, 2] { store { id: concat(x.id, "-", y), n: x.n } -> out } }',
+    "a store": 'store big -> side\nfor x in side { store { id: x.id, n: x.n } -> out\ndelete side[x.id] }',
+    "two loops": 'for x in big { store x -> out }\nfor x in out { store { id: x.id, n: 1 } -> side }',
+    "a match arm": 'match big { [] -> skip, _ -> { let k = 2\nfor x in big { store { id: x.id, n: x.n + k } -> out } } }',
+}
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("case", PURE)
+async def test_a_loop_without_requests_goes_on_where_it_was(case: str, kind: str, api: ScriptedServer, tmp_path: Path) -> None:
+    """Proves part of R1: the state directory as it is whenever the loop pauses is what a kill leaves behind."""
+    api.on("/big", reply(data=[{"id": f"k{i}", "n": i} for i in range(3000)]))
+    text = mission(f'get "/big"\nlet big = response\n{PURE[case]}', stores=f'store side: {kind}("side")').replace(
+        'memory("out")', f'{kind}("out")'
+    )
+    whole = (await Bench(api, tmp_path / "whole", Ticking()).run(text)).ok()
+    first = Bench(api, tmp_path / "first", Ticking(), listen=(Progressed,))
+    copies: list[Path] = []
+
+    class Copying(list[Any]):
+        def append(self, heard: Any) -> None:
+            if len(copies) < 6:
+                copies.append(shutil.copytree(first.state, tmp_path / f"killed-{len(copies)}"))
+
+    first.heard = Copying()
+    (await first.run(text)).ok()
+    assert copies
+    for at, copy in enumerate(copies):
+        ran = await Bench(api, copy, Ticking()).resume(text)
+        assert ran.ok().stores == whole.stores, at
+        assert ran.record.items_processed == whole.record.items_processed, at
+
+
+async def test_resuming_twice_is_resuming(api: ScriptedServer, tmp_path: Path) -> None:
+    text = CASES["pages, a let, a loop with requests"]
+    site = Site(api)
+    whole = (await Bench(api, tmp_path / "whole").run(text)).ok()
+    bench = Bench(api, tmp_path / "run")
+    asked = 0
+    for at in (2, 2, 2, 2, 2):
+        site.interrupt(at, lambda: reply(418, data={}))
+        ran = await bench.resume(text) if asked else await bench.run(text)
+        asked += len(api.seen)
+        assert not ran.outcome.success
+    site.interrupt(0, lambda: None)
+    ran = (await bench.resume(text)).ok()
+    assert values(ran) == values(whole) and ran.record.attempt == 6
+    assert asked + len(api.seen) == 3 + 4 + 5
+
+
+async def test_after_a_group_that_failed_in_part_its_failed_actions_and_all_later_stages_run(
+    api: ScriptedServer, bench: Bench
+) -> None:
+    api.on("/a", reply(data={})).on("/b", reply(418, data={}), reply(data={})).on("/c", reply(data={}))
+    actions = 'action A { get "/a" }\naction B { get "/b" }\naction C { get "/c" }'
+    text = mission(actions=actions, run="[A, B] then C")
+    ran = await bench.run(text)
+    assert sorted(ran.record.actions_run) == ["A", "C"] and ran.record.status is ExecutionStatus.FAILED
+    ran = (await bench.resume(text)).ok()
+    assert [s.path for s in api.seen[3:]] == ["/b", "/c"]
+    assert sorted(set(ran.record.actions_run)) == ["A", "B", "C"]
+
+
+async def test_a_changed_mission_is_not_resumed(api: ScriptedServer, bench: Bench) -> None:
+    from reqon.runner import ResumeRefusedError
+
+    text = CASES["pages"]
+    Site(api).interrupt(2, lambda: reply(418, data={}))
+    await bench.run(text)
+    with pytest.raises(ResumeRefusedError, match="changed"):
+        await bench.resume(text.replace("page(page, 2)", "page(page, 3)"))
+
+
+async def test_an_expired_cursor_starts_its_fetch_over_once(api: ScriptedServer, bench: Bench) -> None:
+    def answer(seen: Seen) -> bytes:
+        cursor = seen.query.get("c")
+        if cursor == "stale":
+            return reply(410, data={})
+        n = 1 if cursor is None else 2
+        return reply(data={"data": [{"id": n}], "next": answer.first if n == 1 else None})  # type: ignore[attr-defined]
+
+    answer.first = "stale"  # type: ignore[attr-defined]
+    api.on("/x", answer)
+    text = mission('get "/x" { paginate: cursor(c, 1, "next") }\nstore response -> out')
+    assert not (await bench.run(text)).outcome.success
+    answer.first = "fresh"  # type: ignore[attr-defined]
+    ran = await bench.resume(text)
+    assert list(ran.ok().out) == ["1", "2"]
+    assert api.targets == ["/x", "/x?c=stale", "/x?c=stale", "/x", "/x?c=fresh"]
