@@ -17,6 +17,8 @@ from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.retrying import repeat
+from reqon.runtime.signals import RetryFetch
 
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
@@ -113,9 +115,7 @@ class Emitter:
 
     # --- lists --------------------------------------------------------------------------------------------------------
 
-    def steps(
-        self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place, *, start: int = 0
-    ) -> None:
+    def steps(self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place, *, start: int = 0) -> None:
         """Write a nested list of steps, or its rest from one on: an arm's block, a loop's body."""
         for index in range(start, len(steps)):
             step = steps[index]
@@ -182,8 +182,8 @@ while True:
             ID=ast.Constant(identity, lineno=1, col_offset=0),
             BODY=inner.body(),
             REST=rest.body(),
-            RETRY=self.constant(_signals().RetryFetch, "RetryFetch"),
-            repeat=self.constant(_repeat(), "repeat"),
+            RETRY=self.constant(RetryFetch, "RetryFetch"),
+            repeat=self.constant(repeat, "repeat"),
         )
 
     def target_id(self, request: nodes.Node) -> str:
@@ -214,18 +214,6 @@ while True:
         """The tuple of the loop counters here."""
         names: list[ast.expr] = [load(name) for name in place.indices]
         return expression("EXPR", node, EXPR=ast.Tuple(names, ast.Load(), lineno=1, col_offset=0))
-
-
-def _signals() -> Any:
-    from reqon.runtime import signals  # noqa: PLC0415  # the same room, kept out of the module's face
-
-    return signals
-
-
-def _repeat() -> Any:
-    from reqon.runtime.steps.directives import repeat  # noqa: PLC0415  # directives imports this module
-
-    return repeat
 
 
 def reads(name: str, steps: Sequence[nodes.Step]) -> bool:

@@ -10,14 +10,8 @@ from reqon.lang.operators import described
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
-from reqon.runtime.steps.directives import (
-    DEFAULT_ATTEMPTS,
-    directive_name,
-    emit_skip,
-    exhausted,
-    may_retry,
-    option_value,
-)
+from reqon.runtime.retrying import DEFAULT_ATTEMPTS, exhausted, may_retry
+from reqon.runtime.steps.directives import directive_name, emit_skip, option_value
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.secrets import SECRETS
 from reqon.values import Record, Value, encode
