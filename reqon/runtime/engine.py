@@ -20,8 +20,8 @@ from reqon.lang.compiler import place_of
 from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution
 from reqon.runtime.frame import Frame
-from reqon.runtime.loops import LoopRun
 from reqon.runtime.kept import given_back, kept
+from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
@@ -107,7 +107,11 @@ class Engine:
     def _holds(self, stage: StagePlan, response: Value) -> bool:
         frame = Frame(self.x, "", None, response)
         assert stage.condition is not None
-        return bool(stage.condition(frame))
+        try:
+            return bool(stage.condition(frame))
+        except ReqonError as error:
+            error.locate(place_of(error))
+            raise
 
     def _stage_failed(self, stage: StagePlan, error: ReqonError) -> None:
         self.result.failed += 1
@@ -227,6 +231,10 @@ class Engine:
                 frame.single = True
                 index, fresh = plan.targets[signal.target], False
                 continue
+            except ReqonError as error:
+                if told:
+                    self._tell_step(frame, step, ended=True, error=error.message)
+                raise
             if told:
                 self._tell_step(frame, step, ended=True, flow=answer)
             frame.replaying = False
@@ -234,7 +242,9 @@ class Engine:
                 return
             index += 1
 
-    def _tell_step(self, frame: Frame, step: StepPlan, *, ended: bool = False, flow: str | None = None) -> None:
+    def _tell_step(
+        self, frame: Frame, step: StepPlan, *, ended: bool = False, flow: str | None = None, error: str | None = None
+    ) -> None:
         path = f"{frame.action}.{step.index}"
         if ended:
             event: Any = StepEnded(
@@ -242,8 +252,9 @@ class Engine:
                 step_index=step.index,
                 step_type=step.type,
                 step_path=path,
-                success=True,
+                success=error is None,
                 flow=flow,
+                error=error,
             )
         else:
             event = StepStarted(action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path)

@@ -295,7 +295,8 @@ async def test_a_resumed_run_ends_as_an_uninterrupted_one(
         again = Counter(site.targets()) - Counter(asked)
         if case == "a group" and how == "fail":
             # What came after the group ran on half the data: all of it runs again.
-            again = Counter({t: n for t, n in again.items() if not t.startswith("GET /c/")})
+            assert {t for t in again if not t.startswith("GET /c/")} <= {"GET /list/l", "GET /list/m", *in_work}
+            continue
         assert again.total() <= IN_WORK.get(case, 1), (at, again)
         if case not in IN_WORK:
             assert set(again) <= set(in_work), (at, again)
