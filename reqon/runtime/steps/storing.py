@@ -211,7 +211,7 @@ def store_other(
     Raises:
         StoreError: anything else, or an element that is no object.
     """
-    records = as_records(value, each)
+    records = as_records(value, each, f.response)
     _put(store, [records] if isinstance(records, dict) else records, 0, key, mode, partial)
 
 
@@ -225,7 +225,7 @@ async def store_all(
     partial: bool | None,
 ) -> None:
     """`store` outside of loops: a long list goes in batches, others run in between; its records count as items."""
-    records = as_records(value, each)
+    records = as_records(value, each, f.response)
     if isinstance(records, dict):
         _put(store, [records], 0, key, mode, partial)
         return
@@ -256,7 +256,7 @@ def _put(
             store.partial[written] = partial
 
 
-def as_records(value: Value, each: bool) -> Record | Sequence[Record]:
+def as_records(value: Value, each: bool, response: Value = None) -> Record | Sequence[Record]:
     """What a `store` step writes: one object, or the records of a list.
 
     Raises:
@@ -273,8 +273,16 @@ def as_records(value: Value, each: bool) -> Record | Sequence[Record]:
     wanted = "a list" if each else "an object or a list of objects"
     raise StoreError(
         f"store needs {wanted}, not {described(value)}",
-        hint="name the field that holds the records, as in response.data",
+        hint=(
+            f"the response is text, not JSON: {_begin(response)}"
+            if isinstance(response, str)
+            else "name the field that holds the records, as in response.data"
+        ),
     )
+
+
+def _begin(text: str) -> str:
+    return repr(text[:60] + "…" if len(text) > 60 else text)
 
 
 def _object(record: Value, index: int) -> Record:
@@ -342,4 +350,9 @@ def _failure(f: Frame, matched: Value, around: Value, store: LocalStore) -> Reco
 
 
 def _is_retryable(failure: FetchError) -> bool:
-    return is_retryable_status(failure.status_code) or failure.kind in ("timeout", "network", "circuit_open", "rate_limit")
+    return is_retryable_status(failure.status_code) or failure.kind in (
+        "timeout",
+        "network",
+        "circuit_open",
+        "rate_limit",
+    )

@@ -1,0 +1,145 @@
+"""What ran: status, history, logs, cleanup (spec/state.md 7 and 8)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reqon.values import decode, encode
+from tests.support.processes import reqon
+
+GOOD = """mission {name} {{
+  store out: file("{name}")
+  let items = [{{ id: "a" }}, {{ id: "b" }}]
+  action Load {{ for item in items {{ store item -> out {{ key: .id }} }} }}
+  run Load
+}}
+"""
+FAILING = """mission Failing {
+  let items = [1]
+  action Load { for item in items { abort "no more of this" } }
+  run Load
+}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Two runs of Alpha, one of Beta, one of Failing."""
+    missions = tmp_path / "missions"
+    missions.mkdir()
+    for name in ("Alpha", "Beta"):
+        (missions / f"{name.lower()}.vague").write_text(GOOD.format(name=name))
+    (missions / "failing.vague").write_text(FAILING)
+    assert reqon("missions", cwd=tmp_path).code == 1
+    assert reqon("missions/alpha.vague", cwd=tmp_path).code == 0
+    return tmp_path
+
+
+def records(home: Path) -> list[dict[str, Any]]:
+    """The records' files, newest first."""
+    found = [decode(path.read_bytes()) for path in (home / ".vague-data" / "execution").glob("*.json")]
+    return sorted(found, key=lambda r: r["executionId"], reverse=True)
+
+
+def age(home: Path, mission: str, began: str) -> str:
+    """Let a mission's oldest record be of another day; its id."""
+    path = min((home / ".vague-data" / "execution").glob(f"{mission}-*.json"))
+    record = decode(path.read_bytes())
+    record |= {"startedAt": began, "completedAt": began}
+    path.write_bytes(encode(record, pretty=True) + b"\n")
+    path.rename(path.with_name(f"{mission}-{began[:19].replace(':', '-')}.json"))
+    return str(record["executionId"])
+
+
+def test_status_and_history_are_the_records_as_they_are(home: Path) -> None:
+    kept = records(home)
+    assert reqon("history", "--json", cwd=home).json == kept
+    assert reqon("history", "Alpha", "--json", cwd=home).json == [r for r in kept if r["mission"] == "Alpha"]
+    assert reqon("history", "--limit", 1, "--json", cwd=home).json == kept[:1]
+    failed = reqon("history", "--status", "failed", "--json", cwd=home).json
+    assert [r["mission"] for r in failed] == ["Failing"]
+    assert reqon("history", "--since", "2999-01-01", "--json", cwd=home).json == []
+    assert reqon("history", "--since", "2020-01-01T00:00:00Z", "--json", cwd=home).json == kept
+    assert reqon("status", "Alpha", "--json", cwd=home).json == kept[0]
+    one = kept[-1]
+    assert reqon("status", "--execution", one["executionId"], "--json", cwd=home).json == one
+    assert reqon("status", one["mission"], "--execution", one["executionId"], "--json", cwd=home).json == one
+    latest = {r["mission"]: r for r in reversed(kept)}
+    assert {r["mission"]: r for r in reqon("status", "--json", cwd=home).json} == latest
+    assert reqon("status", "Beta", "--execution", kept[0]["executionId"], cwd=home).code == 3
+
+
+def test_for_people_they_are_plain_tables_in_a_pipe(home: Path) -> None:
+    status = reqon("status", cwd=home)
+    assert status.err == ""
+    assert [line.split()[:2] for line in status.out.splitlines()] == [
+        ["MISSION", "STATUS"],
+        *[[r["mission"], r["status"]] for r in reqon("status", "--json", cwd=home).json],
+    ]
+    assert "no more of this" in status.out
+    assert "\x1b" not in status.out
+    one = reqon("status", "Failing", cwd=home).out
+    assert "missions/failing.vague:3:37" in one
+    assert "no more of this" in one
+    assert "--resume --execution exec_" in one
+    same = reqon("logs", records(home)[0]["executionId"], cwd=home)
+    assert same.code == 0
+    assert "Alpha" in same.out
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    assert "nothing has run yet" in reqon("status", cwd=tmp_path).out
+    assert reqon("status", "--json", cwd=tmp_path).json == []
+    assert reqon("history", "--json", cwd=tmp_path).json == []
+    assert reqon("cleanup", "--older-than", "1d", cwd=tmp_path).out == "deleted 0 executions, 0 bytes\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_record_is_set_aside_and_the_others_are_shown(home: Path) -> None:
+    path = max((home / ".vague-data" / "execution").glob("Alpha-*.json"))
+    path.write_text("{")
+    ended = reqon("history", "--json", cwd=home)
+    assert ended.code == 0
+    assert len(ended.json) == 3
+    assert path.name in ended.err
+
+
+def test_cleanup_takes_what_is_older(home: Path) -> None:
+    old = age(home, "Alpha", "2024-01-20T09:00:00.000Z")
+    kept = len(records(home)) - 1
+    shown = reqon("cleanup", "--older-than", "30d", "--dry-run", cwd=home)
+    assert shown.code == 0
+    assert old in shown.out
+    assert "would delete 1 execution, " in shown.out
+    assert len(records(home)) == kept + 1
+    assert reqon("cleanup", "Beta", "--older-than", "30d", cwd=home).out == "deleted 0 executions, 0 bytes\n"
+    assert reqon("cleanup", "Alpha", "--older-than", "52w", cwd=home).out.startswith("deleted 1 execution, ")
+    assert len(records(home)) == kept
+    assert old not in [r["executionId"] for r in records(home)]
+
+
+def test_cleanup_of_a_mission_takes_all_of_it_and_nothing_else(home: Path) -> None:
+    answer = reqon("cleanup", "Alpha", "--all", "--json", cwd=home)
+    assert answer.code == 0
+    assert len(answer.json["deleted"]) == 2
+    assert answer.json["bytes"] > 0
+    assert sorted(r["mission"] for r in records(home)) == ["Beta", "Failing"]
+    assert (home / ".vague-data" / "stores" / "Alpha.json").exists()
+    assert reqon("status", "Alpha", cwd=home).code == 3
+    assert reqon("cleanup", "--all", "--yes", cwd=home).code == 0
+    assert records(home) == []
+
+
+def test_a_pipe_that_closes_early_is_no_failure(home: Path) -> None:
+    import subprocess  # noqa: PLC0415  # only here
+    import sys  # noqa: PLC0415
+
+    from tests.support.processes import environment  # noqa: PLC0415
+
+    script = f"{sys.executable} -m reqon history --json | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=home, env=environment({}), capture_output=True, check=False, timeout=20
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == b""

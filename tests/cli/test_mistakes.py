@@ -1,0 +1,192 @@
+"""What is wrong is said where it is, with what to do; and the exit code tells whose turn it is (spec/daemon.md 1)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import reqon
+
+THREE_MISTAKES = """mission Wrong {
+  source Shop { auth: none, base: "http://127.0.0.1:9" }
+  store orders: file("orders")
+  action Load {
+    get "/orders"
+    store response -> orderz { key: .id }
+    for order in response.orders { store oder -> orders { key: .id } }
+  }
+  run Laod
+}
+"""
+GOOD = """mission Good {
+  store out: file("good")
+  let items = [{ id: "a" }, { id: "b" }]
+  action Load { for item in items { store item -> out { key: .id } } }
+  run Load
+}
+"""
+PROTECTED = """mission Protected {
+  source Shop { auth: bearer, base: "http://127.0.0.1:9" }
+  store orders: file("orders")
+  action Load { get "/orders" store response -> orders { key: .id } }
+  run Load
+}
+"""
+SHOWN = """\
+wrong.vague:6:23: error: store 'orderz' is not declared [undefined-store]
+        store response -> orderz { key: .id }
+                          ^^^^^^
+hint: did you mean 'orders'? Declared stores: orders.
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["--once"], ["--dry-run"], ["--verbose"]])
+def test_three_mistakes_are_three_findings(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "wrong.vague").write_text(THREE_MISTAKES)
+    ended = reqon(*command, "wrong.vague", cwd=tmp_path)
+    assert ended.code == 2, ended.text
+    assert ended.out == ""
+    assert SHOWN in ended.err
+    places = [line for line in ended.err.splitlines() if line.startswith("wrong.vague:")]
+    assert [place.split(" ")[0] for place in places] == ["wrong.vague:6:23:", "wrong.vague:7:42:", "wrong.vague:9:7:"]
+    assert ended.err.count("hint: ") == 3
+    assert "\x1b" not in ended.err
+    assert list(tmp_path.rglob("execution/*")) == []
+
+
+def test_findings_are_json_for_editors(tmp_path: Path) -> None:
+    (tmp_path / "wrong.vague").write_text(THREE_MISTAKES)
+    ended = reqon("check", "--json", "wrong.vague", cwd=tmp_path)
+    assert ended.code == 2
+    assert ended.err == ""
+    assert [(d["code"], d["line"], d["column"]) for d in ended.json] == [
+        ("undefined-store", 6, 23),
+        ("undefined-name", 7, 42),
+        ("undefined-action", 9, 7),
+    ]
+    assert ended.json[0] == {
+        "severity": "error",
+        "code": "undefined-store",
+        "message": "store 'orderz' is not declared",
+        "hint": "did you mean 'orders'? Declared stores: orders.",
+        "file": "wrong.vague",
+        "line": 6,
+        "column": 23,
+        "endLine": 6,
+        "endColumn": 29,
+    }
+
+
+def test_what_is_right_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "good.vague").write_text(GOOD)
+    ended = reqon("check", "good.vague", cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, "1 mission checked\n", "")
+    assert reqon("check", "good.vague", "--json", cwd=tmp_path).json == []
+
+
+def test_a_missing_token_names_the_variable_to_set(tmp_path: Path) -> None:
+    (tmp_path / "protected.vague").write_text(PROTECTED)
+    ended = reqon("protected.vague", cwd=tmp_path)
+    assert ended.code == 3
+    assert "protected.vague:2:10: error: source 'Shop' has auth: bearer" in ended.err
+    assert "REQON_SHOP_TOKEN" in ended.err
+    assert "--auth" in ended.err
+    assert "Traceback" not in ended.err
+    (record,) = reqon("history", "--json", cwd=tmp_path).json
+    assert record["errors"][0]["type"] == "config"
+
+
+@pytest.mark.parametrize("command", [["check"], ["--dry-run"]])
+def test_where_nothing_is_sent_a_missing_token_only_warns(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "protected.vague").write_text(PROTECTED)
+    ended = reqon(*command, "protected.vague", cwd=tmp_path)
+    assert ended.code == 0, ended.text
+    assert "protected.vague:2:10: warning: " in ended.err
+    assert "REQON_SHOP_TOKEN" in ended.err
+
+
+def test_one_broken_file_stops_all_unless_told_to_keep_going(tmp_path: Path) -> None:
+    (tmp_path / "missions").mkdir()
+    (tmp_path / "missions" / "good.vague").write_text(GOOD)
+    (tmp_path / "missions" / "wrong.vague").write_text(THREE_MISTAKES)
+    stopped = reqon("missions", cwd=tmp_path)
+    assert stopped.code == 2
+    assert stopped.out == ""
+    went_on = reqon("missions", "--keep-going", cwd=tmp_path)
+    assert went_on.code == 2
+    assert "missions/wrong.vague:6:23: error" in went_on.err
+    assert "Good: completed" in went_on.out
+
+
+def test_two_missions_of_one_name_name_both_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.vague").write_text(GOOD)
+    ended = reqon("check", ".", cwd=tmp_path)
+    assert ended.code == 2
+    assert "one.vague" in ended.err
+    assert "two.vague" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.vague"], "'nowhere.vague' does not exist"),
+        (["check", "nowhere.vague"], "'nowhere.vague' does not exist"),
+        (["good.vague", "--bogus"], "--bogus"),
+        (["status", "--bogus"], "--bogus"),
+        (["history", "--limit", "x"], "--limit"),
+        (["history", "--limit", "0"], "--limit"),
+        (["history", "--status", "done"], "'done' is no status"),
+        (["history", "--since", "yesterday"], "--since 'yesterday'"),
+        (["check"], "PATH"),
+        (["trigger"], "MISSION"),
+        (["cleanup"], "say which records go"),
+        (["cleanup", "--older-than", "a while"], "a while"),
+        (["good.vague", "--mission", "Godo"], "did you mean 'Good'?"),
+        (["good.vague", "--execution", "exec_01m83kqhrt367s3k2nf744018d"], "--execution goes with --resume"),
+        (["good.vague", "--resume", "--execution", "exec_01m83kqhrt367s3k2nf744018d"], "exec_01m83kqhrt367s3k2nf744018d"),
+        (["good.vague", "--daemon", "--once"], "--daemon and --once"),
+        (["good.vague", "--daemon", "--output", "x"], "--output"),
+        (["good.vague", "--env", "nowhere.env"], "nowhere.env"),
+        (["good.vague", "--auth", "nowhere.json"], "nowhere.json"),
+        (["good.vague", "--shutdown-grace", "soon"], "soon"),
+        (["good.vague", "--journal-max", "big"], "'big' is no size"),
+        (["good.vague", "--metrics-port", "http"], "--metrics-port"),
+        (["status", "Unknown"], "Unknown"),
+        (["history", "Unknown"], "Unknown"),
+        (["status", "--execution", "exec_nothing"], "exec_nothing"),
+        (["status", "--execution", "../../etc/passwd"], "../../etc/passwd"),
+        (["cleanup", "Unknown", "--all"], "Unknown"),
+        (["--validate-cron", "61 * * * *"], "61"),
+        (["--daemon"], "no mission file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage_and_configuration_are_answered_with_three(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "good.vague").write_text(GOOD)
+    ended = reqon(*arguments, cwd=tmp_path)
+    assert ended.code == 3, ended.text
+    assert said in ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert len(ended.err.splitlines()) <= 5
+
+
+def test_help_reads_well_at_eighty_columns(tmp_path: Path) -> None:
+    for command in (["--help"], ["run", "--help"], ["status", "-h"], ["pause", "--help"], ["test-alert", "--help"]):
+        ended = reqon(*command, cwd=tmp_path)
+        assert ended.code == 0
+        assert ended.err == ""
+        assert max(map(len, ended.out.splitlines())) <= 80
+        assert "..." not in ended.out.replace("PATH...", "")
+        assert "\x1b" not in ended.out
+    whole = reqon("run", "--help", cwd=tmp_path).out
+    assert whole.startswith("Usage: reqon PATH... [OPTIONS]\n")
+    assert whole.index("\nOptions:\n") < whole.index("\nDaemon:\n") < whole.index("--metrics-port N")
+    assert reqon(cwd=tmp_path).code == 3
+
+
+def test_a_path_that_is_called_like_a_command_is_written_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "status").mkdir()
+    (tmp_path / "status" / "good.vague").write_text(GOOD)
+    assert "Good: completed" in reqon("./status", cwd=tmp_path).out
+    assert "STATUS" in reqon("status", cwd=tmp_path).out
