@@ -17,8 +17,8 @@ from reqon.callbacks import ProgressCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Source, did_you_mean
 from reqon.errors import ConfigurationError, ParseError, ReqonError
-from reqon.lang.check import Registered
-from reqon.lang.functions import REGISTERED, register_function
+from reqon.extensions import registered
+from reqon.lang.functions import register_function
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
 from reqon.runner import Outcome, Runner, RunnerSettings
@@ -26,7 +26,7 @@ from reqon.runtime.execution import OpenStore
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import RunRequest
 from reqon.state.choice import StateStores
-from reqon.state.custom import registered_state_stores, set_state_store
+from reqon.state.custom import set_state_store
 from reqon.state.directory import DEFAULT_STATE_DIRECTORY, StateDirectory
 from reqon.state.records import (
     ExecutionRecord,
@@ -37,7 +37,7 @@ from reqon.state.records import (
     from_json,
     to_json,
 )
-from reqon.stores.registry import known_adapters, register_store_adapter
+from reqon.stores.registry import register_store_adapter
 from reqon.values import Record, Value
 
 __all__ = [
@@ -149,7 +149,7 @@ def parse(source: str, *, name: str = "<source>", mission_dir: Path | str | None
     if "\n" not in source and source.endswith(".vague"):
         raise ParseError(f"'{source}' is no mission's text", hint="to run a file: from_file(path)")
     folder = None if mission_dir is None else Path(mission_dir)
-    return _sound(load_text(Source(name, source), known=_registered(), folder=folder))
+    return _sound(load_text(Source(name, source), known=registered(), folder=folder))
 
 
 async def execute(source: str | Program | MissionProgram, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -162,7 +162,9 @@ async def execute(source: str | Program | MissionProgram, **options: Unpack[Exec
         ConfigurationError, StateError: credentials, options, state directory; what exits with 3 on the command line.
         ResumeRefusedError: it cannot be resumed, and why.
         AlreadyRunningError: the mission runs, and does not run twice at once.
+        TypeError: an option that there is not.
     """
+    _refuse_unknown(options)
     program = parse(source, mission_dir=options.get("mission_dir")) if isinstance(source, str) else source
     mission = program if isinstance(program, MissionProgram) else _chosen(program, options.get("mission"))
     runner = _KeepingRunner(_settings(options), options)
@@ -199,26 +201,27 @@ async def from_path(path: Path | str, **options: Unpack[ExecutionOptions]) -> Ex
 
 
 def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True) -> Program:
+    _refuse_unknown(options)
     if not folders and not path.is_file():
         raise ConfigurationError(
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"
         )
     state = _state_path(options.get("state_dir"), options.get("environment"))
-    return _sound(load([path], known=_registered(), skip=(state,)))
+    return _sound(load([path], known=registered(), skip=(state,)))
+
+
+def _refuse_unknown(options: ExecutionOptions) -> None:
+    known = list(ExecutionOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known, "options")
+            raise TypeError(f"'{name}' is no option of execute(); {hint}")
 
 
 def _sound(program: Program) -> Program:
     if program.has_errors or not program.missions:
         raise ParseError.of(sorted(program.all_diagnostics, key=lambda finding: finding.severity != "error"))
     return program
-
-
-def _registered() -> Registered:
-    return Registered(
-        functions=frozenset(REGISTERED),
-        adapters=frozenset(known_adapters()),
-        state_stores=frozenset(registered_state_stores()),
-    )
 
 
 def _chosen(program: Program, name: str | None) -> MissionProgram:

@@ -132,9 +132,7 @@ class Runner:
         self.environment = os.environ if environment is None else environment
         self.random = random
         self.directory = StateDirectory(settings.state_directory, clock=clock)
-        self.backend = StateStores(
-            self.directory, journal_max=settings.journal_max_bytes, only=settings.state_store
-        )
+        self.backend = StateStores(self.directory, journal_max=settings.journal_max_bytes, only=settings.state_store)
         self.instance = f"{socket.gethostname()}-{os.getpid()}"
         self._keep_state = keep_state
         self._opened = False
@@ -243,9 +241,10 @@ class Runner:
             while not lock.take(note=str(os.getpid())):
                 if plan.option("skipIfRunning", True) is not False:
                     holder = lock.note()
-                    raise AlreadyRunningError(
-                        f"mission '{plan.name}' is running in another process" + (f" (pid {holder})" if holder else "")
-                    )
+                    where = "in another process" + (f" (pid {holder})" if holder else "")
+                    if holder == str(os.getpid()):
+                        where = "already, in this process"
+                    raise AlreadyRunningError(f"mission '{plan.name}' is running {where}")
                 if not told:
                     log.info("%s runs in another process: waiting for it to end", plan.name)
                     told = True

@@ -236,6 +236,12 @@ async def test_of_several_missions_one_is_chosen_by_name(options: Any) -> None:
     assert (await from_path(MISSIONS, mission="Customers", **options)).success
 
 
+@pytest.mark.parametrize("run", [execute, from_path])
+async def test_an_option_that_is_none_is_refused(run: Any, options: Any) -> None:
+    with pytest.raises(TypeError, match=r"'progress_callback' is no option of execute\(\); did you mean"):
+        await run(CUSTOMERS, progress_callback=None, **options)
+
+
 async def test_a_program_can_run_many_times(options: Any) -> None:
     program = parse(CUSTOMERS)
     for _ in range(2):
@@ -299,7 +305,7 @@ async def test_a_cancelled_run_is_recorded_as_interrupted(api: OrdersApi, option
     api.hold("/customers", at=2)
     running = asyncio.ensure_future(execute(CUSTOMERS, **options))
     await asyncio.to_thread(api.reached.wait, 10)
-    with pytest.raises(AlreadyRunningError):
+    with pytest.raises(AlreadyRunningError, match="'Customers' is running already"):
         await execute(CUSTOMERS, **options)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -409,6 +415,14 @@ async def test_sync_checkpoints_can_be_cleared(options: Any) -> None:
     assert await clear_sync_checkpoint("Shop-/nothing", state_dir=state_dir) is False
     assert await clear_sync_checkpoint("Shop-/orders", state_dir=state_dir) is True
     assert await clear_sync_checkpoints(state_dir=state_dir) == 0
+
+
+async def test_where_nothing_ran_there_is_nothing_and_nothing_is_made(tmp_path: Path) -> None:
+    state_dir = tmp_path / "absent"
+    assert await get_execution_state("Customers", state_dir=state_dir) is None
+    assert await get_execution_history(state_dir=state_dir) == []
+    assert await clear_sync_checkpoints(state_dir=state_dir) == 0
+    assert not state_dir.exists()
 
 
 async def test_the_state_directory_comes_from_the_environment(

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from reqon.cli import show
-from reqon.cli.environment import environment, registered, state_directory
+from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
+from reqon.extensions import registered
 from reqon.http.auth import credentials_for, load_auth_file
 from reqon.lang.loader import load
 from reqon.lang.program import Program

@@ -5,10 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reqon.errors import ConfigurationError
-from reqon.lang.check import Registered
-from reqon.lang.functions import REGISTERED
-from reqon.state.custom import registered_state_stores
-from reqon.stores.registry import known_adapters
 
 
 def environment(file: Path | None = None) -> Mapping[str, str]:
@@ -37,12 +33,3 @@ def environment(file: Path | None = None) -> Mapping[str, str]:
 def state_directory(given: Path | None, variables: Mapping[str, str] = os.environ) -> Path:
     """`--state-dir`, else `REQON_STATE_DIR`, else `.vague-data` here."""
     return given or Path(variables.get("REQON_STATE_DIR") or ".vague-data")
-
-
-def registered() -> Registered:
-    """What users added to the language, for the checker."""
-    return Registered(
-        functions=frozenset(REGISTERED),
-        adapters=frozenset(known_adapters()),
-        state_stores=frozenset(registered_state_stores()),
-    )

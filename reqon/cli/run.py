@@ -13,10 +13,11 @@ import typer
 
 from reqon.cli import show
 from reqon.cli.durations import seconds
-from reqon.cli.environment import environment, registered, state_directory
+from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
 from reqon.cli.services import service
 from reqon.errors import ConfigurationError, ReqonError
+from reqon.extensions import registered
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram, Program
 from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runner, RunnerSettings

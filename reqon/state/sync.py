@@ -54,6 +54,8 @@ class SyncCheckpoints:
 
     def clear(self, key: str | None) -> int:
         """See `StateBackend.clear_sync`. Clearing all is how a damaged file is got rid of: it goes to quarantine."""
+        if not self._path.exists():
+            return 0  # nothing to clear, and maybe no directory to lock in
         with self._directory.shared_lock(self._path):
             try:
                 entries = self._read()
