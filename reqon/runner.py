@@ -5,7 +5,8 @@ import logging
 import os
 import random as chance
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +152,10 @@ class Runner:
         if not self._opened:
             self.directory.open()
             self.read_credentials()
+            if self.settings.output is not None:
+                # Before the first request: a run of hours must not end in a folder that cannot be.
+                with _writing(self.settings.output) as output:
+                    make_directory(output.parent if output.suffix == ".json" else output)
             self._opened = True
 
     def read_credentials(self) -> None:
@@ -675,12 +680,28 @@ class _Run:
 
 
 def export_stores(stores: "Sequence[OpenStore] | Any", output: Path) -> None:
-    """`--output`: a directory gets one JSON array per store; a file ending in .json one object, name -> array."""
-    if output.suffix == ".json":
-        whole = {opened.name: list(opened.store.records()) for opened in stores}
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_report(output, encode(whole, pretty=True) + b"\n")
-        return
-    make_directory(output)
-    for opened in stores:
-        write_report(output / f"{opened.name}.json", encode(list(opened.store.records()), pretty=True) + b"\n")
+    """`--output`: a directory gets one JSON array per store; a file ending in .json one object, name -> array.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    with _writing(output):
+        if output.suffix == ".json":
+            whole = {opened.name: list(opened.store.records()) for opened in stores}
+            make_directory(output.parent)
+            write_report(output, encode(whole, pretty=True) + b"\n")
+            return
+        make_directory(output)
+        for opened in stores:
+            write_report(output / f"{opened.name}.json", encode(list(opened.store.records()), pretty=True) + b"\n")
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[Path]:
+    try:
+        yield output
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ConfigurationError(
+            f"--output {output} cannot be written: {reason}", hint="name a folder, or a file that ends in .json"
+        ) from error
