@@ -48,6 +48,7 @@ from reqon.state.directory import StateDirectory
 from reqon.state.ids import new_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
 from reqon.state.retention import expired
+from reqon.stores.base import LocalStore
 from reqon.stores.registry import open_store
 from reqon.values import Value, encode
 
@@ -550,7 +551,7 @@ class _Run:
                 return Outcome(self._finish(x, engine, ExecutionStatus.INTERRUPTED, began, CancelReason.STOP))
             self._failed(x, first)
             status = ExecutionStatus.FAILED
-        except Exception as error:  # one of the four walls: around one run
+        except Exception as error:  # noqa: BLE001  # one of the four walls: around one run; logged with its traceback
             self._failed(x, error)
             status = ExecutionStatus.FAILED
         record = self._finish(x, engine, status, began, None)
@@ -570,7 +571,7 @@ class _Run:
         x.flush_stores()
         stores = [s.store for s in x.stores.values() if not s.is_memory]
         if stores:
-            await asyncio.to_thread(lambda: [store.sync() for store in stores])
+            await asyncio.to_thread(_sync, stores)
         changes = x.sync.changes(self.plan.name)
         if changes and x.backend is not None:
             await asyncio.to_thread(x.backend.put_sync, self.plan.name, changes)
@@ -606,7 +607,7 @@ class _Run:
                             self.journal.sync()
                         x.backend.save(record)
             except (OSError, StateError) as error:
-                log.error("the record of %s could not be written: %s", record.execution_id, error)
+                log.error("the record of %s could not be written: %s", record.execution_id, error)  # noqa: TRY400  # no bug
                 if isinstance(error, OSError):
                     self.runner.directory.write_errors += 1
         totals: dict[str, Any] = {
@@ -677,6 +678,11 @@ class _Run:
                 Emitted(event, seq, record.execution_id, record.mission, clock.now(), None, record.duration_ms)
             )
         return Outcome(record, (error,))
+
+
+def _sync(stores: Sequence[LocalStore]) -> None:
+    for store in stores:
+        store.sync()
 
 
 def export_stores(stores: "Sequence[OpenStore] | Any", output: Path) -> None:
