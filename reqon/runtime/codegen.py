@@ -22,11 +22,6 @@ def _parsed(template: str) -> tuple[ast.stmt, ...]:
     return tuple(ast.parse(template).body)
 
 
-@cache
-def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
-    return kind._fields
-
-
 class _Stamp:
     """Copies a template, its holes filled, every node at one place."""
 
@@ -56,8 +51,8 @@ class _Stamp:
             return filling
         kind = type(node)
         if isinstance(node, ast.arg) and isinstance(renamed := self._holes.get(node.arg), str):
-            return ast.arg(renamed, **self._place)
-        values = [self._field(getattr(node, name, None)) for name in _fields(kind)]
+            return ast.copy_location(ast.arg(renamed), ast.Pass(**self._place))
+        values = [self._field(getattr(node, name, None)) for name in kind._fields]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(self._holes.get(node.name), str):
             values[0] = self._holes[node.name]
         # Contexts and operators have no place; from Python 3.13 on they refuse one.

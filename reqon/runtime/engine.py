@@ -432,5 +432,3 @@ def _each(failure: ReqonError) -> Iterator[ReqonError]:
 
 def _key(stage: int, action: str) -> str:
     return f"{stage}/{action}"
-
-

@@ -327,7 +327,6 @@ def _save_before(f: Frame, method: str) -> None:
 
 
 def _from_journal(f: Frame, fields: Mapping[str, Value], raw: bytes) -> tuple[Value, Mapping[str, Value] | None]:
-    from reqon.values import decode  # noqa: PLC0415
 
     f.raw_response = raw
     value = f.raw_of = decode(raw)

@@ -268,7 +268,7 @@ class Plan:
                     LOCAL=local,
                     NAME=ast.Constant(variable, lineno=1, col_offset=0),
                 )
-                scope = scope.bind(**{variable: load(local)})
+                scope = scope.bind({variable: load(local)})
         place = Place(path=str(index), response=response, meta=meta, frame=True)
         emitter.step(step, scope, code, place)
         if not flow.leaves(step):

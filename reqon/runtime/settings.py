@@ -72,7 +72,7 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
         allow_origins=frozenset(values.get("allowOrigins") or ()),
         literal_origins=origins,
         max_response_bytes=int(values.get("maxResponseBytes") or 64 * 1024 * 1024),
-        max_redirects=int(values.get("maxRedirects") if values.get("maxRedirects") is not None else 5),
+        max_redirects=int(5 if values.get("maxRedirects") is None else values["maxRedirects"]),
         propagate_trace=bool(values.get("propagateTrace")),
     )
 
@@ -157,7 +157,7 @@ def retry_policy(written: Value, base: RetryPolicy | None = None) -> RetryPolicy
 def _rate_limit(written: Value) -> RateLimitSettings | None:
     if not isinstance(written, dict):
         return None
-    strategy = written.get("strategy") or "pause"
+    strategy: Any = written.get("strategy") or "pause"
     return RateLimitSettings(
         requests_per_minute=written.get("requestsPerMinute") or written.get("fallbackRpm") or 60,
         strategy="pause" if strategy == "queue" else strategy,

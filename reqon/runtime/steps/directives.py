@@ -96,7 +96,7 @@ def emit_run(e: Emitter, step: nodes.Run, scope: Scope, code: Code, place: Place
     """Run a pipeline inside this action; its actions have frames of their own."""
     stages: list[ast.expr] = []
     for stage in step.stages:
-        names = ast.Constant(tuple(a.text for a in stage.actions), lineno=1, col_offset=0)
+        names = e.constant(tuple(a.text for a in stage.actions), "actions")
         condition = (
             ast.Constant(None, lineno=1, col_offset=0)
             if stage.condition is None

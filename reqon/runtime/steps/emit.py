@@ -111,7 +111,7 @@ class Emitter:
         code.add("LOCAL = VALUE", node, LOCAL=local, VALUE=value)
         if place.frame:
             code.add("f.variables[NAME] = LOCAL", node, NAME=ast.Constant(name, lineno=1, col_offset=0), LOCAL=local)
-        return scope.bind(**{name: load(local)})
+        return scope.bind({name: load(local)})
 
     # --- lists --------------------------------------------------------------------------------------------------------
 

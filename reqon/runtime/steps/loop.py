@@ -6,7 +6,7 @@ from dataclasses import replace
 from reqon.diagnostics import Span
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
-from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.codegen import Code, Hole, expression, load
 from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, iterate, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
@@ -70,7 +70,14 @@ def NAME(items, start, tick):
         META = OUTER_META
         BODY
 """
-    holes = {"NAME": name, "INDEX": index, "ITEM": item, "RESPONSE": response, "META": meta, "BODY": wrapped.body()}
+    holes: dict[str, Hole] = {
+        "NAME": name,
+        "INDEX": index,
+        "ITEM": item,
+        "RESPONSE": response,
+        "META": meta,
+        "BODY": wrapped.body(),
+    }
     code.add(template, step, **holes, OUTER=place.response, OUTER_META=place.meta)
     code.add(
         "await run_loop(f, SPEC, COLLECTION, KEEP, BODY, EVERY, LIMIT)",
@@ -174,7 +181,7 @@ for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
 
 
 def _inside(scope: Scope, step: nodes.For, item: str, response: str, meta: str) -> Scope:
-    inside = scope.bind(**{step.variable.text: load(item)}).with_current(load(item))
+    inside = scope.bind({step.variable.text: load(item)}).with_current(load(item))
     return replace(inside, response=load(response), meta=load(meta))
 
 
@@ -196,7 +203,7 @@ def _keep(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
     if not step.conditions:
         return _none()
     element = e.unit.local(step.variable.text)
-    within = scope.bind(**{step.variable.text: load(element)}).with_current(load(element))
+    within = scope.bind({step.variable.text: load(element)}).with_current(load(element))
     tests = [e.truth(condition, within) for condition in step.conditions]
     test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
     return expression(f"lambda {element}: TEST", step.conditions[0], TEST=test)

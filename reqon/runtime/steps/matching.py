@@ -91,7 +91,7 @@ def _arm(
         pass
     elif subject is None:
         assert not isinstance(arm.pattern, _PATTERNS)
-        tests.append(e.truth(arm.pattern, scope))  # type: ignore[arg-type]
+        tests.append(e.truth(arm.pattern, scope))
     elif not isinstance(arm.pattern, nodes.Wildcard):
         assert isinstance(arm.pattern, _PATTERNS)
         test, within = e.expressions.pattern(arm.pattern, subject, scope, response=on_response)
