@@ -48,7 +48,9 @@ async def test_a_written_delay_beats_retry_after(api: ScriptedServer, bench: Ben
 
 async def test_a_delay_may_be_computed_from_the_matched_value(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", busy("3"), OK)
-    steps = retry().replace("{ code: 429 } -> retry", "{ code: 429, retryAfter: s } -> retry { maxAttempts: 6, delay: s * 1000 }")
+    steps = retry().replace(
+        "{ code: 429 } -> retry", "{ code: 429, retryAfter: s } -> retry { maxAttempts: 6, delay: s * 1000 }"
+    )
     (await bench.run(mission(steps))).ok()
     assert bench.clock.slept == [3.0]
 
@@ -156,9 +158,9 @@ async def test_a_retry_may_repeat_a_request_of_its_own_block(api: ScriptedServer
 
 async def test_a_reissued_request_is_a_single_attempt(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(503, data={}))
-    text = mission('get "/x"\nmatch response { { code: 503 } -> retry { maxAttempts: 3, delay: 1 }, _ -> continue }').replace(
-        "maxAttempts: 1", "maxAttempts: 4, delay: 5"
-    )
+    text = mission(
+        'get "/x"\nmatch response { { code: 503 } -> retry { maxAttempts: 3, delay: 1 }, _ -> continue }'
+    ).replace("maxAttempts: 1", "maxAttempts: 4, delay: 5")
     ran = await bench.run(text)
     assert ran.error.type == "retry_exhausted"
     assert len(api.seen) == 4 + 1 + 1
@@ -212,10 +214,17 @@ async def test_skip_in_an_inner_loop_ends_the_inner_iteration_only(bench: Bench)
 
 @pytest.mark.parametrize(
     ("directive", "message"),
-    [("abort", "Execution aborted"), ('abort "no way"', "no way"), ('abort concat("n=", 1 + 1)', "n=2"), ("abort { a: 1 }", '{"a":1}')],
+    [
+        ("abort", "Execution aborted"),
+        ('abort "no way"', "no way"),
+        ('abort concat("n=", 1 + 1)', "n=2"),
+        ("abort { a: 1 }", '{"a":1}'),
+    ],
 )
 async def test_abort_fails_the_mission_with_its_message(directive: str, message: str, bench: Bench) -> None:
-    text = mission(f'store {{ id: "kept" }} -> out\n{directive}', actions='action B { store { id: "b" } -> out }', run="A then B")
+    text = mission(
+        f'store {{ id: "kept" }} -> out\n{directive}', actions='action B { store { id: "b" } -> out }', run="A then B"
+    )
     ran = await bench.run(text)
     assert (ran.error.type, ran.error.message, list(ran.out)) == ("abort", message, ["kept"])
     assert ran.record.actions_run == () and ran.error.action == "A"
@@ -230,8 +239,14 @@ async def test_run_calls_an_action_with_its_own_response_and_variables(api: Scri
         get "/y"
         store response -> out
       }"""
-    ran = await bench.run(mission('let v = 1\nget "/x"\nrun B\nstore { id: "after", r: response.id, v: v } -> out', actions=actions))
-    assert ran.ok().out == {"saw": {"id": "saw", "r": "x"}, "y": {"id": "y"}, "after": {"id": "after", "r": "x", "v": 1}}
+    ran = await bench.run(
+        mission('let v = 1\nget "/x"\nrun B\nstore { id: "after", r: response.id, v: v } -> out', actions=actions)
+    )
+    assert ran.ok().out == {
+        "saw": {"id": "saw", "r": "x"},
+        "y": {"id": "y"},
+        "after": {"id": "after", "r": "x", "v": 1},
+    }
     assert ran.record.actions_run == ("A",)
 
 
@@ -242,7 +257,9 @@ async def test_run_takes_stages_groups_and_conditions(bench: Bench) -> None:
 
 
 async def test_a_bare_action_name_as_arm_runs_it(bench: Bench) -> None:
-    ran = await bench.run(mission("let v = 1\nmatch v { 1 -> B, _ -> skip }", actions='action B { store { id: "b" } -> out }'))
+    ran = await bench.run(
+        mission("let v = 1\nmatch v { 1 -> B, _ -> skip }", actions='action B { store { id: "b" } -> out }')
+    )
     assert list(ran.ok().out) == ["b"]
 
 
@@ -257,7 +274,7 @@ async def test_an_abort_in_a_called_action_stops_the_mission(bench: Bench) -> No
 
 
 async def test_skip_in_a_called_action_ends_only_that_action(bench: Bench) -> None:
-    ran = await bench.run(mission('for i in [1, 2] { run B\nstore { id: i } -> out }', actions="action B { skip }"))
+    ran = await bench.run(mission("for i in [1, 2] { run B\nstore { id: i } -> out }", actions="action B { skip }"))
     assert list(ran.ok().out) == ["1", "2"]
 
 
@@ -272,7 +289,9 @@ async def test_a_loop_in_a_called_action_runs_each_time_it_is_called(bench: Benc
 async def test_jump_then_continue_goes_on_behind_the_match(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(404, data={}))
     for jump in ("jump B", "jump B then continue"):
-        steps = f'get "/x"\nmatch response {{ {{ code: 404 }} -> {jump}, _ -> continue }}\nstore {{ id: "after" }} -> out'
+        steps = (
+            f'get "/x"\nmatch response {{ {{ code: 404 }} -> {jump}, _ -> continue }}\nstore {{ id: "after" }} -> out'
+        )
         ran = await bench.run(mission(steps, actions='action B { store { id: "b" } -> out }'))
         assert list(ran.ok().out) == ["b", "after"]
 
@@ -285,7 +304,9 @@ JUMP = """
 
 async def test_jump_then_retry_adopts_the_token_it_brings(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(401, data={}), OK).on("/login", reply(data={"access_token": "fresh-token"}))
-    text = mission(JUMP, actions='action Login { post "/login" }').replace("auth: none", 'auth: bearer, token: "old-token"')
+    text = mission(JUMP, actions='action Login { post "/login" }').replace(
+        "auth: none", 'auth: bearer, token: "old-token"'
+    )
     ran = await bench.run(text)
     assert list(ran.ok().out) == ["ok"]
     assert [(s.path, s.headers.get("authorization")) for s in api.seen] == [

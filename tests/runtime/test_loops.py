@@ -63,7 +63,9 @@ async def test_variables_of_an_iteration_end_with_it(bench: Bench) -> None:
 
 async def test_the_response_goes_on_into_the_next_action(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(201, data={"id": "x"}))
-    text = mission('get "/x"', actions="action B { store { id: response.id, c: response.code } -> out }", run="A then B")
+    text = mission(
+        'get "/x"', actions="action B { store { id: response.id, c: response.code } -> out }", run="A then B"
+    )
     assert (await bench.run(text)).ok().out["x"]["id"] == "x"
 
 
@@ -89,7 +91,9 @@ async def test_a_loop_goes_on_in_its_list_whatever_happens_to_the_store(bench: B
       }"""
     for kind in ("memory", "file"):
         stores = f'store seen: memory("seen")\nstore out: {kind}("loop")'
-        text = mission(f'store [{{ id: "a", n: 1 }}, {{ id: "b", n: 2 }}, {{ id: "c", n: 3 }}] -> out\n{steps}', stores=stores)
+        text = mission(
+            f'store [{{ id: "a", n: 1 }}, {{ id: "b", n: 2 }}, {{ id: "c", n: 3 }}] -> out\n{steps}', stores=stores
+        )
         text = text.replace('  store out: memory("out")\n', "", 1)
         ran = await bench.run(text)
         assert {k: r["n"] for k, r in ran.ok().stores["seen"].items()} == {"a-seen": 1, "b-seen": 2, "c-seen": 3}, kind
@@ -98,7 +102,12 @@ async def test_a_loop_goes_on_in_its_list_whatever_happens_to_the_store(bench: B
 async def test_an_error_ends_the_loop_and_names_the_item(bench: Bench) -> None:
     bench.listen = (LoopStarted, LoopEnded)
     steps = 'for x in [{ id: "a" }, { id: "b", n: {} }, { id: "c" }] {\n  store { id: x.id, n: x.n + 1 ?? 1 } -> out\n}'
-    ran = await bench.run(mission('for x in [{ id: "a", n: 1 }, { id: "b", n: {} }, { id: "c", n: 1 }] {\n store { id: x.id, m: x.n * 2 } -> out\n}'))
+    ran = await bench.run(
+        mission(
+            'for x in [{ id: "a", n: 1 }, { id: "b", n: {} }, { id: "c", n: 1 }] {\n'
+            " store { id: x.id, m: x.n * 2 } -> out\n}"
+        )
+    )
     assert list(ran.out) == ["a"]
     assert (ran.error.type, ran.error.item, ran.error.location) == ("eval", {"id": "b"}, "test.vague:9:23")
     assert ran.record.active_step is not None
@@ -153,7 +162,10 @@ class Crowd:
 @pytest.mark.parametrize(("options", "most"), [("", 10), ("concurrency: 3", 3), ("concurrency: 1", 1)])
 async def test_a_parallel_loop_keeps_to_its_limit(options: str, most: int, api: ScriptedServer, bench: Bench) -> None:
     crowd = Crowd(api)
-    text = mission(f'{options}\nlet xs = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]\nfor x in xs parallel {{ get "/{{x}}"\nstore {{ id: x }} -> out }}')
+    text = mission(
+        f"{options}\nlet xs = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]\n"
+        f'for x in xs parallel {{ get "/{{x}}"\nstore {{ id: x }} -> out }}'
+    )
     ran = await bench.run(text)
     assert len(ran.ok().out) == 16
     assert crowd.most == most
@@ -199,14 +211,20 @@ async def test_fail_fast_cancels_the_rest_of_a_parallel_loop(api: ScriptedServer
 
 async def test_skip_ends_one_parallel_iteration(bench: Bench) -> None:
     bench.listen = (LoopEnded,)
-    ran = await bench.run(mission("for x in [1, 2, 3] parallel { match x { 2 -> skip, _ -> continue }\nstore { id: x } -> out }"))
+    ran = await bench.run(
+        mission("for x in [1, 2, 3] parallel { match x { 2 -> skip, _ -> continue }\nstore { id: x } -> out }")
+    )
     assert sorted(ran.ok().out) == ["1", "3"]
     (ended,) = ran.told("loop.complete")
     assert isinstance(ended, LoopEnded) and (ended.items_skipped, ended.items_processed) == (1, 3)
 
 
 async def test_an_abort_in_a_parallel_loop_stops_the_mission(api: ScriptedServer, bench: Bench) -> None:
-    text = mission('for x in [1, 2, 3] parallel { match x { 1 -> abort "stop", _ -> continue } }', actions='action B { store { id: "b" } -> out }', run="A then B")
+    text = mission(
+        'for x in [1, 2, 3] parallel { match x { 1 -> abort "stop", _ -> continue } }',
+        actions='action B { store { id: "b" } -> out }',
+        run="A then B",
+    )
     ran = await bench.run(text)
     assert ran.error.type == "abort" and ran.out == {}
 
@@ -221,7 +239,10 @@ async def test_at_most_a_hundred_errors_are_kept_and_all_are_counted(api: Script
 
 async def test_a_parallel_loop_inside_a_loop(api: ScriptedServer, bench: Bench) -> None:
     api.on("*", lambda seen: reply(data={"id": seen.path[1:]}))
-    steps = 'for a in [1, 2] { for b in [1, 2, 3] parallel { get concat("/", a, "-", b)\nmatch b { 2 -> skip, _ -> continue }\nstore response -> out } }'
+    steps = (
+        'for a in [1, 2] { for b in [1, 2, 3] parallel { get concat("/", a, "-", b)\n'
+        "match b { 2 -> skip, _ -> continue }\nstore response -> out } }"
+    )
     ran = await bench.run(mission(steps))
     assert sorted(ran.ok().out) == ["1-1", "1-3", "2-1", "2-3"]
 

@@ -86,17 +86,35 @@ async def test_a_guard_and_a_body_see_the_matched_value_as_current_item(bench: B
 
 
 async def test_a_binding_in_an_object_pattern_names_the_field(bench: Bench) -> None:
-    steps = 'let v = { id: "a", in: { n: 5 } }\nmatch v { { in: { n: k } } -> store { id: "x", k: k } -> out, _ -> skip }'
+    steps = (
+        'let v = { id: "a", in: { n: 5 } }\nmatch v { { in: { n: k } } -> store { id: "x", k: k } -> out, _ -> skip }'
+    )
     assert (await bench.run(mission(steps))).ok().out == {"x": {"id": "x", "k": 5}}
 
 
 async def test_without_a_subject_each_condition_is_tested(bench: Bench) -> None:
-    steps = "let v = 5\nmatch { v > 10 -> " + arm("a") + ", v > 3 where v < 5 -> " + arm("b") + ", v > 4 -> " + arm("c") + ", _ -> skip }"
+    steps = (
+        "let v = 5\nmatch { v > 10 -> "
+        + arm("a")
+        + ", v > 3 where v < 5 -> "
+        + arm("b")
+        + ", v > 4 -> "
+        + arm("c")
+        + ", _ -> skip }"
+    )
     assert list((await bench.run(mission(steps))).ok().out) == ["c"]
 
 
 async def test_a_store_as_subject_gives_its_records(bench: Bench) -> None:
-    steps = "match out { [] -> " + arm("empty") + ", _ -> " + arm("full") + " }\nmatch out { [] -> skip, [_] -> " + arm("one") + ", _ -> skip }"
+    steps = (
+        "match out { [] -> "
+        + arm("empty")
+        + ", _ -> "
+        + arm("full")
+        + " }\nmatch out { [] -> skip, [_] -> "
+        + arm("one")
+        + ", _ -> skip }"
+    )
     assert list((await bench.run(mission(steps))).ok().out) == ["empty", "one"]
 
 
@@ -142,19 +160,26 @@ async def test_catch_sees_a_failing_guard_and_the_status_of_a_request(api: Scrip
 
 
 async def test_what_no_catch_arm_takes_goes_on(bench: Bench) -> None:
-    ran = await bench.run(mission("let v = 1\nmatch v { 1 -> store null -> out, _ -> skip } catch { { kind: \"http\" } -> skip }"))
+    ran = await bench.run(
+        mission('let v = 1\nmatch v { 1 -> store null -> out, _ -> skip } catch { { kind: "http" } -> skip }')
+    )
     assert ran.error.type == "store"
 
 
 async def test_catch_does_not_catch_abort_nor_skip(bench: Bench) -> None:
     ran = await bench.run(mission('let v = 1\nmatch v { 1 -> abort "stop" } catch { _ -> skip }'))
     assert ran.error.type == "abort"
-    steps = "for i in [1, 2] { match i { 1 -> skip, _ -> continue } catch { _ -> abort }\n" + 'store { id: concat("i", i) } -> out }'
+    steps = (
+        "for i in [1, 2] { match i { 1 -> skip, _ -> continue } catch { _ -> abort }\n"
+        'store { id: concat("i", i) } -> out }'
+    )
     assert list((await bench.run(mission(steps))).ok().out) == ["i2"]
 
 
 async def test_a_no_match_can_be_caught(bench: Bench) -> None:
-    ran = await bench.run(mission(f'let v = 1\nmatch v {{ 2 -> skip }} catch {{ {{ kind: "no_match" }} -> {arm("c")} }}'))
+    ran = await bench.run(
+        mission(f'let v = 1\nmatch v {{ 2 -> skip }} catch {{ {{ kind: "no_match" }} -> {arm("c")} }}')
+    )
     assert list(ran.out) == ["c"] or ran.error.type == "no_match"
 
 
@@ -178,26 +203,37 @@ async def test_a_continuing_binding_does_not_swallow_an_error_either(api: Script
 
 async def test_a_guarded_wildcard_is_a_decision_of_its_own(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(404, data={}))
-    ran = await bench.run(mission(f'get "/x"\nmatch response {{ _ where response.code == 404 -> {arm("gone")}, _ -> continue }}'))
+    ran = await bench.run(
+        mission(f'get "/x"\nmatch response {{ _ where response.code == 404 -> {arm("gone")}, _ -> continue }}')
+    )
     assert list(ran.ok().out) == ["gone"]
 
 
 @pytest.mark.parametrize("body", ["skip", '{ store { id: "seen" } -> out\nskip }', "queue { item: { id: 1 } }"])
 async def test_a_deciding_wildcard_takes_an_error(body: str, api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(500, data={}))
-    ran = await bench.run(mission(f'get "/x"\nmatch response {{ {{ id: _ }} -> continue, _ -> {body} }}\nstore {{ id: "after" }} -> out'))
+    ran = await bench.run(
+        mission(f'get "/x"\nmatch response {{ {{ id: _ }} -> continue, _ -> {body} }}\nstore {{ id: "after" }} -> out')
+    )
     assert "after" not in ran.ok().out
 
 
 async def test_lets_between_request_and_match_do_not_matter(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(404, data={}))
-    ran = await bench.run(mission(f'get "/x"\nlet a = 1\nlet b = response.code\nmatch response {{ {{ code: 404 }} -> {arm("gone")}, _ -> continue }}'))
+    ran = await bench.run(
+        mission(
+            f'get "/x"\nlet a = 1\nlet b = response.code\n'
+            f"match response {{ {{ code: 404 }} -> {arm('gone')}, _ -> continue }}"
+        )
+    )
     assert list(ran.ok().out) == ["gone"]
 
 
 async def test_a_step_between_request_and_match_makes_it_unguarded(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(404, data={}))
-    ran = await bench.run(mission(f'get "/x"\n{arm("between")}\nmatch response {{ {{ code: 404 }} -> skip, _ -> continue }}'))
+    ran = await bench.run(
+        mission(f'get "/x"\n{arm("between")}\nmatch response {{ {{ code: 404 }} -> skip, _ -> continue }}')
+    )
     assert ran.error.type == "http" and ran.out == {}
 
 
@@ -231,7 +267,8 @@ async def test_an_error_response_without_a_body_has_words_of_its_own(api: Script
     steps = """
       for i in [1, 2] {
         get "/x"
-        match response { { error: e } -> store { id: concat("e", i), e: e, s: response.status, ra: response.retryAfter, b: response.body } -> out, _ -> continue }
+        match response { { error: e } -> store { id: concat("e", i), e: e, s: response.status,
+          ra: response.retryAfter, b: response.body } -> out, _ -> continue }
       }"""
     ran = await bench.run(mission(steps))
     assert ran.ok().out["e1"] == {"id": "e1", "e": "HTTP 404 Not Found", "s": 404, "ra": None, "b": None}
@@ -239,7 +276,11 @@ async def test_an_error_response_without_a_body_has_words_of_its_own(api: Script
 
 
 async def test_a_dead_server_is_a_network_failure_with_code_0(bench: Bench) -> None:
-    steps = 'get "http://127.0.0.1:1/x"\nmatch response { { error: "network", code: 0 } -> ' + arm("net") + ", _ -> continue }"
+    steps = (
+        'get "http://127.0.0.1:1/x"\nmatch response { { error: "network", code: 0 } -> '
+        + arm("net")
+        + ", _ -> continue }"
+    )
     assert list((await bench.run(mission(steps))).ok().out) == ["net"]
 
 
@@ -266,7 +307,8 @@ async def test_code_and_headers_of_a_success_are_readable(api: ScriptedServer, b
     api.on("/x", reply(201, data=[1, 2], headers={"X-Total": "9"}))
     steps = """
       post "/x"
-      match response { { code: 201 } -> store { id: "a", n: length(response), t: response.headers["x-total"], c: response.code } -> out, _ -> abort }"""
+      match response { { code: 201 } -> store { id: "a", n: length(response), t: response.headers["x-total"],
+          c: response.code } -> out, _ -> abort }"""
     assert (await bench.run(mission(steps))).ok().out["a"] == {"id": "a", "n": 2, "t": "9", "c": 201}
 
 
@@ -278,14 +320,19 @@ async def test_a_subjectless_match_that_reads_response_guards_too(api: ScriptedS
 
 async def test_a_path_that_cannot_be_built_is_delivered_like_any_failure(api: ScriptedServer, bench: Bench) -> None:
     for value in ("null", '""', '"."', '".."'):
-        steps = f'let id = {value}\nget "/x/{{id}}"\nmatch response {{ {{ kind: "bad_path", code: 0 }} -> {arm("bad")}, _ -> continue }}'
+        steps = (
+            f'let id = {value}\nget "/x/{{id}}"\n'
+            f'match response {{ {{ kind: "bad_path", code: 0 }} -> {arm("bad")}, _ -> continue }}'
+        )
         assert list((await bench.run(mission(steps))).ok().out) == ["bad"]
         ran = await bench.run(mission(f'let id = {value}\nget "/x/{{id}}"\nstore response -> out'))
         assert ran.error.type == "bad_path" and ran.out == {}
     assert api.seen == []
 
 
-async def test_the_failure_of_an_earlier_request_is_not_seen_by_a_later_match(api: ScriptedServer, bench: Bench) -> None:
+async def test_the_failure_of_an_earlier_request_is_not_seen_by_a_later_match(
+    api: ScriptedServer, bench: Bench
+) -> None:
     api.on("/x", reply(404, data={}))
     steps = f"""
       get "/x"
@@ -299,5 +346,3 @@ async def test_a_match_of_a_called_actions_own_request_decides_there(api: Script
     api.on("/x", reply(404, data={}))
     actions = f'action B {{ get "/x"\nmatch response {{ {{ code: 404 }} -> {arm("b")}, _ -> continue }} }}'
     assert list((await bench.run(mission(f"run B\n{arm('a')}", actions=actions))).ok().out) == ["b", "a"]
-
-

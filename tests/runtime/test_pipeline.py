@@ -13,14 +13,16 @@ def stores(*names: str) -> str:
 
 
 async def test_stages_run_in_order_and_stop_at_a_failure(bench: Bench) -> None:
-    ran = await bench.run(mission(actions=stores("A", "C") + '\naction B { store null -> out }', run="A then B then C"))
+    ran = await bench.run(mission(actions=stores("A", "C") + "\naction B { store null -> out }", run="A then B then C"))
     assert list(ran.out) == ["A"] and ran.record.actions_run == ("A",)
     assert ran.record.status is ExecutionStatus.FAILED and ran.error.action == "B"
 
 
 async def test_a_stage_whose_condition_is_false_is_skipped(bench: Bench) -> None:
     bench.listen = (StageEnded,)
-    text = mission(actions=stores("A", "B", "C"), declarations="let no = 0", run="A then B if no then C if length(out) == 1")
+    text = mission(
+        actions=stores("A", "B", "C"), declarations="let no = 0", run="A then B if no then C if length(out) == 1"
+    )
     ran = await bench.run(text)
     assert list(ran.ok().out) == ["A", "C"] and ran.record.actions_run == ("A", "C")
     ended = [e for e in ran.told("stage.complete") if isinstance(e, StageEnded)]
@@ -29,7 +31,7 @@ async def test_a_stage_whose_condition_is_false_is_skipped(bench: Bench) -> None
 
 async def test_a_skipped_stage_hands_the_response_on(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(data={"id": "x"}))
-    actions = 'action B { skip }\naction C { store response -> out }'
+    actions = "action B { skip }\naction C { store response -> out }"
     ran = await bench.run(mission('get "/x"', actions=actions, run="A then B if false then C"))
     assert list(ran.ok().out) == ["x"]
 
@@ -115,7 +117,7 @@ async def test_a_group_keeps_to_max_concurrency(api: ScriptedServer, bench: Benc
 
 
 async def test_a_failure_names_action_step_line_and_column(bench: Bench) -> None:
-    text = mission('let n = { id: 1 }\nfor x in [1] {\n    store { id: x, n: n * 2 } -> out\n}')
+    text = mission("let n = { id: 1 }\nfor x in [1] {\n    store { id: x, n: n * 2 } -> out\n}")
     ran = await bench.run(text)
     error = ran.error
     assert (error.type, error.action, error.location) == ("eval", "A", "test.vague:10:23")
@@ -125,14 +127,17 @@ async def test_a_failure_names_action_step_line_and_column(bench: Bench) -> None
 
 async def test_a_fetch_failure_points_at_the_fetch(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(404, data={}))
-    for steps in ('let a = 1\n  get "/x"', 'let a = 1\n  get "/x"\nmatch response { { code: 500 } -> skip, _ -> continue }'):
+    for steps in (
+        'let a = 1\n  get "/x"',
+        'let a = 1\n  get "/x"\nmatch response { { code: 500 } -> skip, _ -> continue }',
+    ):
         ran = await bench.run(mission(steps))
         assert (ran.error.location, ran.error.step, ran.error.status) == ("test.vague:9:3", 'get "/x"', 404)
 
 
 async def test_steps_and_actions_are_told_in_order(bench: Bench) -> None:
     bench.listen = (StepStarted, StepEnded, ActionStarted, ActionEnded, StageStarted)
-    ran = await bench.run(mission('let a = 1\nfor x in [1] { store { id: x } -> out }\nskip'))
+    ran = await bench.run(mission("let a = 1\nfor x in [1] { store { id: x } -> out }\nskip"))
     told = [(e.event.type, getattr(e.event, "step_type", None)) for e in ran.events]
     assert told == [
         ("stage.start", None), ("action.start", None), ("step.start", "let"), ("step.complete", "let"),
@@ -152,7 +157,7 @@ async def test_a_failed_step_is_told_as_failed(bench: Bench) -> None:
 
 async def test_mission_variables_and_stores_with_choices(bench: Bench) -> None:
     text = mission(
-        'store { id: name, n: twice } -> picked', declarations='let name = env("NAME", "none")\nlet twice = 2 * 3',
+        "store { id: name, n: twice } -> picked", declarations='let name = env("NAME", "none")\nlet twice = 2 * 3',
         stores='store picked: match env("STAGE") { "live" => file("live"), _ => memory("dev") }',
     )  # fmt: skip
     bench.environment = {"NAME": "x", "STAGE": "live"}

@@ -1,4 +1,4 @@
-"""Interrupted anywhere, resumed: the stores of an uninterrupted run, nothing done asked for again (spec/state.md 3, 5)."""
+"""Interrupted anywhere, then resumed: what an uninterrupted run leaves, nothing done twice (spec/state.md 3, 5)."""
 
 import asyncio
 import shutil
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reqon.events import Progressed
+from reqon.runner import ResumeRefusedError
 from reqon.state.records import ExecutionStatus
 from tests.support.clocks import FakeClock
 from tests.support.missions import Bench, Ran, mission
@@ -49,7 +50,9 @@ class Site:
             page = int(seen.query["page"])
             return reply(data=[{"id": f"a{page}-{i}"} for i in range(2 if page < 3 else 1)])
         if first == "list":
-            return reply(data=[{"id": f"{rest}{i}", "n": i, "kids": [i, i + 10]} for i in range(4)], headers={"X-Total": "4"})
+            return reply(
+                data=[{"id": f"{rest}{i}", "n": i, "kids": [i, i + 10]} for i in range(4)], headers={"X-Total": "4"}
+            )
         return reply(data={"id": rest, "of": first, "v": len(rest)})
 
 
@@ -94,7 +97,8 @@ CASES = {
         store { id: "end" } -> out"""
     ),
     "a parallel loop": mission(
-        'concurrency: 3\nget "/list/l"\nfor r in response parallel { post "/note/{r.id}"\nstore response -> out }\nget "/detail/end"\nstore response -> out'
+        'concurrency: 3\nget "/list/l"\nfor r in response parallel { post "/note/{r.id}"\n'
+'store response -> out }\nget "/detail/end"\nstore response -> out'
     ),
     "a second action with the first one's response": mission(
         'get "/list/l"\nlet x = 1',
@@ -179,7 +183,8 @@ CASES = {
         get "/detail/none" { timeout: 5 seconds }
         map response -> u { id: "u" }
         post "/note/1"
-        store { id: "v", year: year(at), later: at + span, old: item.old, new: item.new, t: t.id, u: u.id, n: length(handle) } -> out"""
+        store { id: "v", year: year(at), later: at + span, old: item.old, new: item.new, t: t.id, u: u.id,
+          n: length(handle) } -> out"""
     ),
     "an error that a match looks at": mission(
         """
@@ -211,10 +216,12 @@ CASES = {
         store { id: concat(two, response.id) } -> out"""
     ),
     "records without ids": mission(
-        'get "/list/l"\nfor r in response { get "/detail/{r.id}"\nstore { v: response.id } -> out\nfor k in r.kids { store { k: k } -> out } }'
+        'get "/list/l"\nfor r in response { get "/detail/{r.id}"\n'
+'store { v: response.id } -> out\nfor k in r.kids { store { k: k } -> out } }'
     ),
     "mission variables": mission(
-        'get "/list/l"\nfor r in response { post "/note/{r.id}"\nstore { id: r.id, s: stamp } -> out }', declarations="let stamp = uuid()"
+        ('get "/list/l"\nfor r in response { post "/note/{r.id}"\n'
+'store { id: r.id, s: stamp } -> out }'), declarations="let stamp = uuid()"
     ),
 }  # fmt: skip
 
@@ -312,18 +319,25 @@ class Ticking(FakeClock):
 
 
 PURE = {
-    "a list": 'let xs = big\nfor x in xs where .n % 3 != 1 { store { id: x.id, n: x.n * 2 } -> out }\nstore { id: "end" } -> out',
+    "a list": (
+        "let xs = big\nfor x in xs where .n % 3 != 1 { store { id: x.id, n: x.n * 2 } -> out }\n"
+        'store { id: "end" } -> out'
+    ),
     "a computed list": 'for x in big.map({ id: concat("m", .id), n: .n }) { store x -> out { upsert: true } }',
     "a nested loop": 'for x in big { for y in [1, 2] { store { id: concat(x.id, "-", y), n: x.n } -> out } }',
-    "a store": 'store big -> side\nfor x in side { store { id: x.id, n: x.n } -> out\ndelete side[x.id] }',
-    "two loops": 'for x in big { store x -> out }\nfor x in out { store { id: x.id, n: 1 } -> side }',
-    "a match arm": 'match big { [] -> skip, _ -> { let k = 2\nfor x in big { store { id: x.id, n: x.n + k } -> out } } }',
+    "a store": "store big -> side\nfor x in side { store { id: x.id, n: x.n } -> out\ndelete side[x.id] }",
+    "two loops": "for x in big { store x -> out }\nfor x in out { store { id: x.id, n: 1 } -> side }",
+    "a match arm": (
+        "match big { [] -> skip, _ -> { let k = 2\nfor x in big { store { id: x.id, n: x.n + k } -> out } } }"
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 @pytest.mark.parametrize("case", PURE)
-async def test_a_loop_without_requests_goes_on_where_it_was(case: str, kind: str, api: ScriptedServer, tmp_path: Path) -> None:
+async def test_a_loop_without_requests_goes_on_where_it_was(
+    case: str, kind: str, api: ScriptedServer, tmp_path: Path
+) -> None:
     """Proves part of R1: the state directory as it is whenever the loop pauses is what a kill leaves behind."""
     api.on("/big", reply(data=[{"id": f"k{i}", "n": i} for i in range(3000)]))
     text = mission(f'get "/big"\nlet big = response\n{PURE[case]}', stores=f'store side: {kind}("side")').replace(
@@ -378,8 +392,6 @@ async def test_after_a_group_that_failed_in_part_its_failed_actions_and_all_late
 
 
 async def test_a_changed_mission_is_not_resumed(api: ScriptedServer, bench: Bench) -> None:
-    from reqon.runner import ResumeRefusedError
-
     text = CASES["pages"]
     Site(api).interrupt(2, lambda: reply(418, data={}))
     await bench.run(text)

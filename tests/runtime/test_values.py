@@ -11,7 +11,9 @@ async def test_let_binds_once_and_is_read_later(api: ScriptedServer, bench: Benc
     assert ran.ok().out == {"a": {"id": "a", "n": 2, "m": 20}}
 
 
-async def test_a_mapped_variable_shows_its_new_fields_and_the_old_ones_behind(api: ScriptedServer, bench: Bench) -> None:
+async def test_a_mapped_variable_shows_its_new_fields_and_the_old_ones_behind(
+    api: ScriptedServer, bench: Bench
+) -> None:
     api.on("/x", reply(data=[{"serial": 7, "cm": 150, "name": "Pier"}]))
     steps = """
       get "/x"
@@ -77,12 +79,14 @@ async def test_apply_takes_the_first_variant_whose_schema_and_guard_hold(bench: 
 
 
 async def test_apply_without_a_name_sets_response(bench: Bench) -> None:
-    ran = await bench.run(mission('let x = { id: "a", n: 1 }\napply T to x\nstore response -> out', declarations=TRANSFORM))
+    ran = await bench.run(
+        mission('let x = { id: "a", n: 1 }\napply T to x\nstore response -> out', declarations=TRANSFORM)
+    )
     assert ran.ok().out == {"a": {"id": "a", "kind": "number"}}
 
 
 async def test_a_value_that_no_variant_takes_is_an_error(bench: Bench) -> None:
-    ran = await bench.run(mission('let x = { id: 3 }\napply T to x\nstore response -> out', declarations=TRANSFORM))
+    ran = await bench.run(mission("let x = { id: 3 }\napply T to x\nstore response -> out", declarations=TRANSFORM))
     assert ran.error.type == "no_variant" and ran.error.action == "A"
     assert ran.error.step == "apply T to x"
     assert ran.out == {}
@@ -119,7 +123,8 @@ async def test_a_violated_warning_lets_the_item_go_on_and_counts_it_once(bench: 
 async def test_a_violated_error_fails_after_all_were_judged(bench: Bench) -> None:
     steps = """
       let x = { id: "a" }
-      validate x { assume .n != null else error "no n", assume .m != null else error concat("no m in ", .id), assume .z else warning "z" }
+      validate x { assume .n != null else error "no n", assume .m != null else error concat("no m in ", .id),
+          assume .z else warning "z" }
       store x -> out"""
     ran = await bench.run(mission(steps))
     assert ran.error.type == "validation"
