@@ -23,7 +23,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """An event with its envelope: which execution, when, and how long it took, in milliseconds, if it ends something."""
+    """An event with its envelope: which execution, when, and the milliseconds it took, if it ends something."""
 
     event: Event
     seq: int

@@ -88,7 +88,7 @@ class SecretRegistry:
         return self.redact(value)
 
     def redact_value(self, value: Any) -> Any:
-        """A copy of a JSON-like value, its texts redacted at any depth. Other objects are shown by their redacted text."""
+        """A copy of a JSON-like value, texts redacted at any depth. Other objects are shown by their redacted text."""
         if isinstance(value, str):
             return self.redact(value)
         if value is None or isinstance(value, bool | int | float):

@@ -269,7 +269,7 @@ class Engine:
         """Turn what was raised into a failure with its place, kept in the record."""
         x = self.x
         if isinstance(error, SkipIteration | RetryFetch):
-            raise AssertionError("a signal left its action") from error
+            raise AssertionError("a signal left its action") from error  # noqa: TRY004  # a bug of ours, no type
         failure = error if isinstance(error, ReqonError) else x.internal_error(error)
         self._place(frame.action, failure, error)
         self._remember_active(frame, plan)

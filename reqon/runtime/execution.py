@@ -235,7 +235,7 @@ class Execution:
         )
 
     def _advanced(self) -> bool:
-        """Whether this attempt got further than where it began. Fetching again what was fetched before does not count."""
+        """Whether this attempt got further than where it began. Fetching again what was there does not count."""
         work = self.loop_items + self.stored_items
         return (
             work > self._began_work

@@ -253,7 +253,7 @@ class LoopRun:
         return fields, None
 
     async def pause(self, index: int) -> None:
-        """Save progress, checkpoint when one is due, let others run. `index` items are done; -1: in the midst of one."""
+        """Save progress, checkpoint when one is due, let others run. `index` items are done; -1: amid one."""
         x, f = self.f.x, self.f
         if index >= 0:
             self.count(index)

@@ -1,4 +1,4 @@
-"""A checked program as something that can run: actions as code, stages, typed options. Immutable, shared by executions."""
+"""A checked program as something that can run: actions as code, stages, typed options. Immutable and shared."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ class StagePlan:
 
 
 class Plan:
-    """What a mission is when it runs. Actions are compiled when they are first asked for, or all at once by `compile`."""
+    """What a mission is when it runs. Actions are compiled when first asked for, or all at once by `compile`."""
 
     def __init__(self, program: MissionProgram, *, clock: Clock = SYSTEM, environment: Mapping[str, str]) -> None:
         self.program = program

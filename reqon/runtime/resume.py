@@ -9,7 +9,7 @@ from reqon.values import Value, decode
 
 @dataclass(slots=True)
 class LoopPosition:
-    """A loop that had begun. Its list: `keys` of a store, `items` as they were, or to be evaluated again (`kept` of it).
+    """A loop that had begun. Its list: `keys` of a store, `items` as they were, or evaluated again (`kept` of it).
 
     `index` is the smallest one not done; `finished` those above it that are.
     """

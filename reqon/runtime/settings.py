@@ -48,7 +48,7 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
     base = values.get("base")
     if not isinstance(base, str) or not base.strip():
         span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
-        variables = [n for n in _variables(source)]
+        variables = _variables(source)
         hint = f"set the variable {variables[0]}" if variables else 'give it a base: "https://…"'
         raise ConfigurationError("", Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint))
     inline = {field: values[key] for key, field in CREDENTIAL_OPTIONS.items() if values.get(key) is not None}

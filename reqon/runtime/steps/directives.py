@@ -42,7 +42,10 @@ def emit_abort(e: Emitter, step: nodes.Abort, scope: Scope, code: Code, place: P
         ast.Constant("Execution aborted", lineno=1, col_offset=0)
         if step.message is None
         else expression(
-            "text_of(VALUE)", step, text_of=e.constant(text_of, "text_of"), VALUE=e.value(step.message, scope)
+            "text_of(VALUE) or DEFAULT",
+            step,
+            text_of=e.constant(text_of, "text_of"),
+            VALUE=e.value(step.message, scope),
         )
     )
     code.add("raise AbortError(MESSAGE)", step, AbortError=e.constant(AbortError, "AbortError"), MESSAGE=message)

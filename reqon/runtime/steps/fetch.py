@@ -79,7 +79,14 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
     else:
         # A path that cannot be built is a failure like any other: the match decides.
         code.add(
-            "try:\n    TARGET = VALUE\nexcept FetchErrors as error:\n    RESPONSE, META = failed(f, SPEC, error)\nelse:\n    CALL",
+            """
+try:
+    TARGET = VALUE
+except FetchErrors as error:
+    RESPONSE, META = failed(f, SPEC, error)
+else:
+    CALL
+""",
             step.path,
             TARGET=target,
             VALUE=made,
@@ -297,7 +304,7 @@ def _word(node: nodes.Node) -> str:
 
 
 def _finder(e: Emitter, node: nodes.Expression) -> Callable[..., Any]:
-    """A function of a page's body and headers that finds its cursor; `link.next` reads the Link header if there is no such field."""
+    """A function of a page's body and headers that finds its cursor; `link.next` may be the Link header's."""
     if isinstance(node, nodes.Literal_) and isinstance(node.value, str):
         span = node.span
         tree, problems = parse_expression(span.source, start=span.start + 1, end=span.end - 1)

@@ -46,7 +46,8 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
         )
     else:
         made = expression(
-            "KEY if type(KEY := RECORD.get('id')) is str and 0 < len(KEY) <= 256 else own_key(f, KEY, PATH, INDICES, NUMBER)",
+            "KEY if type(KEY := RECORD.get('id')) is str and 0 < len(KEY) <= 256"
+            " else own_key(f, KEY, PATH, INDICES, NUMBER)",
             step,
             KEY=e.unit.local("key"),
             RECORD=record,
