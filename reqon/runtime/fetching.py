@@ -222,7 +222,7 @@ def _request(
         if isinstance(given, Mapping):
             params += given.items()
         elif given is not None:
-            raise EvaluatorError(f"{name} must be an object")
+            raise EvaluatorError(f"{name} must be an object, not {described(given)}")
     body = options.get("body")
     has_body = "body" in options
     if has_body and spec.method == "get":
@@ -234,6 +234,8 @@ def _request(
         if since is not None:
             params.append((str(options.get("sinceParam") or spec.since.parameter), since))
     headers = options.get("headers")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise EvaluatorError(f"headers must be an object, not {described(headers)}")
     method = spec.method.upper()
     retry = options.get("retry")
     effect = None

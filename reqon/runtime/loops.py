@@ -301,7 +301,7 @@ async def run_loop(
         items = filtered(loop_input(collection, f), keep)
         start = 0
     else:
-        items, start = _resumed(f, spec, collection, keep, position)
+        items, start = _resumed(f, collection, keep, position)
         f.replaying = False
     loop = LoopRun(f, spec, items, _positive(every))
     outer, f.loop = f.loop, loop
@@ -427,7 +427,7 @@ def _finish(loop: LoopRun, index: int) -> None:
 
 
 def _resumed(
-    f: Frame, spec: LoopSpec, collection: Value, keep: Callable[[Value], object] | None, position: LoopPosition
+    f: Frame, collection: Value, keep: Callable[[Value], object] | None, position: LoopPosition
 ) -> tuple[Sequence[Value], int]:
     """The list that was frozen when the loop began, and where to go on in it."""
     items: Sequence[Value]

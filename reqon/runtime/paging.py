@@ -1,4 +1,4 @@
-"""Items of many pages: in memory while they are few, else read from the journal by the page (spec/runtime.md 4.5, 4.6)."""
+"""Items of many pages: in memory while they are few, else read from the journal (spec/runtime.md 4.5, 4.6)."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ def may_retry(f: Frame, target: str, directive: str, maximum: Value) -> bool:
     return f.tries.get(target, {}).get(directive, 1) < allowed
 
 
-def exhausted(f: Frame, cause: Exception | None) -> RetryExhaustedError:
+def exhausted(cause: Exception | None) -> RetryExhaustedError:
     error = RetryExhaustedError(
         "retry is used up" + (f": {cause}" if cause is not None else ""),
         hint="a later arm that ends in abort, skip or queue decides what happens then",

@@ -38,16 +38,15 @@ def emit_continue(e: Emitter, step: nodes.Continue, scope: Scope, code: Code, pl
 
 
 def emit_abort(e: Emitter, step: nodes.Abort, scope: Scope, code: Code, place: Place) -> Scope:
-    message = (
-        ast.Constant("Execution aborted", lineno=1, col_offset=0)
-        if step.message is None
-        else expression(
+    message: ast.expr = ast.Constant("Execution aborted", lineno=1, col_offset=0)
+    if step.message is not None:
+        message = expression(
             "text_of(VALUE) or DEFAULT",
             step,
             text_of=e.constant(text_of, "text_of"),
             VALUE=e.value(step.message, scope),
+            DEFAULT=message,
         )
-    )
     code.add("raise AbortError(MESSAGE)", step, AbortError=e.constant(AbortError, "AbortError"), MESSAGE=message)
     return scope
 

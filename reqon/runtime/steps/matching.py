@@ -162,7 +162,7 @@ _PATTERNS = (
 def no_arm(f: Frame, value: Value, guarded: bool, spent: bool) -> Exception:
     """No arm takes the value: the request's own error, if it failed."""
     if spent:
-        return exhausted(f, f.failure)
+        return exhausted(f.failure)
     if guarded and f.failure is not None:
         return f.failure
     shown = SECRETS.redact(encode(preview(value)).decode()) if value is not None else "null"
