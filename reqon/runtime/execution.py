@@ -193,7 +193,7 @@ class Execution:
             step=error.step or step,
             location=error.location,
             item=item,
-            status=getattr(error, "status_code", None) or None,
+            status=getattr(error, "status_code", None) or getattr(error.__cause__, "status_code", None) or None,
             hint=error.hint,
         )
         self.errors_total += 1

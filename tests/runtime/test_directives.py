@@ -65,7 +65,7 @@ async def test_backoff_is_counted_over_executions(api: ScriptedServer, bench: Be
 async def test_a_used_up_retry_is_an_error_with_the_last_failure(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", busy())
     ran = await bench.run(mission(retry("{ maxAttempts: 2 }")))
-    assert ran.error.type == "retry_exhausted" and "429" in ran.error.message
+    assert ran.error.type == "retry_exhausted" and "429" in ran.error.message and ran.error.status == 429
     assert len(api.seen) == 2 and ran.out == {}
 
 
@@ -219,6 +219,7 @@ async def test_skip_in_an_inner_loop_ends_the_inner_iteration_only(bench: Bench)
         ('abort "no way"', "no way"),
         ('abort concat("n=", 1 + 1)', "n=2"),
         ("abort { a: 1 }", '{"a":1}'),
+        ("abort null", "Execution aborted"),
     ],
 )
 async def test_abort_fails_the_mission_with_its_message(directive: str, message: str, bench: Bench) -> None:

@@ -53,6 +53,12 @@ async def test_headers_body_and_method(api: ScriptedServer, bench: Bench) -> Non
     assert api.seen[4].body == b"a=x+y&b=2"
 
 
+async def test_params_and_headers_are_objects(bench: Bench) -> None:
+    for option in ("params", "query", "headers"):
+        ran = await bench.run(mission(f'let p = 3\nget "/x" {{ {option}: p }}'))
+        assert ran.error.type == "eval" and ran.error.message == f"{option} must be an object, not the number 3"
+
+
 async def test_the_body_of_a_get_joins_the_query(api: ScriptedServer, bench: Bench) -> None:
     api.on("*", reply(data={}))
     (await bench.run(mission('get "/a" { params: { p: 1 }, body: { q: 2, r: null } }'))).ok()
