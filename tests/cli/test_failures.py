@@ -92,7 +92,8 @@ def test_where_nobody_listens_it_is_said_so(tmp_path: Path) -> None:
 
 
 def test_one_failed_mission_does_not_keep_the_others_from_running(api: OrdersApi, tmp_path: Path) -> None:
-    (tmp_path / "a.vague").write_text(LOAD.format(url=api.url).replace("Load", "Broken").replace("orders:", "other:").replace("-> orders", "-> other").replace('"/orders"', '"/nowhere"'))
+    broken = LOAD.replace("Load", "Broken").replace("orders:", "other:").replace("-> orders", "-> other")
+    (tmp_path / "a.vague").write_text(broken.replace('"/orders"', '"/nowhere"').format(url=api.url))
     (tmp_path / "b.vague").write_text(LOAD.format(url=api.url))
     ended = reqon(".", cwd=tmp_path)
     assert ended.code == 1, ended.text

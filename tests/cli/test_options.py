@@ -58,7 +58,7 @@ def api() -> Iterator[OrdersApi]:
 
 def values(home: Path, *arguments: str, **variables: str) -> tuple[str | None, str | None, str | None]:
     (home / "values.vague").write_text(VALUES)
-    ended = reqon("values.vague", *arguments, cwd=home, **variables)
+    ended = reqon("values.vague", *arguments, cwd=home, variables=variables)
     assert ended.code == 0, ended.text
     kept = decode((home / ".vague-data" / "stores" / "values.json").read_bytes())["a"]
     return kept["one"], kept["two"], kept["three"]
@@ -108,7 +108,7 @@ def test_credentials_come_from_a_file_or_the_environment(how: str, api: OrdersAp
     auth.chmod(0o600)
     arguments = [] if how == "variable" else ["--auth", "auth.json"]
     variable = "REQON_SHOP_TOKEN" if how == "variable" else "SHOP"
-    ended = reqon("protected.vague", *arguments, cwd=tmp_path, **{variable: api.token})
+    ended = reqon("protected.vague", *arguments, cwd=tmp_path, variables={variable: api.token})
     assert ended.code == 0, ended.text
     assert ended.err == ""
     assert "10 added" in ended.out
@@ -133,8 +133,8 @@ def test_an_auth_file_that_is_wrong_is_said_without_its_content(tmp_path: Path) 
 
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(api: OrdersApi, tmp_path: Path) -> None:
     (tmp_path / "notes.vague").write_text(NOTES.format(url=api.url))
-    for arguments, variables in ((["--dry-run"], {}), ([], {"REQON_DRY_RUN": "1"}), (["--dry-run", "--quiet"], {})):
-        ended = reqon("notes.vague", *arguments, cwd=tmp_path, **variables)
+    for arguments, variable in ((["--dry-run"], ""), ([], "1"), (["--dry-run", "--quiet"], "")):
+        ended = reqon("notes.vague", *arguments, cwd=tmp_path, REQON_DRY_RUN=variable)
         assert ended.code == 0, ended.text
         assert "POST" in ended.out
         assert "/orders/ord_00001/notes" in ended.out

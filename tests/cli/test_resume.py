@@ -53,7 +53,7 @@ def test_the_line_that_it_printed_resumes_it(failed: Ended, api: OrdersApi, tmp_
 def test_a_changed_mission_is_refused_and_force_starts_it_again(failed: Ended, api: OrdersApi, tmp_path: Path) -> None:
     """R3 in part."""
     mission = tmp_path / "fetch.vague"
-    mission.write_text(mission.read_text().replace('store response ->', 'store { ...response, seen: true } ->'))
+    mission.write_text(mission.read_text().replace("store response ->", "store { ...response, seen: true } ->"))
     refused = reqon("fetch.vague", "--resume", cwd=tmp_path)
     assert refused.code == 1
     assert "the mission has changed since" in refused.err

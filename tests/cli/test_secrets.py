@@ -77,7 +77,7 @@ def test_a_secret_is_never_shown(place: str, api: OrdersApi, tmp_path: Path) -> 
             api.fail(fault, "/orders", times=2)
         loud = ["--verbose"] if fault in ("none", "500") else []
         more = {"REQON_LOG_LEVEL": "debug"} if loud else {}
-        ended = reqon("guarded.vague", *arguments, *loud, cwd=tmp_path, **variables, **more)
+        ended = reqon("guarded.vague", *arguments, *loud, cwd=tmp_path, variables=variables | more)
         assert ended.code == 1, ended.text
         assert "Traceback" not in ended.text
         assert api.requests("/orders")
@@ -86,7 +86,7 @@ def test_a_secret_is_never_shown(place: str, api: OrdersApi, tmp_path: Path) -> 
             assert "ended with ***" in ended.err
     for command in (["status", "Guarded"], ["history"], ["history", "--json"]):
         assert leaks(reqon(*command, cwd=tmp_path), tmp_path / ".vague-data") == []
-    shown_plan = reqon("guarded.vague", *arguments, "--dry-run", cwd=tmp_path, **variables)
+    shown_plan = reqon("guarded.vague", *arguments, "--dry-run", cwd=tmp_path, variables=variables)
     assert leaks(shown_plan, tmp_path / ".vague-data") == []
-    check = reqon("check", "guarded.vague", *arguments, "--json", cwd=tmp_path, **variables)
+    check = reqon("check", "guarded.vague", *arguments, "--json", cwd=tmp_path, variables=variables)
     assert leaks(check, tmp_path / ".vague-data") == []

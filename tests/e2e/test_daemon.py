@@ -1,10 +1,11 @@
 """`reqon PATH --daemon` as its user meets it: on the command line, over HTTP, after kill -9."""
 
+import math
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import urlopen
@@ -57,9 +58,7 @@ class Daemon(Process):
     """The daemon on the folder `missions`, its state in `state`, its log read as it comes."""
 
     def __init__(self, home: Path, *options: object, **variables: str) -> None:
-        super().__init__(
-            ["missions", "--daemon", "--state-dir", "state", *options], cwd=home, variables=variables
-        )
+        super().__init__(["missions", "--daemon", "--state-dir", "state", *options], cwd=home, variables=variables)
 
     def lines(self, message: str, **fields: object) -> list[dict[str, Any]]:
         """Its log lines of this message with these fields."""
@@ -86,14 +85,15 @@ class Daemon(Process):
     def url(self) -> str:
         return str(self.line("listening", purpose="metrics")["url"])
 
-    def scrape(self) -> dict[tuple[str, Mapping[str, str]], float]:
+    def scrape(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Every sample of one scrape, as Prometheus reads it."""
         with urlopen(f"{self.url}/metrics", timeout=10) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
         return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.scrape().get((name, tuple(sorted(labels.items()))))
+    def metric(self, name: str, **labels: str) -> float:
+        """One sample's value; NaN where there is none, which equals nothing."""
+        return self.scrape().get((name, tuple(sorted(labels.items()))), math.nan)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_night_with_a_failing_api_and_a_killed_daemon(api: OrdersApi, home: Pa
         assert ask(home, "status", "Sync")["mission"] == "Sync"
         assert ask(home, "history", "Sync", "--status", "failed", "--limit", 1)[0]["errors"][0]["status"] == 500
 
-        api._do(api._mood.faults.clear)
+        api.heal()
         (resolved,) = soon(lambda: alerts(api, "resolved"), "the resolve")
         assert resolved["labels"] == alert["labels"]
         assert len(alerts(api, "firing")) == 1
@@ -347,8 +347,8 @@ def test_trigger_pause_unpause_cancel(api: OrdersApi, home: Path) -> None:
             unknown = reqon(command, "Restingg", "--state-dir", "state", cwd=home)
             assert unknown.code == 3
             assert "did you mean 'Resting'?" in unknown.err
-        for command in (("trigger", "Resting"), ("pause", "Resting"), ("unpause", "Resting"), ("reload",)):
-            said = reqon(*command, "--state-dir", "state", cwd=home)
+        for words in (("trigger", "Resting"), ("pause", "Resting"), ("unpause", "Resting"), ("reload",)):
+            said = reqon(*words, "--state-dir", "state", cwd=home)
             assert said.code == 0
             assert said.out.strip()
             assert "{" not in said.out  # for people
@@ -377,7 +377,14 @@ def test_once_runs_what_is_scheduled_and_its_exit_code_says_how_it_went(api: Ord
     assert len(decode(stores(home)["towns.json"])) == CUSTOMERS
     api.fail(500, "/customers", times=10**6)
     failed = reqon(
-        "missions", "--once", "--state-dir", "state", "--alert-on-failure", "--alert-url", f"{api.url}/_alerts", cwd=home
+        "missions",
+        "--once",
+        "--state-dir",
+        "state",
+        "--alert-on-failure",
+        "--alert-url",
+        f"{api.url}/_alerts",
+        cwd=home,
     )
     assert failed.code == 1, failed.text
     assert [a["labels"]["mission"] for a in alerts(api, "firing")] == ["Sync"]
@@ -408,7 +415,9 @@ def test_a_one_shot_run_beside_the_daemon_leaves_its_mission_alone(api: OrdersAp
 
 def test_options_come_from_the_environment_and_from_reqon_toml(api: OrdersApi, home: Path) -> None:
     write(home, RESTING, api)
-    (home / "missions" / "reqon.toml").write_text('metrics-port = 0\n[alerts]\nurls = ["http://127.0.0.1:9/x?token=t0p"]\n')
+    (home / "missions" / "reqon.toml").write_text(
+        'metrics-port = 0\n[alerts]\nurls = ["http://127.0.0.1:9/x?token=t0p"]\n'
+    )
     with Daemon(home, REQON_SHUTDOWN_GRACE="2s") as daemon:
         assert daemon.ready().metric("reqon_missions_loaded", state="active") == 1
     shown = reqon("config", "missions", cwd=home, REQON_SHUTDOWN_GRACE="2s")

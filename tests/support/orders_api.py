@@ -80,6 +80,10 @@ class OrdersApi:
         """Spoil the next requests whose path begins so: a status, or garbage, html, silence, reset, cut."""
         self._do(lambda: self._mood.faults.append(Fault(str(what), path, method, times, retry_after)))
 
+    def heal(self) -> None:
+        """Spoil nothing more."""
+        self._do(self._mood.faults.clear)
+
     def hold(self, path: str, *, at: int = 1, method: str = "") -> None:
         """Let the `at`-th next request of the path wait for `release`; `reached` is set when it has come."""
         self.reached.clear()

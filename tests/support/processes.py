@@ -121,9 +121,11 @@ class Process:
         return self.process.poll() is None
 
 
-def reqon(*arguments: object, cwd: Path, seconds: float = 30, **variables: str) -> Ended:
-    """Run a command to its end. `variables` are added to an empty environment."""
-    with Process(arguments, cwd=cwd, variables=variables) as process:
+def reqon(
+    *arguments: object, cwd: Path, seconds: float = 30, variables: Mapping[str, str] | None = None, **more: str
+) -> Ended:
+    """Run a command to its end. `variables`, and those given by name, are added to an empty environment."""
+    with Process(arguments, cwd=cwd, variables={**(variables or {}), **more}) as process:
         return process.wait(seconds)
 
 
