@@ -120,7 +120,7 @@ async def test_an_answer_becomes_response(answer: bytes, expected: Any, api: Scr
 
 STATUSES = [300, 400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 415, 418, 422, 423, 425, 426, 429, 431, 451,
             500, 501, 502, 503, 504, 505, 507, 508, 511]  # fmt: skip
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "json": {"data": {"id": "bad"}},
     "list": {"data": [{"id": "bad"}]},
     "html": {"body": b"<html>busy</html>", "content_type": "text/html"},

@@ -25,7 +25,7 @@ class Site:
         self.at = 0
         self.then: Callable[[], bytes | None] = lambda: None
         self._count = 0
-        api.answers["*"] = [self._answer]
+        api.answers["*"] = [self.answer]
 
     def interrupt(self, at: int, then: Callable[[], bytes | None]) -> None:
         """Do it at the `at`-th next request, counted from 1; 0: never."""
@@ -35,7 +35,7 @@ class Site:
     def targets(self) -> list[str]:
         return [f"{seen.method} {seen.target}" for seen in self.api.seen]
 
-    def _answer(self, seen: Seen) -> bytes:
+    def answer(self, seen: Seen) -> bytes:
         self._count += 1
         if self._count == self.at and (instead := self.then()) is not None:
             return instead
@@ -415,3 +415,52 @@ async def test_an_expired_cursor_starts_its_fetch_over_once(api: ScriptedServer,
     ran = await bench.resume(text)
     assert list(ran.ok().out) == ["1", "2"]
     assert api.targets == ["/x", "/x?c=stale", "/x?c=stale", "/x", "/x?c=fresh"]
+
+
+@pytest.mark.parametrize("how", ["kill", "fail"])
+async def test_pages_too_big_for_memory_are_read_from_the_journal(
+    how: str, api: ScriptedServer, tmp_path: Path
+) -> None:
+    site = Site(api)
+
+    def answer(seen: Seen) -> bytes:
+        plain = site.answer(seen)
+        if not seen.path.startswith("/pages") or b" 418 " in plain:
+            return plain
+        page = int(seen.query["page"])
+        items = [{"id": f"p{page}-{i}", "pad": "x" * 700_000} for i in range(2 if page < 4 else 1)]
+        return reply(data={"data": items, "page": page})
+
+    api.answers["*"] = [answer]
+    text = mission(
+        """
+        get "/pages" { paginate: page(page, 2) }
+        let all = response
+        map null -> t { id: "t" }
+        for r in all.data where r.id != "p2-0" { get "/detail/{r.id}"
+          store { id: r.id, pad: length(r.pad), v: response.v } -> out }
+        store { id: "end", n: length(all), page: all.page, last: all[-1].id } -> out"""
+    )
+    whole = (await Bench(api, tmp_path / "whole").run(text)).ok()
+    assert whole.out["end"] == {"id": "end", "n": 7, "page": 4, "last": "p4-0"}
+    for at in (3, 5, 7):
+        second = await interrupted(Bench(api, tmp_path / f"run{at}"), site, text, how, at)
+        site.at = 0
+        ran = await second.resume(text)
+        assert values(ran) == values(whole)
+        assert len(api.seen) == 11
+
+
+async def test_pages_whose_last_is_the_only_one_go_on_into_the_next_action(api: ScriptedServer, tmp_path: Path) -> None:
+    """A fetch of one page is in the journal only when somebody needs it there."""
+    api.on("/one", reply(data={"data": [{"id": 1}, {"id": 2}], "total": 2}))
+    site = Site(api)
+    actions = """
+      action B { for r in response { post "/note/{r.id}" }
+        store { id: "n", n: length(response), t: response.total } -> out }"""
+    text = mission('get "/one" { paginate: page(page, 5) }', actions=actions, run="A then B")
+    for at in (1, 2):
+        bench = await interrupted(Bench(api, tmp_path / f"run{at}"), site, text, "kill", at)
+        site.at = 0
+        assert (await bench.resume(text)).ok().out == {"n": {"id": "n", "n": 2, "t": 2}}
+        assert [seen.path for seen in api.seen] == ["/one", "/note/1", "/note/2"]
