@@ -1,11 +1,16 @@
-"""Sync checkpoints of one execution: those it began with, and those it will leave (spec/runtime.md 8)."""
+"""Sync checkpoints of one execution: their keys, what they send, and what they will be (spec/runtime.md 8)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from reqon.clock import parse_rfc3339, rfc3339
+from reqon.errors import EvaluatorError
 from reqon.events import Event, SyncCheckpointMoved
+from reqon.lang import instants
+from reqon.lang.functions import dates
+from reqon.lang.operators import described
+from reqon.runtime.fetch_spec import FetchSpec
 from reqon.state.backend import SyncCheckpoint
 from reqon.values import Value
 
@@ -77,3 +82,43 @@ class PendingSync:
                     is_incremental=pending.incremental,
                 )
             )
+
+
+def sync_key(spec: FetchSpec, target: str, written: Value) -> str:
+    """`syncKey`, else `Source-/path` without query and trailing slash."""
+    if isinstance(written, str) and written:
+        return written
+    path = target.partition("?")[0]
+    return f"{spec.source}-{path.rstrip('/') or '/'}"
+
+
+def since_text(value: Value, style: str) -> Value:
+    """A checkpoint or expression in a `sinceFormat`.
+
+    Raises:
+        EvaluatorError: the value is no date.
+    """
+    instant = newest(value)
+    if instant is None:
+        raise EvaluatorError(f"since needs a date, not {described(value)}")
+    match style:
+        case "iso" | "ISO":
+            return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+        case "date-only" | "YYYY-MM-DD":
+            return instant.strftime("%Y-%m-%d")
+        case "unix" | "timestamp":
+            return int(instant.timestamp())
+        case "unix-ms" | "epoch":
+            return int(instant.timestamp() * 1000)
+        case _:
+            return instants.format_instant(instant, style)
+
+
+def newest(value: Value) -> datetime | None:
+    """The instant that a value denotes, of a list the newest; None if it denotes none."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return max((found for one in value if (found := newest(one)) is not None), default=None)
+    try:
+        return dates.parse_date(value)
+    except EvaluatorError:
+        return None

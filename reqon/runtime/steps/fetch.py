@@ -13,9 +13,11 @@ from reqon.lang.parser import parse_expression
 from reqon.lang.placeholders import split
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, constant, expression, function_of, load
-from reqon.runtime.fetching import FetchSpec, PaginateSpec, SinceSpec, failed, run_fetch, sync_key
+from reqon.runtime.fetch_spec import FetchSpec, PaginateSpec, SinceSpec
+from reqon.runtime.fetching import failed, run_fetch
 from reqon.runtime.steps.directives import option_value
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.sync import sync_key
 
 # Options that are known before the run; all others are evaluated when the step runs.
 _STATIC = frozenset(("source", "paginate", "until", "since"))

@@ -1,0 +1,51 @@
+"""What is known of a request step before it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from reqon.diagnostics import Span
+from reqon.values import Value
+
+EFFECTS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+
+# `until` of a page, its code and headers, the parameter's next value, and whether the strategy sees a further page.
+Until = Callable[[Value, Mapping[str, Value], Value, bool], object]
+
+
+@dataclass(frozen=True, slots=True)
+class PaginateSpec:
+    """`paginate:` as written: its strategy, the parameter, the page size, and what finds a cursor."""
+
+    strategy: str
+    parameter: str
+    size: int
+    find_cursor: Callable[[Value, Mapping[str, str]], Value] | None = None
+    relation: str = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class SinceSpec:
+    """`since:` as written. `uses_checkpoint`: its value is the fetch's sync checkpoint."""
+
+    uses_checkpoint: bool
+    parameter: str = "modified_since"
+    format: str = "iso"
+    update_from: Callable[[Value], Value] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSpec:
+    """What is known of a request step before it runs."""
+
+    source: str
+    method: str
+    path: str
+    template: str
+    guarded: bool
+    shows_request: bool
+    step_path: str
+    paginate: PaginateSpec | None = None
+    since: SinceSpec | None = None
+    until_path: tuple[str, ...] | None = None
+    keeps_sync: bool = False
+    span: Span | None = field(default=None, compare=False)

@@ -1,0 +1,266 @@
+"""One paginated fetch: page after page, each in the journal before the next is asked for (spec/runtime.md 4)."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from reqon.clock import parse_rfc3339, rfc3339
+from reqon.errors import FetchError, PaginationError
+from reqon.events import PageFetched
+from reqon.http.client import Client
+from reqon.http.messages import Reply, Request
+from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
+from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, PaginateSpec, Until
+from reqon.runtime.frame import Frame
+from reqon.runtime.paging import Pages, add_journaled
+from reqon.runtime.stopping import StopRun
+from reqon.state.records import Checkpoint
+from reqon.values import Value, encode
+
+MAX_PAGES = 10_000
+
+
+def save_before(f: Frame, method: str) -> None:
+    """Before a request outside of loops leaves: what has been done so far is in the journal.
+
+    The first request of a run has nothing to save yet, unless it has an effect: small missions need no journal.
+    """
+    x = f.x
+    if x.journal is not None and (method in EFFECTS or x.requests or x.journal.exists):
+        x.engine.bind(f)
+        x.write_progress("progress", {"a": f.key})
+
+
+def strategy(spec: PaginateSpec, params: Mapping[str, Value], *, until: bool) -> Pagination:
+    """The decider for one fetch. A number under the parameter's name in `params` is where it starts."""
+    start = params.get(spec.parameter)
+    first = start if isinstance(start, int) and not isinstance(start, bool) else None
+    match spec.strategy:
+        case "offset":
+            return OffsetPages(spec.parameter, spec.size, not until, first or 0)
+        case "page":
+            return NumberedPages(spec.parameter, spec.size, not until, 1 if first is None else first)
+        case "cursor":
+            assert spec.find_cursor is not None
+            return CursorPages(spec.parameter, spec.find_cursor, start)
+        case _:
+            return LinkPages(spec.relation)
+
+
+class PageRun:
+    """One paginated fetch: asks for page after page, journals each before the next is asked for."""
+
+    def __init__(
+        self,
+        f: Frame,
+        spec: FetchSpec,
+        client: Client,
+        request: Request,
+        options: Mapping[str, Value],
+        until: Until | None,
+    ) -> None:
+        assert spec.paginate is not None
+        self.f, self.spec, self.client, self.request, self.until = f, spec, client, request, until
+        x = f.x
+        self.outermost = f.loop is None and f.key is not None
+        self.origin = f"{f.key}:{spec.step_path}" if self.outermost else None
+        self.journal = x.journal if self.outermost else None
+        self.params = dict(request.params)
+        self.decider = strategy(spec.paginate, self.params, until=until is not None)
+        self.pages = Pages(self.journal, self.origin)
+        items = options.get("items")
+        self.items_place = tuple(items.split(".")) if isinstance(items, str) else None
+        limit = options.get("maxPages")
+        self.max_pages = limit if isinstance(limit, int) else MAX_PAGES
+        self.number = 0
+        self.pending: tuple[Mapping[str, Value], bytes] | None = None
+        self.started_at: datetime | None = None
+        self.first_date: datetime | None = None
+        self.replayed = False
+        self._syncing: asyncio.Task[None] | None = None
+        self._fingerprint = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells a page of this request from one of another: method, source, path and parameters."""
+        if not self._fingerprint:
+            assert self.spec.paginate is not None
+            own = {k: v for k, v in self.params.items() if k != self.spec.paginate.parameter}
+            text = encode([self.request.method, self.spec.source, self.request.target, own])
+            self._fingerprint = sha256(text).hexdigest()[:16]
+        return self._fingerprint
+
+    async def all(self) -> Reply | None:
+        """Fetch until the end; the last reply, None if the journal had all pages already."""
+        x = self.f.x
+        ended = self._replay()
+        if self.outermost and not ended:
+            save_before(self.f, self.request.method)
+        reply: Reply | None = None
+        while not ended:
+            if self.number >= self.max_pages:
+                raise PaginationError(
+                    f"{self.spec.template} has more than maxPages = {self.max_pages} pages",
+                    kind="pagination",
+                    source=self.spec.source,
+                    method=self.request.method,
+                    hint="give until: a condition that comes true, or raise maxPages",
+                )
+            try:
+                reply = await self.client.send(self._next_request())
+            except FetchError as error:
+                if self.replayed and self.number and error.status_code in (400, 404, 410, 422):
+                    # The cursor has gone stale while we were down: once, from the first page.
+                    x.notice("the API no longer knows where this fetch stopped: it starts over", level="info")
+                    self._start_over()
+                    continue
+                raise
+            x.requests += reply.attempts
+            x.retries += reply.attempts - 1
+            ended = await self._take(reply)
+        return reply
+
+    def _next_request(self) -> Request:
+        following = self.decider.next_request()
+        if following.url is not None:
+            return Request(
+                method=self.request.method,
+                target=following.url,
+                template=self.request.template,
+                headers=self.request.headers,
+                body=self.request.body,
+                has_body=self.request.has_body,
+                timeout_seconds=self.request.timeout_seconds,
+                retry=self.request.retry,
+                retry_written=self.request.retry_written,
+                effect_key=self.request.effect_key,
+            )
+        request = self.request
+        return Request(
+            method=request.method,
+            target=request.target,
+            template=request.template,
+            params=(*request.params, *following.params),
+            headers=request.headers,
+            body=request.body,
+            has_body=request.has_body,
+            timeout_seconds=request.timeout_seconds,
+            retry=request.retry,
+            retry_written=request.retry_written,
+            effect_key=request.effect_key,
+        )
+
+    async def _take(self, reply: Reply) -> bool:
+        """One page: find its items, learn what follows, journal it; whether it was the last."""
+        f, x = self.f, self.f.x
+        body = reply.value
+        items, place = find_items(body, path=self.items_place or self.pages.place, until_path=self.spec.until_path)
+        self.number += 1
+        if self.started_at is None:
+            self.started_at, self.first_date = reply.sent_at, reply.date
+        self.decider.advance(body, reply.headers, len(items), reply.url)
+        ended = not items or not self.decider.has_more
+        if self.until is not None and not ended:
+            meta = {"code": reply.status, "headers": reply.headers}
+            ended = bool(self.until(body, meta, self.decider.next_value, self.decider.has_more))
+        ref = self._journal_page(reply, len(items), place, ended=ended)
+        self.pages.add(body, items, place, size=len(reply.raw), ref=ref)
+        if x.wants(PageFetched):
+            x.emit(
+                PageFetched(
+                    source=self.spec.source,
+                    method=self.request.method,
+                    path=self.spec.template,
+                    page=self.number,
+                    item_count=len(items),
+                    total_items=self.pages.count,
+                    bytes_received=len(reply.raw),
+                    has_more=not ended,
+                ),
+                action=f.action,
+            )
+        if self.outermost:
+            value = self.decider.next_value
+            x.checkpoints[f.action] = Checkpoint(
+                items_processed=x.items_processed + self.pages.count,
+                at=x.now(),
+                page=self.number,
+                cursor=value
+                if self.spec.paginate and self.spec.paginate.strategy == "cursor" and len(str(value)) <= 1024
+                else None,
+            )
+            x.tell_progress(f.action, f"fetch {self.spec.template}", self.pages.count, None)
+            if not ended:
+                await self._sync_behind()
+                if x.stop.after_item:
+                    raise StopRun
+        return ended
+
+    def _journal_page(self, reply: Reply, count: int, place: tuple[str, ...] | None, *, ended: bool) -> Any:
+        journal = self.journal
+        if journal is None or not reply.is_json or not reply.raw:
+            return None
+        fields: dict[str, Value] = {
+            "a": self.f.key,
+            "p": self.spec.step_path,
+            "k": self.number,
+            "st": reply.status,
+            "c": count,
+            "fp": self.fingerprint,
+            "next": {"kind": "end", "value": None} if ended else self.decider.state(),
+        }
+        if place is not None:
+            fields["items"] = list(place)
+        if self.number == 1:
+            fields["at"] = rfc3339(reply.sent_at)
+            if reply.date is not None:
+                fields["date"] = rfc3339(reply.date)
+        if ended and self.number == 1:
+            # A fetch of one page needs no journal yet; who needs it later appends it then.
+            self.pending = (fields, reply.raw)
+            return None
+        self.f.x.engine.bind(self.f)
+        ref = journal.append("page", fields, body=reply.raw)
+        journal.write()
+        return ref
+
+    async def _sync_behind(self) -> None:
+        """Sync the journal while the next page is on its way: one round at a time, never waited for."""
+        if self._syncing is not None and self._syncing.done():
+            await self._syncing
+            self._syncing = None
+        x = self.f.x
+        if self._syncing is None and x.background is not None and self.journal is not None:
+            self._syncing = x.background.create_task(asyncio.to_thread(self.journal.sync))
+
+    def _replay(self) -> bool:
+        """Take the pages an interrupted run had; whether that was all."""
+        x = self.f.x
+        if x.resume is None or self.origin is None:
+            return False
+        known = x.resume.take_pages(self.origin)
+        if not known or known[0].fingerprint != self.fingerprint:
+            return False
+        self.replayed = True
+        for page in known:
+            body, _ = add_journaled(self.pages, x.resume, page)
+            self.number = page.number
+            if page.sent_at is not None:
+                self.started_at = parse_rfc3339(page.sent_at)
+                self.first_date = parse_rfc3339(page.date) if page.date is not None else None
+            del body
+        last = known[-1].next
+        if last["kind"] == "end":
+            return True
+        self.decider.restore(dict(last))
+        return False
+
+    def _start_over(self) -> None:
+        assert self.spec.paginate is not None
+        self.replayed = False
+        self.number = 0
+        self.started_at = self.first_date = None
+        self.decider = strategy(self.spec.paginate, self.params, until=self.until is not None)
+        self.pages = Pages(self.journal, self.origin)
