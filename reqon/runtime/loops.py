@@ -305,6 +305,7 @@ async def run_loop(
         f.replaying = False
     loop = LoopRun(f, spec, items, _positive(every))
     outer, f.loop = f.loop, loop
+    outer_index = f.index
     loop.start_at(start)
     if position is not None:
         loop.finished = set(position.finished)
@@ -334,7 +335,8 @@ async def run_loop(
         _save_where_it_stopped(f, loop)
         raise
     finally:
-        f.loop = outer
+        # Keys that are made behind the loop must not hang on whether this process ran it.
+        f.loop, f.index = outer, outer_index
         x.tell_writes()
         if x.wants(LoopEnded):
             x.emit(

@@ -464,3 +464,24 @@ async def test_pages_whose_last_is_the_only_one_go_on_into_the_next_action(api: 
         site.at = 0
         assert (await bench.resume(text)).ok().out == {"n": {"id": "n", "n": 2, "t": 2}}
         assert [seen.path for seen in api.seen] == ["/one", "/note/1", "/note/2"]
+
+
+async def test_an_effect_done_again_after_a_kill_has_its_idempotency_key_again(
+    api: ScriptedServer, tmp_path: Path
+) -> None:
+    """Proves part of R9: one key per effect over retries and resume, in loops of loops and called actions too."""
+    steps = """
+      post "/note/first"
+      for i in [1, 2] { for j in [1, 2] { post concat("/note/", i, "-", j) }
+        run B }
+      run B"""
+    text = mission(steps, actions='action B { for k in [1, 2] { post "/note/k{k}" } }', source="idempotencyKey: true")
+    site = Site(api)
+    (await Bench(api, tmp_path / "whole").run(text)).ok()
+    count = len(api.seen)
+    assert len({seen.headers["idempotency-key"] for seen in api.seen}) == count == 11
+    for at in range(1, count + 1):
+        killed = await interrupted(Bench(api, tmp_path / f"run{at}"), site, text, "kill", at)
+        site.at = 0
+        (await killed.resume(text)).ok()
+        assert len({seen.headers["idempotency-key"] for seen in api.seen}) == count, at
