@@ -1,25 +1,24 @@
 """Running a loop: its frozen list, where it is, when it saves, and how it lets others run (spec/language.md 7.3)."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from reqon.clock import perf_seconds
 from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntimeError
 from reqon.events import LoopEnded, LoopStarted
-from reqon.lang.operators import PagedResult, StoreHandle, described
+from reqon.lang.operators import StoreHandle
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
 from reqon.runtime.kept import given_back, kept
+from reqon.runtime.loop_lists import FrozenRecords, Kept, filtered, iterate, loop_input
 from reqon.runtime.resume import LoopPosition
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import ActiveStep, Checkpoint
-from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot
-from reqon.values import Record, Value, encode
+from reqon.values import Value, encode
 
 SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised
 
@@ -40,89 +39,6 @@ class LoopSpec:
     has_filter: bool
     parallel: bool
     repeatable: bool
-
-
-class Kept(Sequence[Value]):
-    """The elements of a list that a loop's `where` kept."""
-
-    def __init__(self, items: Sequence[Value], kept: Sequence[int]) -> None:
-        self.items = items
-        self.kept = kept
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.items[i] for i in self.kept[index]]
-        return self.items[self.kept[index]]
-
-    def __iter__(self) -> Iterator[Value]:
-        return (self.items[i] for i in self.kept)
-
-
-class FrozenRecords(list[Record]):
-    """The records of a memory store when the loop began, held: they are shared and never changed in place."""
-
-    __slots__ = ("keys", "store")
-
-    def __init__(self, store: LocalStore, keys: list[str], records: Iterable[Record]) -> None:
-        super().__init__(records)
-        self.store = store
-        self.keys = keys
-
-
-def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
-    """What a loop goes through: a list, a paged result's items, the records of a store; nothing for null.
-
-    Raises:
-        EvaluatorError: anything else; the hint names the fields of an object that are lists.
-    """
-    if collection is None:
-        f.x.notice("a loop's collection is null: no iterations")
-        return ()
-    if isinstance(collection, PagedResult):
-        items: Sequence[Value] = collection.items_
-        return items
-    if isinstance(collection, StoreHandle):
-        store = f.x.stores[collection.name].store
-        if store.kind == "memory":
-            return FrozenRecords(store, store.keys(), collection.records())
-        assert isinstance(store, FileStore)
-        return StoreSnapshot(store, store.keys())
-    if isinstance(collection, Sequence) and not isinstance(collection, str):
-        return collection
-    hint = None
-    if isinstance(collection, dict):
-        lists = [k for k, v in collection.items() if isinstance(v, list)]
-        if lists:
-            hint = "its lists are: " + ", ".join(f".{k}" for k in lists[:5])
-    raise EvaluatorError(f"for needs a list, not {described(collection)}", hint=hint)
-
-
-def iterate(items: Sequence[Value], start: int) -> Iterable[Value]:
-    if start == 0:
-        return items
-    if isinstance(items, StoreSnapshot):
-        return items.since(start)
-    if isinstance(items, list | tuple):
-        return islice(items, start, None)
-    return (items[i] for i in range(start, len(items)))
-
-
-def filtered(items: Sequence[Value], keep: Callable[[Value], object] | None) -> Sequence[Value]:
-    """The elements for which `keep` holds, judged before the first iteration."""
-    if keep is None:
-        return items
-    if isinstance(items, StoreSnapshot):
-        pairs = zip(items.keys, items, strict=True)
-        return StoreSnapshot(items.store, [key for key, record in pairs if keep(record)])
-    if isinstance(items, FrozenRecords):
-        kept = [pair for pair in zip(items.keys, items, strict=True) if keep(pair[1])]
-        return FrozenRecords(items.store, [key for key, _ in kept], [record for _, record in kept])
-    if isinstance(items, list | tuple):
-        return [item for item in items if keep(item)]
-    return Kept(items, [i for i, item in enumerate(items) if keep(item)])
 
 
 class LoopRun:

@@ -7,7 +7,8 @@ from reqon.diagnostics import Span
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
 from reqon.runtime.codegen import Code, Hole, expression, load
-from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, iterate, run_inner_parallel, run_loop
+from reqon.runtime.loop_lists import iterate
+from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
 
