@@ -8,3 +8,7 @@ class Done(BaseException):
 
     def __init__(self, code: int = 0) -> None:
         self.code = code
+
+
+# What stdout could not take; `main` answers 3 then, unless the command has something worse to say.
+LOST: list[OSError] = []

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from reqon.__about__ import __version__
-from reqon.cli.exits import Done
+from reqon.cli.exits import CONFIGURATION, LOST, Done
 
 COMMANDS = frozenset(
     [
@@ -38,7 +38,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never returns."""
     # Until a command says otherwise Ctrl+C just ends us: there is nothing to save, and a traceback tells nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(answer(list(sys.argv[1:] if arguments is None else arguments)))
+    _open_streams()
+    code = answer(list(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(_flushed(code))
+
+
+def _open_streams() -> None:
+    """Give back what our starter closed: a state file must never become somebody's stderr."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115  # for ever
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once stdout has taken everything. Whoever stopped reading, as `head` does, is no failure."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        LOST.append(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again, and complain
+    lost = next((error for error in LOST if not isinstance(error, BrokenPipeError)), None)
+    if lost is None:
+        return code
+    print(f"error: the output could not be written: {lost.strerror}", file=sys.stderr)  # noqa: T201  # the product's face
+    return code or CONFIGURATION
 
 
 def answer(arguments: list[str]) -> int:

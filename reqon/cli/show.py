@@ -1,27 +1,37 @@
 """How things look: tables and colours on a terminal, plain text in a pipe, JSON for machines."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from reqon.cli.exits import LOST
 from reqon.clock import SYSTEM
 from reqon.diagnostics import Diagnostic, render_all
 from reqon.observe.plain import escape_controls
 from reqon.secrets import SECRETS
 from reqon.values import encode
 
+_NARROWEST = 12  # a last column below this tells nothing
+_PAIR = 2  # a table of fields and values: its values wrap
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 
 
 def out(text: str = "") -> None:
-    """A line on stdout."""
-    print(text)  # noqa: T201  # this is what the command line is for
+    """A line on stdout. What it cannot take ends nothing: missions may still be running."""
+    try:
+        print(text)  # noqa: T201  # this is what the command line is for
+    except OSError as error:
+        LOST.append(error)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for what follows
 
 
 def err(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201  # as above
+    """A line on stderr, if anybody can read it."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201  # as above
 
 
 def as_json(value: Any) -> None:
@@ -52,15 +62,29 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], status_co
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = Console()
+    # All but the last column stand as they are: an id that was cut could not be copied. The last takes what is left.
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns) - 1)]
+    fixed = sum(widths) + 2 * len(widths)
+    room = console.width - fixed
+    shown = len(columns) if room >= _NARROWEST or len(columns) == _PAIR else len(columns) - 1
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        drawn.add_column(column)
+    for number, column in enumerate(columns[:shown]):
+        last = number == len(columns) - 1
+        drawn.add_column(
+            column,
+            min_width=None if last else widths[number],
+            no_wrap=not last or len(columns) > _PAIR,
+            overflow="ellipsis" if last else "ignore",
+        )
     for row in rows:
-        cells = [Text(cell) for cell in row]
+        cells = [Text(cell) for cell in row[:shown]]
         if status_column is not None:
             cells[status_column].stylize(_STYLES.get(row[status_column], ""))
         drawn.add_row(*cells)
-    Console().print(drawn)
+    if shown < len(columns):
+        console = Console(width=max(console.width, fixed))
+    console.print(drawn, crop=False)
 
 
 def moment(instant: datetime | None) -> str:

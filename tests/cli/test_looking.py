@@ -1,12 +1,14 @@
 """What ran: status, history, logs, cleanup (spec/state.md 7 and 8)."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reqon.values import decode, encode
-from tests.support.processes import reqon
+from tests.support.processes import environment, reqon
 
 GOOD = """mission {name} {{
   store out: file("{name}")
@@ -132,11 +134,6 @@ def test_cleanup_of_a_mission_takes_all_of_it_and_nothing_else(home: Path) -> No
 
 
 def test_a_pipe_that_closes_early_is_no_failure(home: Path) -> None:
-    import subprocess  # noqa: PLC0415  # only here
-    import sys  # noqa: PLC0415
-
-    from tests.support.processes import environment  # noqa: PLC0415
-
     script = f"{sys.executable} -m reqon history --json | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(
         ["bash", "-c", script], cwd=home, env=environment({}), capture_output=True, check=False, timeout=20

@@ -1,5 +1,7 @@
 """What a run is given: variables, credentials, where its output goes, what it only shows."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from reqon.values import decode
 from tests.support.orders_api import OrdersApi
-from tests.support.processes import reqon
+from tests.support.processes import environment, reqon
 
 VALUES = """mission Values {
   store out: file("values")
@@ -204,3 +206,27 @@ def test_a_cron_text_is_answered_with_its_next_runs(tmp_path: Path) -> None:
     assert ended.out.count("09:00") >= 5
     wrong = reqon("--validate-cron", "0 9 * *", cwd=tmp_path)
     assert wrong.code == 3
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_a_closed_or_full_stream_ends_no_run(closed: str, tmp_path: Path) -> None:
+    """L5 in part: a run goes on when nobody can read what it says, and no state file takes the stream's place."""
+    (tmp_path / "two.vague").write_text(TWO_STORES)
+    ended = shell(f"two.vague {closed}", tmp_path)
+    assert ended.returncode == 0
+    kept = decode((tmp_path / ".vague-data" / "stores" / "letters.json").read_bytes())
+    assert kept == {"a": {"id": "a"}, "b": {"id": "b"}}
+
+
+def test_output_that_went_nowhere_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "two.vague").write_text(TWO_STORES)
+    ended = shell("two.vague > /dev/full", tmp_path)
+    assert ended.returncode == 3
+    assert ended.stderr == b"error: the output could not be written: No space left on device\n"
+    (record,) = reqon("history", "--json", cwd=tmp_path).json
+    assert record["status"] == "completed"
+
+
+def shell(line: str, home: Path) -> "subprocess.CompletedProcess[bytes]":
+    command = ["bash", "-c", f"{sys.executable} -m reqon {line}"]
+    return subprocess.run(command, cwd=home, env=environment({}), capture_output=True, check=False, timeout=20)
