@@ -33,7 +33,7 @@ from reqon.http.messages import SourceSettings
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.runtime.engine import Engine
-from reqon.runtime.execution import Execution, OpenStore
+from reqon.runtime.execution import Execution, OpenStore, internal_error
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
@@ -383,7 +383,7 @@ class Runner:
         """
         made: dict[str, Client] = {}
         for name, definition in plan.program.sources.items():
-            settings = source_settings(definition, plan.evaluate, plan.origins)
+            settings = source_settings(definition, plan.evaluate, plan.origins, plan.environment)
             try:
                 credentials = self.credentials(settings)
             except ReqonError as error:
@@ -439,6 +439,8 @@ class _Run:
             x = await self._open()
         except ReqonError as error:
             return await self._not_begun(error, began)
+        except Exception as error:  # the wall around one run begins with its opening
+            return await self._not_begun(internal_error(error, self.record.execution_id), began)
         engine = Engine(x)
         try:
             x.emit(
@@ -558,7 +560,7 @@ class _Run:
         return Outcome(record, tuple(x.raised))
 
     def _failed(self, x: Execution, error: BaseException) -> None:
-        failure = error if isinstance(error, ReqonError) else x.internal_error(error)
+        failure = error if isinstance(error, ReqonError) else internal_error(error, x.record.execution_id)
         x.add_error(failure, action=failure.action, step=failure.step)
 
     def _note(self, x: Execution, message: str, kind: str) -> None:

@@ -61,7 +61,7 @@ def _configuration(program: Program, auth: Path | None, variables: object) -> tu
         plan = Plan(mission, environment=variables)  # type: ignore[arg-type]
         for definition in mission.sources.values():
             try:
-                settings = source_settings(definition, plan.evaluate, plan.origins)
+                settings = source_settings(definition, plan.evaluate, plan.origins, plan.environment)
             except ReqonError as error:
                 errors += error.diagnostics
                 continue

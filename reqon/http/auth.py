@@ -263,8 +263,7 @@ def _type_of(fields: Fields) -> str:
 def _refuse_nothing(settings: SourceSettings) -> None:
     if settings.auth is None or settings.auth not in _NEEDED or (settings.auth == "api_key" and settings.headers):
         return
-    prefix = variable_prefix(settings.name)
-    variables = " and ".join(prefix + name for name in _NEEDED[settings.auth])
+    variables = " and ".join(_variable(settings, name) for name in _NEEDED[settings.auth])
     raise ConfigurationError(
         f"source '{settings.name}' has auth: {settings.auth}, but no credentials were found",
         hint=f'set {variables}, or add "{settings.name}" to the file given with --auth',
@@ -360,9 +359,13 @@ def _need(settings: SourceSettings, kind: str, fields: Fields, name: str) -> str
     value = fields.get(name)
     if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
         return str(value)
-    prefix = variable_prefix(settings.name)
-    variable = next(v for v, f in _VARIABLES.items() if f == name)
+    variable = _variable(settings, next(v for v, f in _VARIABLES.items() if f == name))
     raise ConfigurationError(
         f"source '{settings.name}': {kind} credentials need '{name}'",
-        hint=f"set {prefix}{variable}, or add '{name}' to \"{settings.name}\" in the file given with --auth",
+        hint=f"set {variable}, or add '{name}' to \"{settings.name}\" in the file given with --auth",
     )
+
+
+def _variable(settings: SourceSettings, name: str) -> str:
+    """What to set for a field: the variable that the mission reads it from, else ours, `REQON_<SOURCE>_<name>`."""
+    return settings.variables.get(_VARIABLES[name], variable_prefix(settings.name) + name)

@@ -152,6 +152,7 @@ class SourceSettings:
         base: absolute http(s) URL without trailing slash.
         auth: none, bearer, basic, api_key, oauth2, or a registered name; None: the type of the credentials found.
         inline: credential fields written in the mission, by the names of the credential file.
+        variables: the environment variables that the mission reads such fields from, for hints.
         headers: sent with every request to `base`; a value may be a function, which is asked for each request.
         literal_origins: scheme://host:port of every URL that stands in a string literal of the mission.
     """
@@ -160,6 +161,7 @@ class SourceSettings:
     base: str
     auth: str | None = None
     inline: Mapping[str, Value] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     headers: tuple[tuple[str, Value | Callable[[], Value]], ...] = ()
     timeout_seconds: float = 30
     connect_timeout_seconds: float | None = None

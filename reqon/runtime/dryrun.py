@@ -41,7 +41,9 @@ class DryRun:
             ConfigurationError: a run would not start.
         """
         for name, definition in self.program.sources.items():
-            self.sources[name] = source_settings(definition, self.plan.evaluate, self.plan.origins)
+            self.sources[name] = source_settings(
+                definition, self.plan.evaluate, self.plan.origins, self.plan.environment
+            )
         return self.sources
 
     def lines(self) -> Iterator[str]:

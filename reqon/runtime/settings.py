@@ -6,11 +6,14 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
+from reqon.lang.references import filled, names_read
 from reqon.lang.walk import walk
 from reqon.values import Value
 
@@ -28,13 +31,16 @@ CREDENTIAL_OPTIONS = {
 }
 
 
-def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozenset[str]) -> SourceSettings:
+def source_settings(
+    written: nodes.SourceDef, evaluate: Evaluate, origins: frozenset[str], environment: Mapping[str, str]
+) -> SourceSettings:
     """A source's options for one run.
 
     Raises:
-        ConfigurationError: no base, or an option whose computed value does not fit.
+        ConfigurationError: no base, a variable that is not set, or an option whose computed value does not fit.
     """
-    name = source.name.text
+    name = written.name.text
+    source = _filled(written, environment)
     values: dict[str, Value] = {}
     headers: list[tuple[str, Value]] = []
     for option in source.options:
@@ -43,12 +49,12 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
         values[option.key] = option_words(option, evaluate)
     header_option = next((o for o in source.options if o.key == "headers"), None)
     if header_option is not None:
-        written = evaluate(header_option.value)  # type: ignore[arg-type]
-        headers = list(written.items()) if isinstance(written, dict) else []
+        pairs = evaluate(header_option.value)  # type: ignore[arg-type]
+        headers = list(pairs.items()) if isinstance(pairs, dict) else []
     base = values.get("base")
     if not isinstance(base, str) or not base.strip():
         span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
-        variables = _variables(source)
+        variables = _variables(written, "base")
         hint = f"set the variable {variables[0]}" if variables else 'give it a base: "https://…"'
         raise ConfigurationError("", Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint))
     inline = {field: values[key] for key, field in CREDENTIAL_OPTIONS.items() if values.get(key) is not None}
@@ -60,6 +66,7 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
         base=_checked_base(base.strip().rstrip("/"), source),
         auth=values.get("auth"),
         inline=inline,
+        variables={f: read[0] for key, f in CREDENTIAL_OPTIONS.items() if (read := _variables(written, key))},
         headers=tuple(headers),
         timeout_seconds=seconds(values.get("timeout"), 30.0),
         connect_timeout_seconds=None
@@ -77,18 +84,18 @@ def source_settings(source: nodes.SourceDef, evaluate: Evaluate, origins: frozen
     )
 
 
-def _variables(source: nodes.SourceDef) -> list[str]:
-    option = next((o for o in source.options if o.key == "base"), None)
-    if option is None:
-        return []
-    return [
-        n.arguments[0].value
-        for n in walk(option)
-        if isinstance(n, nodes.Call)
-        and n.name.text == "env"
-        and n.arguments
-        and isinstance(n.arguments[0], nodes.Literal_)
-    ]
+def _filled(source: nodes.SourceDef, environment: Mapping[str, str]) -> nodes.SourceDef:
+    """The source with its `${NAME}` replaced. Credentials may come from elsewhere: theirs are null when unset."""
+    options = tuple(
+        filled(option, environment, unset_is_null=option.key in CREDENTIAL_OPTIONS or option.key == "oauth")
+        for option in source.options
+    )
+    return msgspec.structs.replace(source, options=options)
+
+
+def _variables(source: nodes.SourceDef, key: str) -> list[str]:
+    option = next((o for o in source.options if o.key == key), None)
+    return [] if option is None else list(names_read(option))
 
 
 def _checked_base(base: str, source: nodes.SourceDef) -> str:

@@ -95,6 +95,38 @@ def test_a_missing_token_names_the_variable_to_set(tmp_path: Path) -> None:
     assert record["errors"][0]["type"] == "config"
 
 
+@pytest.mark.parametrize(
+    ("auth", "given", "missing"),
+    [
+        ('auth: bearer, token: env("SHOP_PASS")', {}, "set SHOP_PASS,"),
+        ('auth: bearer, token: "${SHOP_PASS}"', {}, "set SHOP_PASS,"),
+        ('auth: api_key, apiKey: env("SHOP_PASS")', {}, "set SHOP_PASS,"),
+        ('auth: basic, username: env("SHOP_USER"), password: "x"', {}, "set SHOP_USER,"),
+        ('auth: basic, username: env("SHOP_USER"), password: env("SHOP_PASS")', {}, "set SHOP_USER and SHOP_PASS,"),
+    ],
+)
+def test_a_missing_token_names_the_variable_that_the_mission_reads(
+    auth: str, given: dict[str, str], missing: str, tmp_path: Path
+) -> None:
+    (tmp_path / "protected.vague").write_text(PROTECTED.replace("auth: bearer", auth))
+    ended = reqon("protected.vague", cwd=tmp_path, **given)
+    assert ended.code == 3
+    assert missing in ended.err
+
+
+def test_a_source_reads_the_environment_in_its_strings(tmp_path: Path) -> None:
+    source = 'auth: bearer, token: "${SHOP_PASS}", base: "http://127.0.0.1:${SHOP_PORT:-9}/${SHOP_AREA}"'
+    text = PROTECTED.replace('auth: bearer, base: "http://127.0.0.1:9"', source)
+    (tmp_path / "protected.vague").write_text(text)
+    unset = reqon("protected.vague", cwd=tmp_path, SHOP_PASS="word-4711")
+    assert unset.code == 3
+    assert "protected.vague:2:60: error: the environment variable SHOP_AREA is not set" in unset.err
+    ended = reqon("protected.vague", "--dry-run", cwd=tmp_path, SHOP_PASS="word-4711", SHOP_AREA="north", SHOP_PORT="8")
+    assert ended.code == 0
+    assert "http://127.0.0.1:8/north/orders" in ended.out
+    assert "word-4711" not in ended.text
+
+
 @pytest.mark.parametrize("command", [["check"], ["--dry-run"]])
 def test_where_nothing_is_sent_a_missing_token_only_warns(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "protected.vague").write_text(PROTECTED)
