@@ -439,7 +439,7 @@ class _Run:
             x = await self._open()
         except ReqonError as error:
             return await self._not_begun(error, began)
-        except Exception as error:  # the wall around one run begins with its opening
+        except Exception as error:  # noqa: BLE001  # the wall around one run begins with its opening
             return await self._not_begun(internal_error(error, self.record.execution_id), began)
         engine = Engine(x)
         try:

@@ -18,7 +18,7 @@ from reqon.events import (
 from reqon.http.messages import Headers
 from reqon.lang.compiler import place_of
 from reqon.lang.operators import ErrorResponse
-from reqon.runtime.execution import Execution
+from reqon.runtime.execution import Execution, internal_error
 from reqon.runtime.frame import Frame
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loops import LoopRun
@@ -270,7 +270,7 @@ class Engine:
         x = self.x
         if isinstance(error, SkipIteration | RetryFetch):
             raise AssertionError("a signal left its action") from error  # noqa: TRY004  # a bug of ours, no type
-        failure = error if isinstance(error, ReqonError) else x.internal_error(error)
+        failure = error if isinstance(error, ReqonError) else internal_error(error, x.record.execution_id)
         self._place(frame.action, failure, error)
         self._remember_active(frame, plan)
         active = x.active.get(frame.key or frame.action)

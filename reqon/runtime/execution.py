@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from reqon.runtime.resume import ResumePoint
     from reqon.runtime.sync import PendingSync
 
+log = logging.getLogger("reqon")
+
 PREVIEW_BYTES = 200
 RECORD_INTERVAL_SECONDS = 0.1
 PROGRESS_INTERVAL_SECONDS = 0.1
@@ -76,6 +78,14 @@ class OpenStore:
             unchanged=(carried.unchanged or 0) + own.unchanged,
             deleted=carried.deleted + own.deleted,
         )
+
+
+def internal_error(error: BaseException, execution_id: str) -> ReqonError:
+    """What is raised by a bug of ours, as a failure of its run; the log gets its traceback."""
+    log.error("a bug in Reqon ended %s", execution_id, exc_info=error)
+    return ReqonError(
+        f"internal error: {type(error).__name__}: {error}", hint="this is a bug in Reqon; the log has its traceback"
+    )
 
 
 class Execution:
@@ -206,13 +216,6 @@ class Execution:
             action=found.action,
         )
         return found
-
-    def internal_error(self, error: BaseException) -> ReqonError:
-        """What is raised by a bug of ours, as a failure of this run; the log gets its traceback."""
-        logging.getLogger("reqon").error("a bug in Reqon ended %s", self.record.execution_id, exc_info=error)
-        return ReqonError(
-            f"internal error: {type(error).__name__}: {error}", hint="this is a bug in Reqon; the log has its traceback"
-        )
 
     def snapshot(self, status: ExecutionStatus | None = None, **changes: Any) -> ExecutionRecord:
         """The record as it is now."""
