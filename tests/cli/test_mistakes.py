@@ -109,7 +109,7 @@ def test_a_missing_token_names_the_variable_that_the_mission_reads(
     auth: str, given: dict[str, str], missing: str, tmp_path: Path
 ) -> None:
     (tmp_path / "protected.vague").write_text(PROTECTED.replace("auth: bearer", auth))
-    ended = reqon("protected.vague", cwd=tmp_path, **given)
+    ended = reqon("protected.vague", cwd=tmp_path, variables=given)
     assert ended.code == 3
     assert missing in ended.err
 

@@ -67,9 +67,9 @@ class Watched:
 
 def _scrape(metrics: Metrics) -> Iterable[Sample]:
     text = metrics.render()[0].decode()
-    families = list(parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+    families = list(parser.text_string_to_metric_families(text))
     exact = metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
-    assert list(openmetrics.text_string_to_metric_families(exact))
+    assert list(openmetrics.text_string_to_metric_families(exact))  # type: ignore[no-untyped-call]
     return [sample for family in families for sample in family.samples]
 
 

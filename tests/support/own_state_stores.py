@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 State = dict[str, Any]
+States = list[State]
 
 
 class FullStore:
@@ -12,7 +13,7 @@ class FullStore:
 
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
-        self.journals: dict[str, list[State]] = {}
+        self.journals: dict[str, States] = {}
         self.sync: dict[str, State] = {}
         self.saved = 0
         self.threads: set[int] = set()
@@ -27,7 +28,7 @@ class FullStore:
 
     async def list(
         self, mission: str | None = None, limit: int | None = None, since: str | None = None, status: str | None = None
-    ) -> list[State]:
+    ) -> States:
         self.threads.add(threading.get_ident())
         chosen = [
             state
@@ -41,10 +42,10 @@ class FullStore:
     def delete(self, execution_id: str) -> None:
         self.states.pop(execution_id, None)
 
-    def append(self, execution_id: str, entries: "list[State]") -> None:
+    def append(self, execution_id: str, entries: States) -> None:
         self.journals.setdefault(execution_id, []).extend(entries)
 
-    def replay(self, execution_id: str) -> "list[State]":
+    def replay(self, execution_id: str) -> States:
         return list(self.journals.get(execution_id, []))
 
     def discard(self, execution_id: str) -> None:
