@@ -569,11 +569,14 @@ class _Run:
         x.add_error(error, action=None, step=None)
 
     async def _make_safe(self, x: Execution) -> None:
-        """Everything that a success claims is on disk before it is claimed: stores, then sync checkpoints."""
+        """Everything that a success claims is on disk before it is claimed: stores, then sync checkpoints.
+
+        The stores' files as people read them: a run killed while they are folded is resumed, and repeats nothing.
+        """
         x.flush_stores()
         stores = [s.store for s in x.stores.values() if not s.is_memory]
         if stores:
-            await asyncio.to_thread(_sync, stores)
+            await asyncio.to_thread(_fold, stores)
         changes = x.sync.changes(self.plan.name)
         if changes and x.backend is not None:
             await asyncio.to_thread(x.backend.put_sync, self.plan.name, changes)
@@ -682,9 +685,9 @@ class _Run:
         return Outcome(record, (error,))
 
 
-def _sync(stores: Sequence[LocalStore]) -> None:
+def _fold(stores: Sequence[LocalStore]) -> None:
     for store in stores:
-        store.sync()
+        store.fold()
 
 
 def export_stores(stores: "Sequence[OpenStore] | Any", output: Path) -> None:

@@ -87,6 +87,9 @@ class LocalStore(Protocol):
     def sync(self) -> None:
         """Flush, and return when it survives a power loss too."""
 
+    def fold(self) -> None:
+        """Sync, and bring what people read up to date, unless another run writes there still. Raises StoreError."""
+
     def position(self) -> int:
         """The number of the last log line written (0: none, or nothing durable here): what checkpoints rely on."""
 

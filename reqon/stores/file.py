@@ -347,6 +347,11 @@ class StoreFile:
             if self._log.size > max(MIN_FOLD_BYTES, self._snapshot_size):
                 self.fold()
 
+    @property
+    def unfolded(self) -> bool:
+        """Whether the log holds what the snapshot does not."""
+        return self._unfolded
+
     def fold(self) -> None:
         """Put a new snapshot in place, durable, then begin the log anew.
 
@@ -509,10 +514,16 @@ class FileStore:
 
     kind = "file"
 
-    __slots__ = ("_file", "_immediate", "_release", "counts", "name", "partial")
+    __slots__ = ("_alone", "_file", "_immediate", "_release", "counts", "name", "partial")
 
     def __init__(
-        self, name: str, file: StoreFile, *, immediate: bool = False, release: Callable[[], None] | None = None
+        self,
+        name: str,
+        file: StoreFile,
+        *,
+        immediate: bool = False,
+        release: Callable[[], None] | None = None,
+        alone: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.counts = WriteCounts()
@@ -520,6 +531,7 @@ class FileStore:
         self._file = file
         self._immediate = immediate
         self._release: Callable[[], None] | None = release or file.close
+        self._alone = alone  # whether nobody else has the file open
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -655,6 +667,15 @@ class FileStore:
             self._file.sync()
         except (OSError, StateError) as error:
             raise self._failed(error, "set") from error
+
+    def fold(self) -> None:
+        self.sync()
+        # A fold holds the file's lock for long: another run's writes would wait. The last one to close folds then.
+        if self._alone() and self._file.unfolded:
+            try:
+                self._file.fold()
+            except (OSError, StateError) as error:
+                raise self._failed(error, "set") from error
 
     def position(self) -> int:
         return self._file.number

@@ -119,6 +119,9 @@ class MemoryStore:
     def sync(self) -> None:
         """Nothing to do."""
 
+    def fold(self) -> None:
+        """Nothing to do."""
+
     def position(self) -> int:
         return 0
 

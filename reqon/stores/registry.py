@@ -138,7 +138,13 @@ def _open_file(identifier: str, options: Mapping[str, Value], directory: Path, m
     except BaseException:
         _forget(shared)
         raise
-    return FileStore(identifier, shared.file, immediate=persist == "immediate", release=lambda: _release(shared))
+    return FileStore(
+        identifier,
+        shared.file,
+        immediate=persist == "immediate",
+        release=lambda: _release(shared),
+        alone=lambda: shared.users == 1,
+    )
 
 
 def _release(shared: _Shared) -> None:
