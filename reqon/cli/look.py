@@ -78,7 +78,8 @@ def history(
     if json:
         show.as_json([to_dict(r) for r in records])
     elif not records:
-        show.out("no execution matches")
+        nothing = mission is None and since is None and wanted is None
+        show.out(f"nothing has run yet ({backend.directory.path})" if nothing else "no execution matches")
     else:
         _table(records, mission_column=mission is None)
     raise Done
@@ -146,10 +147,15 @@ def _table(records: list[ExecutionRecord], *, mission_column: bool) -> None:
                 f"{record.items_processed:,}",
                 str(record.trigger),
                 record.execution_id,
-                error if len(error) <= 60 else error[:57] + "...",
+                _brief(error),
             ]
         )
     show.table(columns, rows, status_column=int(mission_column))
+
+
+def _brief(error: str) -> str:
+    """At most 60 characters. The middle goes: a request's URL is long, and what became of it stands behind it."""
+    return error if len(error) <= 60 else f"{error[:25]}...{error[-32:]}"
 
 
 def _describe(record: ExecutionRecord) -> None:
