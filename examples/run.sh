@@ -58,6 +58,7 @@ say "The example API answers at $api, metrics are at http://127.0.0.1:$metrics_p
 say "Let it fail and watch an alert arrive:"
 say "  curl -d '{\"fail\": \"500\", \"path\": \"/orders\", \"times\": 20}' $api/_control"
 say "  curl $api/_alerts"
+say "The alert comes within ten seconds; its end, status resolved, about a minute later, when the failures are used up."
 say "Ctrl+C stops it all."
 say
 
