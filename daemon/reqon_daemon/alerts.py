@@ -6,6 +6,7 @@ history again and finds the same ids.
 """
 
 import asyncio
+import shlex
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,9 @@ class Alerts:
     """The incidents of one daemon and their delivery.
 
     `load`, then `mission_loaded` for each mission, `judge_past` and `run`; `flush` before the end.
+
+    Attributes:
+        resume_options: the daemon's own options that the command to resume needs as well.
     """
 
     directory: Path
@@ -91,6 +95,7 @@ class Alerts:
     disk: FileSystem = DISK
     metrics: Metrics | None = None
     health: Health | None = None
+    resume_options: Sequence[str] = ()
     incidents: Incidents = field(init=False)
     outbox: Outbox = field(init=False)
     _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
@@ -342,7 +347,8 @@ class Alerts:
             return report
         resume = None
         if report.execution_id is not None:
-            resume = f"reqon {watched.path or report.mission} --resume --execution {report.execution_id}"
+            path = watched.path or report.mission
+            resume = shlex.join(["reqon", path, *self.resume_options, "--resume", "--execution", report.execution_id])
         return replace(report, last_success=watched.last_success_at, resume=resume)
 
     # --- saying -------------------------------------------------------------------------------------------------------

@@ -326,6 +326,7 @@ class Service:
             clock=self.clock,
             metrics=self.metrics,
             health=self.health,
+            resume_options=settings.resume_options,
         )
         await asyncio.to_thread(alerts.load)
         alerts.listen(self.runner.bus)

@@ -175,6 +175,17 @@ class DaemonSettings:
         SECRETS.add(settings.alert_secret)
         return settings
 
+    @property
+    def resume_options(self) -> tuple[str, ...]:
+        """Of these options, those that a `reqon PATH --resume` by hand needs as well, as words of a command line."""
+        needed = {
+            "--state-dir": self.state_dir if self.state_dir != Path(".vague-data") else None,
+            "--auth": self.auth,
+            "--env": self.env,
+            "--state-store": self.state_store,
+        }
+        return tuple(str(word) for option, value in needed.items() if value is not None for word in (option, value))
+
     def source_of(self, name: str) -> str:
         """Where an option's value comes from: its flag, its variable, the file, or `default`."""
         return self.sources.get(name.replace("-", "_"), DEFAULT)

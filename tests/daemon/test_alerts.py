@@ -23,6 +23,7 @@ from reqon_daemon.health import Health
 from reqon_daemon.incidents import Status
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.outbox import CAPACITY, Answer, Entry, Lane, Outbox, Outcome, Sender
+from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import (
     AlertmanagerTarget,
     CommandTarget,
@@ -130,6 +131,18 @@ async def test_a_failure_is_told_once_and_resolved_once_over_a_restart(tmp_path:
             assert await alerts.flush(5)
         assert api.states == ["firing", "resolved"]
         assert files_of(tmp_path) == []
+
+
+async def test_the_command_to_resume_has_what_this_daemon_was_started_with(tmp_path: Path) -> None:
+    options = DaemonSettings(state_dir=Path("my state")).resume_options
+    async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        alerts.resume_options = options
+        happenings.emit(ended(record(number=5)))
+        (taken,) = await api.count(1)
+    (alert,) = taken.body["alerts"]
+    resume = f"reqon a.vague --state-dir 'my state' --resume --execution exec_{5:026d}"
+    assert alert["annotations"]["resume"] == resume
+    assert not DaemonSettings().resume_options
 
 
 async def test_the_body_is_alertmanagers_and_says_what_to_do(tmp_path: Path) -> None:
