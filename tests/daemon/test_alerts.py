@@ -145,6 +145,41 @@ async def test_the_command_to_resume_has_what_this_daemon_was_started_with(tmp_p
     assert not DaemonSettings().resume_options
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        (("a.test", 500), ("a.test", 503), True),
+        (("a.test", 500), ("a.test", 404), False),
+        (("a.test", 500), ("b.test", 500), False),
+    ],
+)
+async def test_missions_share_an_incident_when_one_api_fails_them_in_one_way(
+    first: tuple[str, int], second: tuple[str, int], joined: bool, tmp_path: Path
+) -> None:
+    """The source's name alone says nothing: each mission declares its own."""
+    bus = EventBus()
+    async with alert_target() as api, alerting(tmp_path, parse_target(api.url), missions=("A", "B")) as (alerts, told):
+        alerts.listen(bus)
+        for number, (mission, (host, status)) in enumerate((("A", first), ("B", second)), 1):
+            failure = FetchFailed(
+                source="Api",
+                method="GET",
+                path="/x",
+                url=f"https://{host}/x",
+                error="no",
+                kind="http",
+                retryable=False,
+                delivered=False,
+                attempts=1,
+                status_code=status,
+            )
+            failed = replace(record(number=number), mission=mission)
+            bus.emit(Emitted(failure, 1, failed.execution_id, mission, START))
+            told.emit(ended(failed))
+        await api.count(1 if joined else 2)
+        assert len(alerts.incidents.incidents) == (1 if joined else 2)
+
+
 async def test_the_body_is_alertmanagers_and_says_what_to_do(tmp_path: Path) -> None:
     async with alert_target() as api:
         async with alerting(tmp_path, parse_target(f"{api.url}/hook")) as (_, happenings):
