@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -242,7 +243,7 @@ class Alerts:
     def _on_fetch_failed(self, emitted: Emitted) -> None:
         if len(self._groups) >= _REMEMBERED_GROUPS:
             self._groups.pop(next(iter(self._groups)))
-        self._groups[emitted.execution_id] = f"{emitted.source}/{emitted.kind}"
+        self._groups[emitted.execution_id] = _group(emitted)
 
     def _on_mission_ended(self, emitted: Emitted) -> None:
         if emitted.status == ExecutionStatus.COMPLETED:
@@ -506,6 +507,14 @@ class Alerts:
             else:
                 self.metrics.alert_active.drop(mission=mission)
         self._shown_active = firing | resting
+
+
+def _group(failed: Emitted) -> str:
+    """What failures of several missions have in common: the API, since names belong to missions, and the way."""
+    parts = urlsplit(failed.url)
+    status = failed.status_code
+    way = "5xx" if status is not None and status >= 500 else str(status or "")  # a server's own trouble
+    return f"{parts.scheme}://{parts.netloc} {failed.kind} {way}"
 
 
 def notice_of(notice: Notice, instance: str) -> Record:

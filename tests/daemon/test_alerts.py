@@ -15,6 +15,7 @@ from reqon import files
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
+from reqon.events import Emitted, EventBus, FetchFailed
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
 from reqon_daemon.alerts import Alerts, Watched, send_test
@@ -173,7 +174,7 @@ async def test_missions_share_an_incident_when_one_api_fails_them_in_one_way(
                 attempts=1,
                 status_code=status,
             )
-            failed = replace(record(number=number), mission=mission)
+            failed = record(mission, number)
             bus.emit(Emitted(failure, 1, failed.execution_id, mission, START))
             told.emit(ended(failed))
         await api.count(1 if joined else 2)
