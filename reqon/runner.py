@@ -250,7 +250,10 @@ class Runner:
                     where = "in another process" + (f" (pid {holder})" if holder else "")
                     if holder == str(os.getpid()):
                         where = "already, in this process"
-                    raise AlreadyRunningError(f"mission '{plan.name}' is running {where}")
+                    raise AlreadyRunningError(
+                        f"mission '{plan.name}' is running {where}: this run is skipped",
+                        hint="with skipIfRunning: false on the mission it would wait",
+                    )
                 if not told:
                     log.info("%s runs in another process: waiting for it to end", plan.name)
                     told = True

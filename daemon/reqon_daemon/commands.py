@@ -91,6 +91,8 @@ class Commands:
     def _known(self, mission: str) -> None:
         if self.catalog.get(mission) is None:
             hint = did_you_mean(mission, tuple(self.catalog.missions), "loaded missions")
+            if self.catalog.broken:
+                hint += f" Refused files, which may hold it: {', '.join(sorted(self.catalog.broken))}."
             raise ConfigurationError(f"no mission '{mission}' is loaded", code="unknown-mission", hint=hint)
 
     def _mission(self, name: str) -> Record:

@@ -38,6 +38,7 @@ class Roster:
     scheduled: bool = True
     clock: Clock = SYSTEM
     _shown: dict[str, Loaded] = field(default_factory=dict)
+    _refused: frozenset[str] = frozenset()
 
     def observe(self, happenings: Happenings) -> None:
         """Hear of slots and runs: next due times and freshness limits move with them."""
@@ -164,6 +165,9 @@ class Roster:
         for path in reload.refused:
             found = self.catalog.broken.get(path, ())
             log.error("mission file refused", path=path, reason=first_line(path, found), findings=len(found))
+        for path in sorted(self._refused - self.catalog.broken.keys()):
+            log.info("mission file mended", path=path)
+        self._refused = frozenset(self.catalog.broken)
 
 
 def first_line(path: str, found: Iterable[Diagnostic]) -> str:

@@ -189,7 +189,8 @@ def _describe(record: ExecutionRecord) -> None:
     if record.errors_total > len(record.errors):
         rows.append(("errors", f"{record.errors_total} in all"))
     if record.status in (ExecutionStatus.FAILED, ExecutionStatus.INTERRUPTED):
-        rows.append(("resume", f"reqon PATH --resume --execution {record.execution_id}"))
+        command = f"reqon PATH --resume --execution {record.execution_id}"
+        rows.append(("resume", f"{command}  (PATH: the mission's file or folder)"))
     show.table(["FIELD", "VALUE"], [list(row) for row in rows])
 
 

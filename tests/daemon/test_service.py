@@ -182,6 +182,7 @@ def test_a_broken_edit_keeps_the_last_good_version_until_it_is_mended(missions: 
         assert decode(daemon.get("/health")[1])["status"] == "degraded"
         file.write_text(COUNTING.replace('{ id: "b" }', '{ id: "b" }, { id: "c" }'))
         daemon.said("mission changed", mission="Counting")
+        daemon.said("mission file mended")
         assert decode(daemon.get("/health")[1])["status"] == "ok"
         daemon.said("mission.complete", itemsProcessed=3)
 
