@@ -98,11 +98,11 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
 
         signals.connect(asyncio.get_running_loop(), stop=stop, reload=service.reload_soon)
         await (service.once() if settings.once else service.serve())
-        return service.failed
+        return service.worst
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        failed = runner.run(main())
-    return _exit_code(settings, signals, failed)
+        worst = runner.run(main())
+    return _exit_code(settings, signals, worst)
 
 
 def _configure_logs(level: str | None) -> None:
@@ -119,11 +119,11 @@ def _log_events(bus: Any) -> None:
     logs.EventLog(bus, level=level)
 
 
-def _exit_code(settings: DaemonSettings, signals: Signals, failed: int) -> int:
+def _exit_code(settings: DaemonSettings, signals: Signals, worst: int) -> int:
     if settings.once:
         if signals.received is not None:
             return 128 + signals.received
-        return 1 if failed else 0
+        return worst
     return 0
 
 

@@ -88,7 +88,7 @@ class Service:
     alarm: Callable[[], Alarm] = TimerAlarm
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ports: tuple[int, ...] = ()
-    failed: int = 0  # runs that did not succeed, with `once`
+    worst: int = 0  # with `once`: 3 when configuration stopped a run, else 1 when one did not succeed
     health: Health = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     happenings: Happenings = field(default_factory=Happenings)
@@ -154,7 +154,7 @@ class Service:
         log.info("stopped")
 
     async def once(self) -> None:
-        """Run every scheduled mission once, now, deliver alerts, and end. `failed` counts what did not succeed.
+        """Run every scheduled mission once, now, deliver alerts, and end. `worst` is the exit code.
 
         Raises:
             StateError, ConfigurationError: exit 3.
@@ -453,7 +453,8 @@ class Service:
                 await self._stop.wait()
 
     def _count_failure(self, happening: RunEnded) -> None:
-        self.failed += happening.outcome is not RunOutcome.SUCCESS
+        if happening.outcome is not RunOutcome.SUCCESS:
+            self.worst = max(self.worst, 3 if happening.error_type == "config" else 1)
 
     # --- what goes on -------------------------------------------------------------------------------------------------
 
@@ -474,6 +475,8 @@ class Service:
         """One line per execution."""
         say = log.error if happening.outcome is RunOutcome.FAILURE else log.info
         record = happening.record
+        first = record.errors[0] if record and record.errors else None
+        why = {"error": happening.error, "location": first and first.location, "hint": first and first.hint}
         say(
             "run ended",
             mission=happening.mission,
@@ -481,8 +484,8 @@ class Service:
             outcome=str(happening.outcome),
             duration_seconds=round(happening.duration_seconds, 3),
             items=record.items_processed if record else None,
-            error=happening.error,
             will_retry=happening.will_retry,
+            **{name: text for name, text in why.items() if text},
         )
 
     def _on_trouble(self, happening: StateTroubled) -> None:

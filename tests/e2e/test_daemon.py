@@ -390,6 +390,17 @@ def test_once_runs_what_is_scheduled_and_its_exit_code_says_how_it_went(api: Ord
     assert [a["labels"]["mission"] for a in alerts(api, "firing")] == ["Sync"]
 
 
+def test_once_says_3_when_configuration_stopped_a_run(home: Path) -> None:
+    (home / "missions").mkdir(exist_ok=True)
+    (home / "missions" / "m.vague").write_text(
+        'mission M { schedule: every 1 hour, source S { auth: bearer, base: "http://127.0.0.1:1" }'
+        ' action A { get "/x" } run A }'
+    )
+    ended = reqon("missions", "--once", "--state-dir", "state", cwd=home)
+    assert ended.code == 3, ended.text
+    assert "REQON_S_TOKEN" in ended.err
+
+
 def test_a_failed_run_is_told_on_the_log_when_nobody_else_is_named(api: OrdersApi, home: Path) -> None:
     write(home, SYNC, api)
     api.fail(500, "/customers", times=10**6)
