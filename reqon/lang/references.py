@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import msgspec
-
 from reqon.errors import ConfigurationError
 from reqon.lang import nodes
 from reqon.lang.walk import walk
+from reqon.values import changed
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -26,14 +25,14 @@ def filled(node: N, environment: Mapping[str, str], *, unset_is_null: bool = Fal
     if isinstance(node, nodes.Literal_):
         if not isinstance(node.value, str) or "${" not in node.value:
             return node
-        return msgspec.structs.replace(node, value=_text(node, node.value, environment, unset_is_null=unset_is_null))
+        return changed(node, value=_text(node, node.value, environment, unset_is_null=unset_is_null))
 
     def inside(value: Any) -> Any:
         if isinstance(value, nodes.Node):
             return filled(value, environment, unset_is_null=unset_is_null)
         return tuple(map(inside, value)) if type(value) is tuple else value
 
-    return msgspec.structs.replace(node, **{name: inside(getattr(node, name)) for name in node.__struct_fields__})
+    return changed(node, **{name: inside(getattr(node, name)) for name in node.__struct_fields__})
 
 
 def names_read(node: nodes.Node) -> Iterator[str]:

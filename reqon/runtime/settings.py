@@ -6,8 +6,6 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
@@ -15,7 +13,7 @@ from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.references import filled, names_read
 from reqon.lang.walk import walk
-from reqon.values import Value
+from reqon.values import Value, changed
 
 Evaluate = Callable[[nodes.Expression], Value]
 
@@ -90,7 +88,7 @@ def _filled(source: nodes.SourceDef, environment: Mapping[str, str]) -> nodes.So
         filled(option, environment, unset_is_null=option.key in CREDENTIAL_OPTIONS or option.key == "oauth")
         for option in source.options
     )
-    return msgspec.structs.replace(source, options=options)
+    return changed(source, options=options)
 
 
 def _variables(source: nodes.SourceDef, key: str) -> list[str]:
