@@ -150,3 +150,14 @@ class StateBackend(Protocol):
         """Remove one entry, or all; how many went."""
 
     def close(self) -> None: ...
+
+
+def was_asked_for(
+    record: ExecutionRecord, mission: str | None, *, since: datetime | None, before: datetime | None
+) -> bool:
+    """Whether a record is of this mission, if one is named, and began in [since, before), as far as given."""
+    return (
+        mission in (None, record.mission)
+        and (since is None or record.started_at >= since)
+        and (before is None or record.started_at < before)
+    )

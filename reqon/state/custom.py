@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DamagedFileError, lock_is_free
-from reqon.state.backend import BodyRef, Journal, JournalEntry, SyncCheckpoint, last_place
+from reqon.state.backend import BodyRef, Journal, JournalEntry, SyncCheckpoint, last_place, was_asked_for
 from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.file import FileBackend
 from reqon.state.index import IdIndex
@@ -308,20 +309,12 @@ class CustomBackend:
         before: datetime | None = None,
         status: ExecutionStatus | None = None,
     ) -> list[ExecutionRecord]:
-        found: list[ExecutionRecord] = []
         if limit is not None and limit <= 0:
-            return found
-        for record in self._records(mission, limit=limit, since=since, before=before, status=status):
-            if mission not in (None, record.mission):
-                continue
-            if (since and record.started_at < since) or (before and record.started_at >= before):
-                continue
-            shown = self._shown(record)
-            if status is None or shown.status is status:
-                found.append(shown)
-                if len(found) == limit:
-                    break
-        return found
+            return []
+        records = self._records(mission, limit=limit, since=since, before=before, status=status)
+        asked = (record for record in records if was_asked_for(record, mission, since=since, before=before))
+        shown = (record for record in map(self._shown, asked) if status in (None, record.status))
+        return [*islice(shown, limit)]
 
     def _records(
         self,

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 from reqon.errors import StateError
 from reqon.files import RECORD_READ_LIMIT, DamagedFileError, lock_is_free
-from reqon.state.backend import SyncCheckpoint, last_place
+from reqon.state.backend import SyncCheckpoint, last_place, was_asked_for
 from reqon.state.directory import StateDirectory, safe_name
 from reqon.state.ids import execution_time
 from reqon.state.journal import DEFAULT_MAX_BYTES, FileJournal
@@ -145,22 +145,14 @@ class FileBackend:
         before: datetime | None = None,
         status: ExecutionStatus | None = None,
     ) -> list[ExecutionRecord]:
-        found: list[ExecutionRecord] = []
         if limit is not None and limit <= 0:
-            return found
+            return []
         # A dead owner's record says `running` and counts as interrupted.
         word = None if status in (None, ExecutionStatus.INTERRUPTED) else status.value
-        for record in self._records(self._stems(mission, since=since, before=before), containing=word):
-            if mission is not None and record.mission != mission:
-                continue
-            if (since and record.started_at < since) or (before and record.started_at >= before):
-                continue
-            shown = self._shown(record)
-            if status is None or shown.status is status:
-                found.append(shown)
-                if len(found) == limit:
-                    break
-        return found
+        records = self._records(self._stems(mission, since=since, before=before), containing=word)
+        asked = (record for record in records if was_asked_for(record, mission, since=since, before=before))
+        shown = (record for record in map(self._shown, asked) if status in (None, record.status))
+        return [*islice(shown, limit)]
 
     def latest(self) -> Sequence[ExecutionRecord]:
         newest: dict[str, ExecutionRecord] = {}
