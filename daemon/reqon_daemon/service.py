@@ -197,8 +197,8 @@ class Service:
             if not path.exists():
                 raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
         await self._take_state(stack)
-        if self.settings.workers:
-            log.warning("--workers is not available yet: all runs share this process")
+        for option in self.settings.without_effect:
+            log.warning("an option has no effect in this release", option=option)
         self._go_on()
         self._bind(stack)
         self.ledger = Ledger(self.runner.directory, clock=self.clock, happenings=self.happenings)

@@ -109,6 +109,20 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
     return field(default=default, repr=not secret, metadata=metadata)
 
 
+_WITHOUT_EFFECT = (
+    "workers",
+    "check_interval",
+    "dry_run",
+    "set",
+    "store_config",
+    "no_oas_cache",
+    "webhook",
+    "webhook_host",
+    "webhook_port",
+    "webhook_url",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
     """Every option of the service. Durations are seconds; None where an option is off or decided elsewhere."""
@@ -174,6 +188,11 @@ class DaemonSettings:
         settings = cls(**values, sources=sources)
         SECRETS.add(settings.alert_secret)
         return settings
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """The options that were given and that this release reads, but does nothing with."""
+        return tuple(f"--{_shown(name)}" for name in _WITHOUT_EFFECT if self.source_of(name) != DEFAULT)
 
     @property
     def resume_options(self) -> tuple[str, ...]:

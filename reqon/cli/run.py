@@ -123,7 +123,10 @@ def run(
     check_interval: Annotated[
         str | None,
         typer.Option(
-            "--check-interval", metavar="T", help="How often schedules are looked at.", rich_help_panel=_DAEMON
+            "--check-interval",
+            metavar="T",
+            help="No effect: schedules are looked at every second.",
+            rich_help_panel=_DAEMON,
         ),
     ] = None,
     no_reload: Annotated[
