@@ -66,7 +66,8 @@ UV := uv pip compile --quiet --upgrade --universal --python-version 3.11 --gener
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 requirements:
 	$(UV) pyproject.toml --output-file requirements/runtime.txt
-	$(UV) --group pyproject.toml:dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
+	$(UV) pyproject.toml --all-extras --constraints requirements/runtime.txt --output-file requirements/extras.txt
+	$(UV) pyproject.toml --all-extras --group pyproject.toml:dev --constraints requirements/extras.txt --output-file requirements/dev.txt
 	$(UV) --group pyproject.toml:build --constraints requirements/dev.txt --output-file requirements/build.txt
 	@! grep -n '://' requirements/*.txt
 

@@ -30,6 +30,8 @@ def recover(
 ) -> Sequence[ExecutionRecord]:
     """Write `interrupted` into the records of dead owners, with the place from the journal; answers those records.
 
+    Also finishes what an owner that died right after `completed` left undone: its journal goes.
+
     Safe to call at any time and by several processes at once: who holds the execution's lock writes.
     """
     found = []
@@ -48,7 +50,21 @@ def recover(
                 found.append(record)
         finally:
             lock.release()
+    for record in backend.latest() if mission is None else backend.list(mission, limit=1):
+        _forget_journal(backend, directory, record)
     return found
+
+
+def _forget_journal(backend: StateBackend, directory: StateDirectory, record: ExecutionRecord) -> None:
+    """Remove the journal of an execution that completed and was killed before it could do so itself."""
+    if record.status is not ExecutionStatus.COMPLETED or is_newer(record) or not backend.journal(record).exists:
+        return
+    lock = directory.execution_lock(record.execution_id)
+    if lock.take():
+        try:
+            backend.journal(record).discard()
+        finally:
+            lock.release()
 
 
 def may_resume(record: ExecutionRecord) -> bool:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from reqon.state.directory import StateDirectory
+from reqon.state.file import FileBackend
+from reqon.state.recovery import recover
 from reqon.stores.registry import open_store
 from reqon.values import decode
 from tests.support.orders_api import OrdersApi
@@ -105,9 +108,11 @@ def kill_and_resume(mission: Path, state: Path, api: OrdersApi, *, kills: int, m
                 if process.running:
                     process.kill()
                     if any(b'"status": "completed"' in r.read_bytes() for r in (state / "execution").glob("*.json")):
-                        # It was done and folding its stores; whoever opens them next goes on with that.
+                        # It was done and cleaning up; whoever comes next goes on with that.
                         for log in (state / "stores").glob("*.log"):
                             open_store("file", log.stem, {}, directory=log.parent, mission_directory=state).close()
+                        directory = StateDirectory(state).open()
+                        recover(FileBackend(directory), directory)
                         return killed
                     killed += 1
                     continue

@@ -83,6 +83,19 @@ def test_recovery_takes_the_place_from_the_journal(backend: FileBackend, directo
     assert found.active_step == ActiveStep(action="Load", step="for", index=523)
 
 
+def test_a_journal_that_a_completed_execution_left_behind_goes(backend: FileBackend, directory: StateDirectory) -> None:
+    """Killed between the terminal record and the end of the journal; one that was only interrupted keeps its own."""
+    done, cut = backend.create(a_record()), backend.create(a_record("Other"))
+    for record in (done, cut):
+        journal = backend.journal(record)
+        journal.append("action", {"a": "0/Load"})
+        journal.close()
+    backend.save(replace(done, status=ExecutionStatus.COMPLETED))
+    recover(backend, directory)
+    assert not backend.journal(done).exists
+    assert backend.journal(cut).exists
+
+
 def test_recovery_of_one_mission_leaves_the_others(backend: FileBackend, directory: StateDirectory) -> None:
     ours, other = backend.create(a_record()), backend.create(a_record("Other"))
     assert [r.mission for r in recover(backend, directory, mission="DepotSync")] == ["DepotSync"]
