@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -21,6 +20,7 @@ from reqon.diagnostics import Diagnostic
 from reqon.lang.loader import load
 from reqon_daemon.metrics import Metrics, metric_names
 from reqon_daemon.settings import DaemonSettings
+from tests.support.peers import needs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "reqon").rglob("*.py"), *(ROOT / "daemon").rglob("*.py")])
@@ -212,15 +212,13 @@ def test_a_deployed_file_can_be_read_by_its_reader(path: Path) -> None:
 
 
 def test_alert_rules_pass_their_own_tests() -> None:
-    """Where Prometheus' own tool is at hand; that their metrics exist is tested above in any case."""
-    if promtool := shutil.which("promtool"):
-        tested = subprocess.run(
-            [promtool, "test", "rules", "rules_test.yml"],
-            cwd=ROOT / "deploy" / "prometheus",
-            capture_output=True,
-            check=False,
-        )
-        assert tested.returncode == 0, tested.stdout + tested.stderr
+    tested = subprocess.run(
+        [needs("promtool"), "test", "rules", "rules_test.yml"],
+        cwd=ROOT / "deploy" / "prometheus",
+        capture_output=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_supervisors_wait_longer_than_the_daemon_needs() -> None:
