@@ -1,18 +1,16 @@
-"""The typer application: every command with its options, and how usage errors are answered."""
+"""The typer application: explains every command, and answers usage errors. Right command lines need none of it."""
 
 from collections.abc import Callable
-from typing import Any
+from inspect import Parameter as Slot
+from inspect import signature
+from typing import Annotated, Any
 
 import typer
 
-from reqon.cli.check import check
-from reqon.cli.cleanup import cleanup
-from reqon.cli.control import alert_trial, cancel, config, pause, reload, trigger, unpause, why
+from reqon.cli.commands import SECTIONS, load
 from reqon.cli.exits import CONFIGURATION
-from reqon.cli.fmt import fmt
 from reqon.cli.help import Command, Commands
-from reqon.cli.look import history, logs, status
-from reqon.cli.run import run
+from reqon.cli.options import Argument, Parameter, parameters
 
 _HELP = """Keep your own copy of other people's data right.
 
@@ -34,22 +32,44 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-_SECTIONS: dict[str, dict[str, Callable[..., None]]] = {
-    "Missions": {"run": run, "check": check, "fmt": fmt},
-    "What ran": {"status": status, "history": history, "logs": logs, "cleanup": cleanup},
-    "The running daemon": {
-        "trigger": trigger,
-        "pause": pause,
-        "unpause": unpause,
-        "cancel": cancel,
-        "reload": reload,
-        "why": why,
-    },
-    "Set-up": {"config": config, "test-alert": alert_trial},
-}
-for section, commands in _SECTIONS.items():
-    for name, command in commands.items():
-        app.command(name, cls=Command, rich_help_panel=section)(command)
+
+
+def _as_typer_reads(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the same parameters, declared in typer's words."""
+
+    def called(**given: Any) -> None:
+        command(**given)
+
+    form = signature(command)
+    slots = [
+        form.parameters[p.name].replace(annotation=_annotation(p, form.parameters[p.name])) for p in parameters(command)
+    ]
+    called.__signature__ = form.replace(parameters=[s.replace(kind=Slot.KEYWORD_ONLY) for s in slots])  # type: ignore[attr-defined]
+    called.__annotations__ = {s.name: s.annotation for s in slots}
+    called.__doc__ = command.__doc__
+    return called
+
+
+def _annotation(parameter: Parameter, slot: Slot) -> Any:
+    kind = slot.annotation.__origin__
+    written = parameter.written
+    if isinstance(written, Argument):
+        return Annotated[kind, typer.Argument(metavar=written.metavar, help=written.help, show_default=False)]
+    return Annotated[
+        kind,
+        typer.Option(
+            *written.flags,
+            metavar=written.metavar,
+            help=written.help,
+            min=written.min,
+            rich_help_panel=written.panel,
+        ),
+    ]
+
+
+for section, commands in SECTIONS.items():
+    for name in commands:
+        app.command(name, cls=Command, rich_help_panel=section)(_as_typer_reads(load(name)))
 
 
 def invoke(arguments: list[str]) -> int:

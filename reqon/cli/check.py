@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
 from reqon.extensions import registered
@@ -17,17 +16,15 @@ from reqon.lang.program import Program
 
 
 def check(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mission files or folders.")],
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help="Mission files or folders.")],
     auth: Annotated[
-        Path | None, typer.Option("--auth", metavar="FILE", help="Also look up credentials in this file.")
+        Path | None, Option("--auth", metavar="FILE", help="Also look up credentials in this file.")
     ] = None,
-    env: Annotated[
-        Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")
-    ] = None,
+    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
     state_dir: Annotated[
-        Path | None, typer.Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")
+        Path | None, Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="For editors and machines.")] = False,
+    json: Annotated[bool, Option("--json", help="For editors and machines.")] = False,
 ) -> None:
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
     variables = environment(env)

@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.durations import seconds
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
 from reqon.state.choice import StateStores
@@ -20,21 +19,17 @@ from reqon.state.retention import expired
 
 
 def cleanup(
-    mission: Annotated[
-        str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)
-    ] = None,
-    older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="AGE", help="Such as 30d, 12h or 4w.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All records of the mission.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    mission: Annotated[str | None, Argument(metavar="[MISSION]", help="Only this mission.")] = None,
+    older_than: Annotated[str | None, Option("--older-than", metavar="AGE", help="Such as 30d, 12h or 4w.")] = None,
+    everything: Annotated[bool, Option("--all", help="All records of the mission.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Annotated[bool, Option("--json", help="For machines.")] = False,
     state_dir: Annotated[
-        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
+        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
     ] = None,
     state_store: Annotated[
-        str | None, typer.Option("--state-store", metavar="NAME", help="Look into this state store only.")
+        str | None, Option("--state-store", metavar="NAME", help="Look into this state store only.")
     ] = None,
 ) -> None:
     """Delete records and journals. Running executions are skipped and named."""
@@ -81,4 +76,6 @@ def cleanup(
 
 
 def _confirmed(records: list[ExecutionRecord], size: int) -> bool:
+    import typer  # noqa: PLC0415  # only where somebody is asked
+
     return typer.confirm(f"Delete {len(records)} executions ({size:,} bytes)?")

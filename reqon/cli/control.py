@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.durations import seconds
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 
-Mission = Annotated[str, typer.Argument(metavar="MISSION", help="The mission's name.")]
+Mission = Annotated[str, Argument(metavar="MISSION", help="The mission's name.")]
 StateDir = Annotated[
-    Path | None, typer.Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")
+    Path | None, Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+Json = Annotated[bool, Option("--json", help="For machines.")]
 
 
 def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
@@ -27,10 +26,8 @@ def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) ->
 
 def pause(
     mission: Mission,
-    duration: Annotated[
-        str | None, typer.Option("--for", metavar="T", help="Such as 2h; without it until unpause.")
-    ] = None,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Shown by `reqon why`.")] = None,
+    duration: Annotated[str | None, Option("--for", metavar="T", help="Such as 2h; without it until unpause.")] = None,
+    reason: Annotated[str | None, Option("--reason", metavar="TEXT", help="Shown by `reqon why`.")] = None,
     json: Json = False,
     state_dir: StateDir = None,
 ) -> None:
@@ -76,9 +73,7 @@ def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> Non
 
 
 def config(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH...]", help="Where reqon.toml lies.", show_default=False)
-    ] = None,
+    paths: Annotated[list[Path] | None, Argument(metavar="[PATH...]", help="Where reqon.toml lies.")] = None,
     json: Json = False,
 ) -> None:
     """Show every option's effective value and where it comes from; secrets hidden."""
@@ -92,9 +87,7 @@ def config(
 
 
 def alert_trial(
-    alert_url: Annotated[
-        list[str] | None, typer.Option("--alert-url", metavar="URL", help="A target (repeatable).")
-    ] = None,
+    alert_url: Annotated[list[str] | None, Option("--alert-url", metavar="URL", help="A target (repeatable).")] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Send one test alert and its resolve to each target; show each target's answer."""

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.diagnostics import Source
 from reqon.errors import ConfigurationError
 from reqon.files import write_report
@@ -16,8 +15,8 @@ from reqon.lang.printer import to_text
 
 
 def fmt(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mission files or folders.")],
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; 1 if a file is not in its form.")] = False,
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help="Mission files or folders.")],
+    check: Annotated[bool, Option("--check", help="Change nothing; 1 if a file is not in its form.")] = False,
 ) -> None:
     """Bring mission files into their canonical form. Comments stay; a file with syntax errors is left as it is."""
     broken = changed = 0

@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
@@ -18,17 +17,15 @@ from reqon.state.directory import StateDirectory
 from reqon.state.ids import is_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
 
-Mission = Annotated[str | None, typer.Argument(metavar="[MISSION]", help="Only this mission.", show_default=False)]
-StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")]
-StateStore = Annotated[
-    str | None, typer.Option("--state-store", metavar="NAME", help="Look into this state store only.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Records as they are, for machines.")]
+Mission = Annotated[str | None, Argument(metavar="[MISSION]", help="Only this mission.")]
+StateDir = Annotated[Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")]
+StateStore = Annotated[str | None, Option("--state-store", metavar="NAME", help="Look into this state store only.")]
+Json = Annotated[bool, Option("--json", help="Records as they are, for machines.")]
 
 
 def status(
     mission: Mission = None,
-    execution: Annotated[str | None, typer.Option("--execution", metavar="ID", help="This execution.")] = None,
+    execution: Annotated[str | None, Option("--execution", metavar="ID", help="This execution.")] = None,
     json: Json = False,
     state_dir: StateDir = None,
     state_store: StateStore = None,
@@ -54,10 +51,10 @@ def status(
 
 def history(
     mission: Mission = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Most executions to show.")] = 10,
-    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Only those that began since.")] = None,
+    limit: Annotated[int, Option("--limit", metavar="N", min=1, help="Most executions to show.")] = 10,
+    since: Annotated[str | None, Option("--since", metavar="DATE", help="Only those that began since.")] = None,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="running, completed, failed or interrupted.")
+        str | None, Option("--status", metavar="STATUS", help="running, completed, failed or interrupted.")
     ] = None,
     json: Json = False,
     state_dir: StateDir = None,
@@ -86,7 +83,7 @@ def history(
 
 
 def logs(
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id.")],
+    execution: Annotated[str, Argument(metavar="EXECUTION", help="The execution's id.")],
     state_dir: StateDir = None,
     state_store: StateStore = None,
 ) -> None:

@@ -11,27 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from reqon.__about__ import __version__
+from reqon.cli.commands import COMMANDS, load
 from reqon.cli.exits import CONFIGURATION, LOST, Done
-
-COMMANDS = frozenset(
-    [
-        "run",
-        "check",
-        "fmt",
-        "status",
-        "history",
-        "cleanup",
-        "logs",
-        "trigger",
-        "pause",
-        "unpause",
-        "cancel",
-        "reload",
-        "why",
-        "config",
-        "test-alert",
-    ]
-)
+from reqon.cli.options import read
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,11 +56,10 @@ def answer(arguments: list[str]) -> int:
         return 0
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    from reqon.cli.app import invoke  # noqa: PLC0415  # typer costs 30 ms that `--version` need not pay
-    from reqon.errors import ReqonError  # noqa: PLC0415
+    from reqon.errors import ReqonError  # noqa: PLC0415  # `--version` need not pay for it
 
     try:
-        return invoke(_with_command(arguments))
+        return _invoke(_with_command(arguments))
     except Done as done:
         return done.code
     except ReqonError as error:
@@ -88,6 +69,18 @@ def answer(arguments: list[str]) -> int:
         # Whoever read our output has left, as `head` does; that is no failure.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # so that closing it says nothing either
         return 0
+
+
+def _invoke(arguments: list[str]) -> int:
+    if arguments and arguments[0] in COMMANDS:
+        command = load(arguments[0])
+        given = read(command, arguments[1:])
+        if given is not None:
+            command(**given)
+            return 0
+    from reqon.cli.app import invoke  # noqa: PLC0415  # typer costs 100 ms, for whoever wants something explained
+
+    return invoke(arguments)
 
 
 def _with_command(arguments: list[str]) -> list[str]:

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from reqon.cli import show
 from reqon.cli.durations import seconds
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
+from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.extensions import registered
@@ -28,134 +27,110 @@ _DAEMON = "Daemon"
 _RESUME = "Resume"
 _CRON = "Cron texts"
 
-Paths = Annotated[
-    list[Path] | None, typer.Argument(metavar="PATH...", help="Mission files or folders.", show_default=False)
-]
+Paths = Annotated[list[Path] | None, Argument(metavar="PATH...", help="Mission files or folders.")]
 
 
 def run(
     paths: Paths = None,
     daemon: Annotated[
-        bool, typer.Option("--daemon", help="Stay and run missions on their schedules.", rich_help_panel=_DAEMON)
+        bool, Option("--daemon", help="Stay and run missions on their schedules.", panel=_DAEMON)
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Run every scheduled mission once, then exit.")] = False,
+    once: Annotated[bool, Option("--once", help="Run every scheduled mission once, then exit.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the latest execution stopped.", rich_help_panel=_RESUME)
+        bool, Option("--resume", help="Go on where the latest execution stopped.", panel=_RESUME)
     ] = False,
     execution: Annotated[
         str | None,
-        typer.Option("--execution", metavar="ID", help="Which execution to resume.", rich_help_panel=_RESUME),
+        Option("--execution", metavar="ID", help="Which execution to resume.", panel=_RESUME),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Start a changed mission again from its first action.", rich_help_panel=_RESUME),
+        Option("--force", help="Start a changed mission again from its first action.", panel=_RESUME),
     ] = False,
     mission: Annotated[
-        list[str] | None, typer.Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
+        list[str] | None, Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done; send nothing, write nothing.")
-    ] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Run what is right when other files are wrong.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would be done; send nothing, write nothing.")] = False,
+    keep_going: Annotated[bool, Option("--keep-going", help="Run what is right when other files are wrong.")] = False,
     auth: Annotated[
-        Path | None, typer.Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
+        Path | None, Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
     ] = None,
-    env: Annotated[
-        Path | None, typer.Option("--env", metavar="FILE", help="Read variables from this file alone.")
-    ] = None,
+    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file."
-        ),
+        Option("--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file."),
     ] = None,
     state_dir: Annotated[
-        Path | None, typer.Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
+        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
     ] = None,
     state_store: Annotated[
-        str | None, typer.Option("--state-store", metavar="NAME", help="Keep all executions in this state store.")
+        str | None, Option("--state-store", metavar="NAME", help="Keep all executions in this state store.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
     journal_max: Annotated[
-        str | None, typer.Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
+        str | None, Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
     ] = None,
     validate_cron: Annotated[
         str | None,
-        typer.Option(
-            "--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.", rich_help_panel=_CRON
-        ),
+        Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.", panel=_CRON),
     ] = None,
     timezone: Annotated[
-        str | None, typer.Option("--timezone", metavar="ZONE", help="The zone it is read in.", rich_help_panel=_CRON)
+        str | None, Option("--timezone", metavar="ZONE", help="The zone it is read in.", panel=_CRON)
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(
-            "--metrics-port", metavar="N", help="Serve Prometheus metrics; 0 picks a port.", rich_help_panel=_DAEMON
-        ),
+        Option("--metrics-port", metavar="N", help="Serve Prometheus metrics; 0 picks a port.", panel=_DAEMON),
     ] = None,
     metrics_host: Annotated[
         str | None,
-        typer.Option(
-            "--metrics-host", metavar="H", help="The address they listen on. [127.0.0.1]", rich_help_panel=_DAEMON
-        ),
+        Option("--metrics-host", metavar="H", help="The address they listen on. [127.0.0.1]", panel=_DAEMON),
     ] = None,
     health_port: Annotated[
         int | None,
-        typer.Option("--health-port", metavar="N", help="Serve /health, /livez, /readyz.", rich_help_panel=_DAEMON),
+        Option("--health-port", metavar="N", help="Serve /health, /livez, /readyz.", panel=_DAEMON),
     ] = None,
     alert_on_failure: Annotated[
         bool,
-        typer.Option(
-            "--alert-on-failure", help="Tell on-call when a run fails or did not happen.", rich_help_panel=_DAEMON
-        ),
+        Option("--alert-on-failure", help="Tell on-call when a run fails or did not happen.", panel=_DAEMON),
     ] = False,
     alert_url: Annotated[
         list[str] | None,
-        typer.Option("--alert-url", metavar="URL", help="Whom to tell (repeatable).", rich_help_panel=_DAEMON),
+        Option("--alert-url", metavar="URL", help="Whom to tell (repeatable).", panel=_DAEMON),
     ] = None,
     heartbeat_url: Annotated[
-        str | None, typer.Option("--heartbeat-url", metavar="URL", help="Ping while alive.", rich_help_panel=_DAEMON)
+        str | None, Option("--heartbeat-url", metavar="URL", help="Ping while alive.", panel=_DAEMON)
     ] = None,
     check_interval: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--check-interval",
             metavar="T",
             help="No effect: schedules are looked at every second.",
-            rich_help_panel=_DAEMON,
+            panel=_DAEMON,
         ),
     ] = None,
-    no_reload: Annotated[
-        bool, typer.Option("--no-reload", help="Do not watch the files.", rich_help_panel=_DAEMON)
-    ] = False,
+    no_reload: Annotated[bool, Option("--no-reload", help="Do not watch the files.", panel=_DAEMON)] = False,
     reload_poll: Annotated[
         str | None,
-        typer.Option(
-            "--reload-poll", metavar="T", help="How often the files are scanned. [10s]", rich_help_panel=_DAEMON
-        ),
+        Option("--reload-poll", metavar="T", help="How often the files are scanned. [10s]", panel=_DAEMON),
     ] = None,
     no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Leave interrupted executions alone.", rich_help_panel=_DAEMON)
+        bool, Option("--no-resume", help="Leave interrupted executions alone.", panel=_DAEMON)
     ] = False,
     max_running: Annotated[
         int | None,
-        typer.Option("--max-running", metavar="N", help="Most executions at once. [32]", rich_help_panel=_DAEMON),
+        Option("--max-running", metavar="N", help="Most executions at once. [32]", panel=_DAEMON),
     ] = None,
     shutdown_grace: Annotated[
-        str | None, typer.Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
+        str | None, Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
     ] = None,
     misfire_grace: Annotated[
         str | None,
-        typer.Option(
-            "--misfire-grace", metavar="T", help="From when on a start counts as late. [60s]", rich_help_panel=_DAEMON
-        ),
+        Option("--misfire-grace", metavar="T", help="From when on a start counts as late. [60s]", panel=_DAEMON),
     ] = None,
     state_retention: Annotated[
-        str | None, typer.Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")
+        str | None, Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")
     ] = None,
 ) -> None:
     """Run every mission that the paths hold, now; or stay as a daemon."""
