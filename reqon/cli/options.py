@@ -62,7 +62,7 @@ class Parameter(NamedTuple):
 
 def parameters(command: Command) -> list[Parameter]:
     """The parameters of a command, in the order of its signature."""
-    defaults = len(command.__defaults__ or ())  # type: ignore[attr-defined]
+    defaults = len(command.__defaults__ or ())
     annotations = [(n, a) for n, a in command.__annotations__.items() if n != "return"]
     required = len(annotations) - defaults
     return [_parameter(name, annotation, optional=i >= required) for i, (name, annotation) in enumerate(annotations)]

@@ -25,7 +25,7 @@ def called_by_typer(command: Callable[..., None], words: list[str]) -> dict[str,
         calls.append(given)
 
     recorder.__annotations__ = command.__annotations__
-    recorder.__defaults__ = command.__defaults__  # type: ignore[attr-defined]
+    recorder.__defaults__ = command.__defaults__
     recorder.__wrapped__ = command  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
     app.command()(_as_typer_reads(recorder))
@@ -36,7 +36,7 @@ def called_by_typer(command: Callable[..., None], words: list[str]) -> dict[str,
 
 def all_of(command: Callable[..., None], given_words: dict[str, Any]) -> dict[str, Any]:
     optional = [p.name for p in parameters(command) if p.optional]
-    defaults = dict(zip(optional, command.__defaults__ or (), strict=True))  # type: ignore[attr-defined]
+    defaults = dict(zip(optional, command.__defaults__ or (), strict=True))
     return defaults | given_words
 
 
