@@ -23,6 +23,7 @@ help:
 	@echo "make run        install, start the example API, run examples/missions as a daemon; Ctrl+C stops it"
 	@echo "make test       install, run all tests (test-slow: in full numbers, for hours)"
 	@echo "make check      lint, types, floors"
+	@echo "make fuzz       mission texts of any kind, a minute long"
 	@echo "make format     bring the code into its form"
 	@echo "make requirements   pin the newest versions of everything (needs uv)"
 	@echo "make clean      remove .venv and caches"
@@ -61,6 +62,13 @@ bench: $(DEV)
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 endif
 
+.PHONY: fuzz
+# Mission texts of any kind, for a minute or as long as FUZZ says: make fuzz FUZZ="-max_total_time=3600 -max_len=1200"
+FUZZ ?= -max_total_time=60 -max_len=1200
+fuzz: $(DEV) requirements/fuzz.txt
+	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
+	nice -n 19 $(BIN)/python tests/fuzz/fuzz_missions.py -print_final_stats=1 $(FUZZ)
+
 # The files name no address and no index: pip asks the one that the machine is set to, and the hashes decide.
 UV := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -68,11 +76,12 @@ requirements:
 	$(UV) pyproject.toml --output-file requirements/runtime.txt
 	$(UV) pyproject.toml --all-extras --constraints requirements/runtime.txt --output-file requirements/extras.txt
 	$(UV) pyproject.toml --all-extras --group pyproject.toml:dev --constraints requirements/extras.txt --output-file requirements/dev.txt
+	$(UV) --group pyproject.toml:fuzz --output-file requirements/fuzz.txt
 	$(UV) --group pyproject.toml:build --constraints requirements/dev.txt --output-file requirements/build.txt
 	@! grep -n '://' requirements/*.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks .fuzz dist build
 
 $(RUNTIME): requirements/runtime.txt requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -14,7 +14,7 @@ from reqon.errors import ReqonError
 from reqon.lang.folders import units_of
 from reqon.lang.loader import load as load_paths
 from reqon.lang.program import MissionProgram, Unit
-from reqon_daemon.policy import Policy, policy_of
+from reqon_daemon.policy import Evaluate, Policy, constant, policy_of
 from reqon_daemon.zones import Zone
 
 QUIET_SECONDS = 0.25
@@ -94,8 +94,12 @@ class Catalog:
         skip: Sequence[Path] = (),
         clock: Clock = SYSTEM,
         default_zone: Zone | None = None,
+        evaluate: Callable[[Plan], Evaluate] = lambda _: constant,
     ) -> None:
-        """`plan` compiles one mission (`Runner.plan`), `load` reads one unit, `skip` holds folders to leave out."""
+        """`plan` compiles one mission (`Runner.plan`), `load` reads one unit, `skip` holds folders to leave out.
+
+        `evaluate` gives what reads a plan's options when they are more than constants.
+        """
         self.folders = Folders(tuple(paths), tuple(skip))
         self.missions: Mapping[str, Loaded] = {}
         self.broken: Mapping[str, tuple[Diagnostic, ...]] = {}
@@ -103,6 +107,7 @@ class Catalog:
         self._plan = plan
         self._clock = clock
         self._default_zone = default_zone
+        self._evaluate = evaluate
         self._units: dict[Path, _Kept] = {}
         self._busy = asyncio.Lock()
 
@@ -171,8 +176,9 @@ class Catalog:
         return _Kept(files, had, errors) if errors else _Kept(_with_imports(files, programs), missions)
 
     def _compile(self, unit: Path, program: MissionProgram) -> Loaded:
-        policy = policy_of(program, default_zone=self._default_zone)
-        return Loaded(self._plan(program), policy, unit)
+        plan = self._plan(program)
+        policy = policy_of(program, default_zone=self._default_zone, evaluate=self._evaluate(plan))
+        return Loaded(plan, policy, unit)
 
     def _swap(self, units: dict[Path, _Kept], refused: tuple[str, ...]) -> Reload:
         missions: dict[str, Loaded] = {}

@@ -13,6 +13,7 @@ from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionRecord, Trigger
 from reqon_daemon.catalog import Loaded
 from reqon_daemon.catalog import Plan as Known
+from reqon_daemon.policy import Evaluate
 
 SCHEDULED = "REQON_SCHEDULED"
 
@@ -87,6 +88,12 @@ def plan_of(loaded: Loaded) -> Plan:
     """The plan of a mission that `Planner` compiled, for its options."""
     assert isinstance(loaded.plan, Twin)
     return loaded.plan.manual
+
+
+def options_of(plan: Known) -> Evaluate:
+    """What evaluates the options of a mission that `Planner` compiled."""
+    assert isinstance(plan, Twin)
+    return plan.manual.evaluate
 
 
 def short_hash(loaded: Loaded) -> str:

@@ -12,6 +12,7 @@ from reqon.http.retry import Backoff, RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.cron import CronFields, parse_cron
 from reqon.lang.program import MissionProgram
+from reqon.runtime.settings import option_words
 from reqon.values import Value, milliseconds
 from reqon_daemon.slots import Cron, Every, LocalTimes, Once, Schedule, at_rule, jitter_of
 from reqon_daemon.zones import Zone, system_zone, zone
@@ -38,6 +39,7 @@ class Policy:
     """
 
     schedule: Schedule | None = None
+    jitter_seconds: float = 0.0
     catch_up: CatchUp = CatchUp.LAST
     skip_if_running: bool = True
     max_runs: int = 1
@@ -85,6 +87,7 @@ def policy_of(program: MissionProgram, *, default_zone: Zone | None = None, eval
     most = options.whole("maxConcurrency") or 1
     return Policy(
         schedule=_schedule(program, options, default_zone),
+        jitter_seconds=options.seconds("jitter") or 0.0,
         catch_up=options.word("catchUp", CatchUp, CatchUp.LAST),
         skip_if_running=skip,
         max_runs=1 if skip else most,
@@ -184,7 +187,7 @@ class _Options:
         option = self._options.get(key)
         if option is None or isinstance(option.value, nodes.Since | nodes.Paginate):
             return None, None
-        return self._evaluate(option.value), option.value.span
+        return option_words(option, self._evaluate), option.value.span
 
     def flag(self, key: str, *, default: bool) -> bool:
         value, span = self.get(key)

@@ -43,7 +43,7 @@ from reqon_daemon.heartbeat import Heartbeat
 from reqon_daemon.housekeeping import Housekeeping
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
-from reqon_daemon.plans import Planner
+from reqon_daemon.plans import Planner, options_of
 from reqon_daemon.roster import Roster
 from reqon_daemon.runs import Job
 from reqon_daemon.schedule import Scheduler
@@ -122,6 +122,7 @@ class Service:
             settings.paths,
             load=self.planner.load,
             plan=self.planner.plan,
+            evaluate=options_of,
             skip=(settings.state_dir,),
             clock=self.clock,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from reqon.diagnostics import Diagnostic, Source, Span, nearest
+from reqon.diagnostics import Diagnostic, Source, Span, did_you_mean
 from reqon.errors import SemanticError
 
 CODE = "bad-cron"
@@ -180,9 +180,7 @@ def _unknown_macro(text: str, findings: _Findings) -> None:
     if text.lower() == "@reboot":
         findings.error("'@reboot' is no time", hint="to run when the daemon starts write 'runImmediately: true'")
         return
-    guess = nearest(text, MACROS)
-    known = f"Known: {', '.join(sorted(MACROS))}."
-    findings.error(f"unknown cron macro '{text}'", hint=f"did you mean '{guess}'? {known}" if guess else known)
+    findings.error(f"unknown cron macro '{text}'", hint=did_you_mean(text, sorted(MACROS), "known"))
 
 
 def _wrong_count(words: list[_Word], findings: _Findings) -> None:

@@ -68,17 +68,31 @@ class Texts:
 
 def _source(path: Path) -> tuple[Source, Diagnostic | None]:
     name = str(path)
-    nothing = Source(name, "")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            message = f"'{name}' is larger than {MAX_BYTES} bytes, the limit of a mission file"
-            return nothing, Diagnostic("syntax", message, None, "move parts of it to other files")
-        data = path.read_bytes()
+        # One byte more than allowed is enough to see that a file is too large; a device may have no size at all.
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        return nothing, Diagnostic("not-readable", f"'{name}' cannot be read: {error.strerror or error}")
+        message = f"'{name}' cannot be read: {error.strerror or error}"
+        return Source(name, ""), Diagnostic("not-readable", message)
+    return decoded(name, data)
+
+
+def decoded(name: str, data: bytes) -> tuple[Source, Diagnostic | None]:
+    """The text that a file's bytes mean; an empty one and a finding, if they mean none."""
+    nothing = Source(name, "")
+    if len(data) > MAX_BYTES:
+        message = f"'{name}' is larger than {MAX_BYTES} bytes, the limit of a mission file"
+        return nothing, Diagnostic("syntax", message, Span(nothing, 0, 0), "move parts of it to other files")
     try:
         return Source(name, data.decode("utf-8-sig")), None
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = f"'{name}' is not UTF-8 text: byte {error.start} in line {line}"
-        return nothing, Diagnostic("bad-character", message, None, "save it as UTF-8")
+        return nothing, _not_text(name, error)
+
+
+def _not_text(name: str, error: UnicodeDecodeError) -> Diagnostic:
+    """Where the first byte stands that is no text; the line is shown with what cannot be read replaced."""
+    good, rest = error.object[: error.start].decode(), error.object[error.start :]
+    shown = Source(name, good + rest.decode("utf-8", "replace"))
+    message = f"'{name}' is not UTF-8 text: byte {rest[0]:#04x} is none of it"
+    return Diagnostic("bad-character", message, Span(shown, len(good), len(good) + 1), "save it as UTF-8")

@@ -80,10 +80,8 @@ class DryRun:
 
     def _step(self, step: nodes.Step, indent: str) -> Iterator[str]:
         match step:
-            case nodes.Fetch():
-                yield indent + self._request(step)
-            case nodes.CallStep():
-                yield f"{indent}would call {step.source.text}.{step.operation.text}"
+            case nodes.Fetch() | nodes.CallStep():
+                yield indent + self.request(step)
             case nodes.For():
                 how = " in parallel" if step.parallel else ""
                 which = "".join(f" where {_text(c)}" for c in step.conditions)
@@ -145,13 +143,22 @@ class DryRun:
             yield f"{indent}  {_text(arm.pattern)}{guard} ->" + ("" if shown else " continue")
             yield from shown
 
-    def _request(self, step: nodes.Fetch) -> str:
-        options = {o.key: o.value for o in step.options}
+    def source_of(self, step: nodes.Fetch | nodes.CallStep) -> SourceSettings:
+        """The source that a request goes to; the default source where only the run will know."""
         written = step.source.text if step.source is not None else None
-        named = options.get("source")
+        named = next((o.value for o in step.options if o.key == "source"), None)
         if written is None and isinstance(named, nodes.Name):
             written = named.name
-        source = self.sources[written] if written in self.sources else next(iter(self.sources.values()))
+        elif written is None and isinstance(named, nodes.Literal_):
+            written = str(named.value)
+        return self.sources[written] if written in self.sources else next(iter(self.sources.values()))
+
+    def request(self, step: nodes.Fetch | nodes.CallStep) -> str:
+        """What a request would be, as far as it is known before the run."""
+        if isinstance(step, nodes.CallStep):
+            return f"would call {step.source.text}.{step.operation.text}"
+        options = {o.key: o.value for o in step.options}
+        source = self.source_of(step)
         path = self._path(step.path)
         parts: list[str] = []
         for key in ("params", "query"):

@@ -7,6 +7,7 @@ from reqon.diagnostics import Source
 from reqon.errors import SemanticError
 from reqon.lang.loader import load_text
 from reqon.lang.program import MissionProgram
+from reqon.runtime.plan import Plan
 from reqon_daemon.policy import CatchUp, Policy, policy_of
 from reqon_daemon.zones import system_zone, zone
 
@@ -122,3 +123,10 @@ def test_an_option_that_cannot_be_is_refused_with_its_place(clause: str) -> None
         assert caught.value.span.line == 2
     else:
         assert any(d.span and d.span.line == 2 for d in loaded.all_diagnostics)
+
+
+def test_options_may_be_computed_where_something_evaluates_them() -> None:
+    text = "let pace = minutes(4)\nschedule: every 5 minutes { catchUp: all }\ntimeout: pace\njitter: seconds(3 * 10)"
+    made = program(text)
+    found = policy_of(made, default_zone=zone("UTC"), evaluate=Plan(made, environment={}).evaluate)
+    assert (found.timeout_seconds, found.jitter_seconds, found.catch_up) == (240, 30, CatchUp.ALL)

@@ -137,7 +137,7 @@ def test_every_wrong_field_is_reported() -> None:
         ("0 0 9 * * 1-5", "cron expression has 6 fields, expected 5", 'write "0 9 * * 1-5"'),
         ("@dayly", "unknown cron macro '@dayly'", "did you mean '@daily'?"),
         ("@reboot", "'@reboot' is no time", "runImmediately: true"),
-        ("@", "unknown cron macro '@'", "Known: @annually"),
+        ("@", "unknown cron macro '@'", "known: @annually"),
     ],
 )
 def test_a_text_that_is_no_cron_text_says_what_to_write(text: str, message: str, hint: str) -> None:
