@@ -7,7 +7,6 @@ after each sync and replace; advisory locks; and `Log`, the checksummed line log
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -289,7 +288,7 @@ def make_directory(path: Path) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """A name in the same directory that nobody else has; see `is_temporary`."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
 
 def is_temporary(name: str) -> bool:

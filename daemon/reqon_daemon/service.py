@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from reqon import events
+from reqon import collector, events
 from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.errors import ConfigurationError, ReqonError, SemanticError, StateError
 from reqon.runner import Runner, RunnerSettings
@@ -377,6 +377,7 @@ class Service:
             raise StoppedError
 
     def _say_ready(self) -> None:
+        collector.settle(tidy=True)
         self.health.phase = "ready"
         missions = self.catalog.missions
         for name in missions:

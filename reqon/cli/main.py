@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from reqon import collector
 from reqon.__about__ import __version__
 from reqon.cli.commands import COMMANDS, load
 from reqon.cli.exits import CONFIGURATION, LOST, Done
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. Never returns."""
     # Until a command says otherwise Ctrl+C just ends us: there is nothing to save, and a traceback tells nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    collector.rest()
     _open_streams()
     code = answer(list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(_flushed(code))

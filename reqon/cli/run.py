@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from reqon import collector
 from reqon.cli import show
 from reqon.cli.durations import seconds
 from reqon.cli.environment import environment, state_directory
@@ -231,6 +232,7 @@ class OneShot:
             return broken
         runner = Runner(self.settings, environment=self.variables)
         runner.open()
+        collector.settle()
         outcomes = asyncio.run(self._all(runner, missions))
         code = _exit_code(outcomes)
         if self.signal is not None:
