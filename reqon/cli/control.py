@@ -86,6 +86,23 @@ def config(
     raise Done
 
 
+def export(
+    what: Annotated[str, Argument(metavar="WHAT", help="prometheus-rules or grafana.")],
+    paths: Annotated[
+        list[Path] | None, Argument(metavar="[PATH...]", help="The missions that it is to speak of.")
+    ] = None,
+    job: Annotated[
+        str | None, Option("--job", metavar="NAME", help="What Prometheus calls the daemons. [reqon]")
+    ] = None,
+    runbook: Annotated[
+        str | None, Option("--runbook", metavar="URL", help="Where people read the runbook. [docs/runbook.md]")
+    ] = None,
+) -> None:
+    """Write rules for Prometheus, or a dashboard for Grafana, to stdout."""
+    show.out(service("export")(what, tuple(paths or ()), job=job, runbook=runbook).rstrip("\n"))
+    raise Done
+
+
 def alert_trial(
     alert_url: Annotated[list[str] | None, Option("--alert-url", metavar="URL", help="A target (repeatable).")] = None,
     state_dir: StateDir = None,

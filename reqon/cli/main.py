@@ -86,7 +86,26 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _with_command(arguments: list[str]) -> list[str]:
-    """`reqon PATH…` means `reqon run PATH…`. A path that shares its name with a command is written `./status`."""
+    """`reqon PATH…` means `reqon run PATH…`. A path that shares its name with a command is written `./status`.
+
+    Raises:
+        ConfigurationError: the first word is neither, but nearly a command.
+    """
     if not arguments or arguments[0] in COMMANDS or arguments[0] in ("--help", "-h"):
         return arguments
+    _refuse_slip(arguments[0])
     return ["run", *arguments]
+
+
+def _refuse_slip(word: str) -> None:
+    from reqon.diagnostics import nearest  # noqa: PLC0415  # as above
+    from reqon.errors import ConfigurationError  # noqa: PLC0415
+
+    if word.startswith("-") or not word.replace("-", "").isalpha() or os.path.lexists(word):
+        return
+    if guess := nearest(word, sorted(COMMANDS)):
+        raise ConfigurationError(
+            f"'{word}' is no command, and no mission file or folder has this name",
+            code="unknown-command",
+            hint=f"did you mean `reqon {guess}`? Commands: {', '.join(sorted(COMMANDS))}",
+        )

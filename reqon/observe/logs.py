@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import datetime
 from typing import IO, Any
 
 import structlog
@@ -134,6 +135,8 @@ def redacted(entry: Entry) -> Entry:
 
 
 def _field(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
     safe = SECRETS.redact_value(to_builtins(value) if not isinstance(value, str) else value)
     if isinstance(safe, str):
         safe = safe.encode("utf-8", "backslashreplace").decode()

@@ -222,3 +222,28 @@ def test_a_path_that_is_called_like_a_command_is_written_with_its_folder(tmp_pat
     (tmp_path / "status" / "good.vague").write_text(GOOD)
     assert "Good: completed" in reqon("./status", cwd=tmp_path).out
     assert "STATUS" in reqon("status", cwd=tmp_path).out
+
+
+@pytest.mark.parametrize(("slip", "meant"), [("statsu", "status"), ("hitsory", "history"), ("test-alrt", "test-alert")])
+def test_a_misspelt_command_is_not_taken_for_a_path(slip: str, meant: str, tmp_path: Path) -> None:
+    ended = reqon(slip, "M", cwd=tmp_path)
+    assert ended.code == 3
+    assert f"did you mean `reqon {meant}`?" in ended.err
+    (tmp_path / slip).mkdir()
+    assert "unknown-command" not in reqon(slip, cwd=tmp_path).err
+
+
+def test_a_path_that_is_like_no_command_is_a_path(tmp_path: Path) -> None:
+    ended = reqon("missons", cwd=tmp_path)
+    assert ended.code == 3
+    assert "'missons' does not exist" in ended.err
+
+
+def test_rules_and_dashboard_are_written_to_stdout(tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text("mission M { action A { let x = 1 } run A }")
+    rules = reqon("export", "prometheus-rules", "m.vague", "--job", "sync", cwd=tmp_path)
+    assert rules.code == 0, rules.text
+    assert 'absent(up{job="sync"})' in rules.out
+    assert 'absent(reqon_mission_info{mission="M"})' in rules.out
+    assert reqon("export", "grafana", cwd=tmp_path).json["title"] == "Reqon"
+    assert reqon("export", "grafana", "nowhere", cwd=tmp_path).code == 3

@@ -53,6 +53,12 @@ def emitted(event: Event) -> Emitted:
     return Emitted(event, 1, "exec_1", "Sync", at, "Pull", None)
 
 
+def test_instants_are_written_as_in_records() -> None:
+    stream = configured("json")
+    structlog.get_logger("reqon").info("x", due=datetime(2026, 3, 1, 8, 15, tzinfo=UTC))
+    assert json.loads(stream.getvalue())["due"] == "2026-03-01T08:15:00.000Z"
+
+
 def test_a_json_line_has_time_level_message_and_its_fields_in_order() -> None:
     stream = configured("json")
     structlog.get_logger("reqon").info("run ended", items=3, mission="Sync")
