@@ -6,6 +6,7 @@ ask `bus.wants(Kind)` before you make one on a busy path.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,9 +17,25 @@ from reqon.values import Struct
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """The base of all. `type` is the public name."""
+    """The base of all.
+
+    Attributes:
+        type: the public name.
+        internal: no event of the public table: for our own listeners; it takes no sequence number.
+        own: fields that only our own listeners read: they are no part of the payload.
+        also: properties that the payload holds beside the fields, for the names that two documents use.
+    """
 
     type: ClassVar[str] = "event"
+    internal: ClassVar[bool] = False
+    own: ClassVar[frozenset[str]] = frozenset()
+    also: ClassVar[tuple[str, ...]] = ()
+
+    def payload(self) -> dict[str, Any]:
+        """The public payload: camelCase, JSON-ready, absent fields left out."""
+        names = (*(n for n in self.__struct_fields__ if n not in self.own), *self.also)
+        found = ((camel(name), getattr(self, name)) for name in names)
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in found if v is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +59,6 @@ class Emitted:
 
     def to_dict(self) -> dict[str, Any]:
         """The public JSON form, camelCase, absent fields left out."""
-        payload = {camel(f): getattr(self.event, f) for f in self.event.__struct_fields__}
         shown: dict[str, Any] = {
             "type": self.type,
             "seq": self.seq,
@@ -51,7 +67,7 @@ class Emitted:
             "action": self.action,
             "timestamp": rfc3339(self.timestamp),
             "duration": self.duration,
-            "payload": {k: list(v) if isinstance(v, tuple) else v for k, v in payload.items() if v is not None},
+            "payload": self.event.payload(),
         }
         return {k: v for k, v in shown.items() if v is not None}
 
@@ -64,17 +80,22 @@ def camel(name: str) -> str:
 
 
 class MissionStarted(Event, frozen=True, kw_only=True):
+    """An execution begins: its sources and stores are ready. `metadata`: what started it, such as the slot."""
+
     type: ClassVar[str] = "mission.start"
+    own: ClassVar[frozenset[str]] = frozenset(("scheduled_for",))
     stage_count: int
     is_resume: bool
     trigger: str
     resume_from_stage: int | None = None
+    metadata: dict[str, Any] | None = None
     scheduled_for: datetime | None = None
 
 
 class MissionEnded(Event, frozen=True, kw_only=True):
     """The last event of an execution, whatever its end; the three public names are its subclasses."""
 
+    own: ClassVar[frozenset[str]] = frozenset(("status", "items_processed", "duration_seconds"))
     status: str  # completed, failed, interrupted
     stages_completed: int
     error_count: int
@@ -98,7 +119,8 @@ class MissionFailed(MissionEnded, frozen=True, kw_only=True):
 
 class MissionPaused(MissionEnded, frozen=True, kw_only=True):
     type: ClassVar[str] = "mission.paused"
-    reason: str
+    own: ClassVar[frozenset[str]] = MissionEnded.own | {"stages_completed", "error_count"}
+    reason: str  # signal, webhook or pause
     stage_index: int
     step_index: int
 
@@ -117,7 +139,6 @@ class StageEnded(Event, frozen=True, kw_only=True):
     stage_index: int
     stage_name: str
     success: bool
-    skipped: bool = False
     error: str | None = None
     items_processed: int | None = None
 
@@ -131,6 +152,7 @@ class ActionStarted(Event, frozen=True, kw_only=True):
 
 class ActionEnded(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "action.complete"
+    own: ClassVar[frozenset[str]] = frozenset(("duration_seconds",))
     action_name: str
     success: bool
     items_processed: int
@@ -139,6 +161,8 @@ class ActionEnded(Event, frozen=True, kw_only=True):
 
 
 class StepStarted(Event, frozen=True, kw_only=True):
+    """A step begins, also one inside a loop or an arm. `step_path`: `Action.2.0`, the place in the action's tree."""
+
     type: ClassVar[str] = "step.start"
     action_name: str
     step_index: int
@@ -147,6 +171,8 @@ class StepStarted(Event, frozen=True, kw_only=True):
 
 
 class StepEnded(Event, frozen=True, kw_only=True):
+    """A step is over. `flow`: the directive that ended it (skip, retry, jump, queue, abort), which is a success."""
+
     type: ClassVar[str] = "step.complete"
     action_name: str
     step_index: int
@@ -182,9 +208,10 @@ class PageFetched(Event, frozen=True, kw_only=True):
 
 
 class RequestAnswered(Event, frozen=True, kw_only=True):
-    """One attempt that got an answer or failed; internal, for metrics. `code` is the status, or the failure kind."""
+    """One attempt that got an answer or failed, for metrics. `code` is the status, or the failure kind."""
 
     type: ClassVar[str] = "fetch.attempt"
+    internal: ClassVar[bool] = True
     source: str
     method: str
     code: str
@@ -194,6 +221,7 @@ class RequestAnswered(Event, frozen=True, kw_only=True):
 
 class FetchCompleted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "fetch.complete"
+    also: ClassVar[tuple[str, ...]] = ("status_code",)
     source: str
     method: str
     path: str
@@ -204,6 +232,10 @@ class FetchCompleted(Event, frozen=True, kw_only=True):
     attempts: int
     pages_fetched: int | None = None
     from_cache: bool = False
+
+    @property
+    def status_code(self) -> int:
+        return self.status
 
 
 class FetchRetried(Event, frozen=True, kw_only=True):
@@ -232,27 +264,46 @@ class FetchFailed(Event, frozen=True, kw_only=True):
 
 
 class DataTransformed(Event, frozen=True, kw_only=True):
+    """A `map` or `apply` has built a value; `fields_mapping`: how many fields it writes."""
+
     type: ClassVar[str] = "data.transform"
-    target_schema: str | None
     input_count: int
     output_count: int
     fields_mapping: int
+    target_schema: str | None = None
 
 
 class DataValidated(Event, frozen=True, kw_only=True):
+    """A `validate` step, or the check of an answer against its specification.
+
+    Attributes:
+        passed: nothing of severity error is wrong, so that the step goes on; valid: nothing is wrong at all.
+        rules, errors: the constraints, and those that do not hold, as the mission writes them: no data.
+    """
+
     type: ClassVar[str] = "data.validate"
     target: str
     passed: bool
+    valid: bool
     warning_count: int
     error_count: int
     rules: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
 
+class DataRefused(DataValidated, frozen=True, kw_only=True):
+    """A validation that found something. A class of its own, so that who wants only these costs the others nothing."""
+
+
 class DataStored(Event, frozen=True, kw_only=True):
-    """Writes to one store since the last such event: one store step, or a batch of a loop's."""
+    """Writes to one store since the last such event: one store step, or a batch of a loop's.
+
+    `operation` is set, update or upsert.
+    """
 
     type: ClassVar[str] = "data.store"
+    own: ClassVar[frozenset[str]] = frozenset(("deleted",))
+    also: ClassVar[tuple[str, ...]] = ("store", "count")
     store_name: str
     store_type: str
     operation: str
@@ -262,6 +313,14 @@ class DataStored(Event, frozen=True, kw_only=True):
     unchanged: int
     deleted: int = 0
     key: str | None = None
+
+    @property
+    def store(self) -> str:
+        return self.store_name
+
+    @property
+    def count(self) -> int:
+        return self.item_count
 
 
 class DeadLettered(Event, frozen=True, kw_only=True):
@@ -295,10 +354,64 @@ class LoopEnded(Event, frozen=True, kw_only=True):
     items_failed: int
 
 
+class MatchAttempted(Event, frozen=True, kw_only=True):
+    """A `match` begins. `schemas`: its arms' patterns in order, those that take anything left out."""
+
+    type: ClassVar[str] = "match.attempt"
+    schemas: tuple[str, ...]
+    has_default: bool
+
+
+class MatchDecided(Event, frozen=True, kw_only=True):
+    """The arm that was chosen, by its pattern; neither pattern nor default: none was."""
+
+    type: ClassVar[str] = "match.result"
+    is_default: bool
+    matched_schema: str | None = None
+    flow_directive: str | None = None
+
+
+class WebhookRegistered(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "webhook.register"
+    registration_id: str
+    path: str
+    webhook_url: str
+    timeout: int
+    expected_events: int
+
+
+class WebhookReceived(Event, frozen=True, kw_only=True):
+    """An event was accepted, or filtered out."""
+
+    type: ClassVar[str] = "webhook.event"
+    registration_id: str
+    event_index: int
+    total_expected: int
+    filtered: bool
+
+
+class WebhookRejected(Event, frozen=True, kw_only=True):
+    """A call was refused: with which status, and why."""
+
+    type: ClassVar[str] = "webhook.rejected"
+    path: str
+    status: int
+    reason: str
+
+
+class WebhookCompleted(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "webhook.complete"
+    registration_id: str
+    events_received: int
+    timed_out: bool
+    stored_to: str | None = None
+
+
 class Progressed(Event, frozen=True, kw_only=True):
-    """How far an action is, a few times a second; internal. `total` is None while unknown."""
+    """How far an action is, a few times a second. `total` is None while unknown."""
 
     type: ClassVar[str] = "progress"
+    internal: ClassVar[bool] = True
     action: str
     step: str
     current: int
@@ -307,9 +420,10 @@ class Progressed(Event, frozen=True, kw_only=True):
 
 
 class ErrorRecorded(Event, frozen=True, kw_only=True):
-    """One more entry of the record's `errors`; internal, for callbacks. `location` is `file:line:col`, if known."""
+    """One more entry of the record's `errors`, for callbacks. `location` is `file:line:col`, if known."""
 
     type: ClassVar[str] = "error"
+    internal: ClassVar[bool] = True
     message: str
     kind: str
     step: str | None = None
@@ -317,9 +431,10 @@ class ErrorRecorded(Event, frozen=True, kw_only=True):
 
 
 class ItemsCounted(Event, frozen=True, kw_only=True):
-    """Items that were skipped, or failed a `validate`, since the last such event; internal, for metrics."""
+    """Items that were skipped, or failed a `validate`, since the last such event, for metrics."""
 
     type: ClassVar[str] = "items"
+    internal: ClassVar[bool] = True
     skipped: int = 0
     invalid: int = 0
 
@@ -392,6 +507,7 @@ class BreakerChanged(Event, frozen=True, kw_only=True):
 
 class AuthRefreshed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "auth.refresh"
+    own: ClassVar[frozenset[str]] = frozenset(("expires_at",))
     source: str
     reason: str
     success: bool
@@ -403,28 +519,61 @@ class Noticed(Event, frozen=True, kw_only=True):
     """A line for the log that no other event carries: a warning in a run. `level` is debug, info, warning or error."""
 
     type: ClassVar[str] = "notice"
+    internal: ClassVar[bool] = True
     level: str
     message: str
     location: str | None = None
 
 
+# What happens for each item of a loop. Where nobody listens to one of these, generated code does not even ask.
+PER_ITEM: tuple[type[Event], ...] = (
+    StepStarted,
+    StepEnded,
+    LoopStarted,
+    LoopIteration,
+    LoopEnded,
+    DataTransformed,
+    DataValidated,
+    MatchAttempted,
+    MatchDecided,
+)
+
+# The action that the running task belongs to: for events of rooms that know none.
+ACTION: ContextVar[str | None] = ContextVar("reqon_action", default=None)
+
 Handler = Callable[[Emitted], None]
+
+
+def event_kinds() -> dict[str, tuple[type[Event], ...]]:
+    """Public name -> its classes, of all events of the public table."""
+    found: dict[str, tuple[type[Event], ...]] = {}
+    pending = list(Event.__subclasses__())
+    while pending:
+        kind = pending.pop(0)
+        pending += kind.__subclasses__()
+        if not kind.internal and kind.type != Event.type and kind.__module__ == __name__:
+            found[kind.type] = (*found.get(kind.type, ()), kind)
+    return found
 
 
 class EventBus:
     """Calls handlers in order, in the emitting task. A handler is quick or keeps a queue of its own.
 
-    One that raises is logged and counted in `failures`; neither the run nor the other handlers notice.
+    One that raises is counted in `failures`, and logged the first time; neither the run nor other handlers notice.
     """
 
     def __init__(self) -> None:
+        self._failed: set[Handler] = set()
         self._by_kind: dict[type[Event], tuple[Handler, ...]] = {}
-        self._listeners: list[tuple[type[Event], Handler]] = []
+        self._listeners: list[tuple[type[Event], Handler, bool]] = []
         self.failures = 0
 
-    def on(self, kind: type[Event], handler: Handler) -> Callable[[], None]:
-        """Tell `handler` of this kind and its subclasses; `on(Event, …)` hears all. Answers how to stop it."""
-        entry = (kind, handler)
+    def on(self, kind: type[Event], handler: Handler, *, exactly: bool = False) -> Callable[[], None]:
+        """Tell `handler` of this kind and, unless `exactly`, its subclasses; `on(Event, …)` hears all.
+
+        Answers how to stop it.
+        """
+        entry = (kind, handler, exactly)
         self._listeners.append(entry)
         self._by_kind.clear()
 
@@ -445,11 +594,15 @@ class EventBus:
                 handler(emitted)
             except Exception:  # one of the four walls: a subscriber's fault must not reach a run
                 self.failures += 1
-                logging.getLogger("reqon").exception("an event subscriber failed on %s", emitted.type)
+                if handler not in self._failed:
+                    self._failed.add(handler)
+                    logging.getLogger("reqon").exception("an event subscriber failed on %s", emitted.type)
 
     def _handlers(self, kind: type[Event]) -> Sequence[Handler]:
         handlers = self._by_kind.get(kind)
         if handlers is None:
-            handlers = tuple(h for k, h in self._listeners if issubclass(kind, k))
+            handlers = tuple(
+                h for k, h, exactly in self._listeners if kind is k or (not exactly and issubclass(kind, k))
+            )
             self._by_kind[kind] = handlers
         return handlers

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reqon.__about__ import __version__
-from reqon.clock import SYSTEM, Clock
+from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.events import (
     Emitted,
@@ -446,12 +446,15 @@ class _Run:
             return await self._not_begun(internal_error(error, self.record.execution_id), began)
         engine = Engine(x)
         try:
+            due = self.record.scheduled_for
             x.emit(
                 MissionStarted(
                     stage_count=len(self.plan.stages),
                     is_resume=self.resumed,
                     trigger=str(self.record.trigger),
-                    scheduled_for=self.record.scheduled_for,
+                    resume_from_stage=engine.first_stage if self.resumed else None,
+                    metadata=None if due is None else {"scheduledFor": rfc3339(due)},
+                    scheduled_for=due,
                 )
             )
             return await self._pipeline(x, engine, began)
@@ -628,13 +631,13 @@ class _Run:
         first = record.errors[0] if record.errors else None
         event: Event
         if status is ExecutionStatus.COMPLETED:
-            event = MissionCompleted(**totals, stages_skipped=engine.result.skipped)
+            event = MissionCompleted(**totals, stages_failed=engine.result.failed, stages_skipped=engine.result.skipped)
         elif status is ExecutionStatus.INTERRUPTED:
             event = MissionPaused(
                 **totals,
                 reason="pause" if reason == CancelReason.OPERATOR else "signal",
                 stage_index=engine.stage_index,
-                step_index=0,
+                step_index=engine.step_index,
             )
         else:
             event = MissionFailed(

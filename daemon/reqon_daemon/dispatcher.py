@@ -42,10 +42,8 @@ _RUNS_ELSEWHERE = ("already-running", "locked")
 # What counts as headway for `stuckAfter`: an item, a page or a step is done.
 _HEADWAY = (
     events.PageFetched,
-    events.StepEnded,
+    events.FetchCompleted,
     events.ActionEnded,
-    events.LoopIteration,
-    events.LoopEnded,
     events.DataStored,
     events.CheckpointSaved,
 )

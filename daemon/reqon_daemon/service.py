@@ -61,9 +61,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What the dispatcher needs to hear. Not all events: one that somebody listens to has to be built.
 _RUN_EVENTS = (
     events.MissionStarted,
-    events.StepEnded,
     events.ActionEnded,
-    events.LoopEnded,
+    events.FetchCompleted,
     events.PageFetched,
     events.DataStored,
     events.CheckpointSaved,

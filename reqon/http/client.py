@@ -15,7 +15,7 @@ from reqon.http.addresses import host_of, origin_of
 from reqon.http.auth import Credentials
 from reqon.http.body import decode_body, encode_body
 from reqon.http.coding import ACCEPTED
-from reqon.http.failures import from_answer, from_transport
+from reqon.http.failures import failure_reason, from_answer, from_transport
 from reqon.http.gate import Emit, Gate, SharedState, Wants
 from reqon.http.headers import checked, merged, pairs
 from reqon.http.messages import Headers, Reply, Request, SourceSettings
@@ -362,14 +362,13 @@ class Client:
             wait = policy.delay_before(attempt + 1, self._random)
         status = failed.status_code
         if self._wants(FetchRetried):
-            reason = "rate_limit" if status == 429 else f"http_{status}" if status else failed.kind
             self._emit(
                 FetchRetried(
                     source=self.settings.name,
                     path=request.template,
                     attempt=attempt,
                     max_attempts=last,
-                    reason=reason,
+                    reason=failure_reason(failed),
                     wait_ms=round(wait * 1000),
                     status_code=status or None,
                 )

@@ -6,6 +6,7 @@ from reqon.errors import CircuitBreakerError, FetchError, RateLimitError
 from reqon.http.addresses import host_of, origin_of
 from reqon.http.body import decode_body
 from reqon.http.messages import Headers, SourceSettings
+from reqon.http.retry import is_retryable_status
 from reqon.http.transport import RawAnswer, TransportError
 from reqon.values import Value
 
@@ -63,6 +64,17 @@ def from_transport(failure: TransportError, settings: SourceSettings) -> FetchEr
     elif not failure.sent and failure.kind == "network":
         hint = f"is {host_of(origin_of(settings.base))} the right host, and can this machine reach it?"
     return FetchError(failure.message, kind=failure.kind, hint=hint)
+
+
+def failure_reason(error: FetchError) -> str:
+    """Why a request goes again, as events say it: rate_limit, http_503, network, timeout."""
+    status = error.status_code
+    return "rate_limit" if status == 429 else f"http_{status}" if status else error.kind
+
+
+def is_retryable(error: FetchError) -> bool:
+    """Whether the same request may well succeed later."""
+    return is_retryable_status(error.status_code) or error.kind in ("timeout", "network", "circuit_open", "rate_limit")
 
 
 def _name_of(error: FetchError) -> str:

@@ -16,6 +16,7 @@ import structlog
 from reqon.clock import SYSTEM, rfc3339
 from reqon.events import (
     BreakerChanged,
+    DataRefused,
     DataStored,
     DataValidated,
     Emitted,
@@ -34,6 +35,7 @@ from reqon.events import (
     Progressed,
     RateLimitHit,
     RateLimitResumed,
+    RateLimitWaiting,
     RequestAnswered,
     StageEnded,
     StageStarted,
@@ -196,7 +198,7 @@ _INFO = (
     DataStored,
     SyncCheckpointMoved,
 )
-_WARNING = (FetchRetried, RateLimitHit, RateLimitResumed, BreakerChanged)
+_WARNING = (FetchRetried, RateLimitHit, RateLimitWaiting, RateLimitResumed, BreakerChanged, DataRefused)
 _SILENT = (Progressed, RequestAnswered, ItemsCounted, ErrorRecorded)
 _ALWAYS_ERRORS = frozenset(("bad_path", "bad_header", "origin_blocked"))
 
@@ -210,7 +212,7 @@ def level_of(event: Event) -> str:
     if isinstance(event, FetchFailed):
         return "debug" if event.delivered and event.kind not in _ALWAYS_ERRORS else "error"
     if isinstance(event, DataValidated):
-        return "info" if event.passed else "warning"
+        return "debug" if event.valid else "warning"
     if isinstance(event, _INFO):
         return "info"
     return "warning" if isinstance(event, _WARNING) else "debug"
@@ -227,7 +229,7 @@ class EventLog:
             # Nobody listens to what would not be shown, so that it is never built.
             if kind in _SILENT or (self._least > logging.DEBUG and _at_most_debug(kind)):
                 continue
-            bus.on(kind, self.write)
+            bus.on(kind, self.write, exactly=True)
 
     def write(self, emitted: Emitted) -> None:
         event = emitted.event
@@ -252,12 +254,11 @@ def _all_events() -> list[type[Event]]:
     pending = [Event]
     while pending:
         kind = pending.pop()
-        below = kind.__subclasses__()
-        pending += below
-        if not below:
+        pending += kind.__subclasses__()
+        if kind.type != Event.type:
             found.append(kind)
     return found
 
 
 def _at_most_debug(kind: type[Event]) -> bool:
-    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed, DataValidated))
+    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed))

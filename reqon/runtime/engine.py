@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from reqon.errors import AbortError, FetchError, ParallelError, ReqonError
 from reqon.events import (
+    ACTION,
     ActionEnded,
     ActionStarted,
     CheckpointResumed,
+    Noticed,
     StageEnded,
     StageStarted,
-    StepEnded,
-    StepStarted,
 )
 from reqon.http.messages import Headers
 from reqon.lang.compiler import place_of
@@ -24,8 +23,10 @@ from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
 from reqon.runtime.resume import ActionPosition
+from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
 from reqon.runtime.stopping import StopRun
+from reqon.runtime.telling import WatchedStep
 from reqon.state.records import ActiveStep
 from reqon.values import Value, decode, encode
 
@@ -48,6 +49,14 @@ class Engine:
         x.engine = self
         self.result = StageResult()
         self.stage_index = 0
+        self.step_index = 0
+
+    @property
+    def first_stage(self) -> int:
+        """The stage in which a resume goes on."""
+        done = self._completed()
+        stages = self.x.plan.stages
+        return next((s.index for s in stages if not done.issuperset(_key(s.index, a) for a in s.actions)), len(stages))
 
     async def run(self) -> bool:
         """Run all stages; whether everything succeeded.
@@ -67,8 +76,10 @@ class Engine:
                 continue
             if stage.condition is not None and not self._holds(stage, response):
                 self.result.skipped += 1
-                x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=True, skipped=True))
+                text = f"stage {stage.name} is skipped: its condition does not hold"
+                x.emit(Noticed(level="info", message=text))
                 continue
+            started, items = x.clock.monotonic(), x.items_processed
             x.emit(
                 StageStarted(
                     stage_index=stage.index,
@@ -89,16 +100,15 @@ class Engine:
                 else:
                     response = await self._action(stage.actions[0], stage.index, response)
             except ParallelError as error:
-                self._stage_failed(stage, error)
+                self._stage_ended(stage, started, items, error)
                 response = None
                 if len(error.failures) == len(stage.actions) or x.plan.fail_fast:
                     return False
                 continue
             except ReqonError as error:
-                self._stage_failed(stage, error)
+                self._stage_ended(stage, started, items, error)
                 return False
-            self.result.completed += 1
-            x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=True))
+            self._stage_ended(stage, started, items, None)
         return self.result.failed == 0
 
     def _completed(self) -> frozenset[str]:
@@ -113,10 +123,23 @@ class Engine:
             error.locate(place_of(error))
             raise
 
-    def _stage_failed(self, stage: StagePlan, error: ReqonError) -> None:
-        self.result.failed += 1
-        self.result.failed_stage = stage.name
-        self.x.emit(StageEnded(stage_index=stage.index, stage_name=stage.name, success=False, error=error.message))
+    def _stage_ended(self, stage: StagePlan, started: float, items: int, error: ReqonError | None) -> None:
+        x = self.x
+        if error is None:
+            self.result.completed += 1
+        else:
+            self.result.failed += 1
+            self.result.failed_stage = stage.name
+        x.emit(
+            StageEnded(
+                stage_index=stage.index,
+                stage_name=stage.name,
+                success=error is None,
+                error=error.message if error is not None else None,
+                items_processed=x.items_processed - items,
+            ),
+            duration_ms=x.since(started),
+        )
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -159,7 +182,8 @@ class Engine:
         key = _key(stage, name)
         started = x.clock.monotonic()
         items = x.items_processed
-        plan = x.plan.action(name)
+        ACTION.set(name)
+        plan = x.plan.action(name, watched=x.watched)
         frame = Frame(x, name, key, response)
         x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)
         position = x.resume.position(key) if x.resume is not None else None
@@ -183,9 +207,10 @@ class Engine:
         else:
             x.flush_stores()
         if stage + 1 < len(x.plan.stages):
-            await x.checkpoint(reason="action", action=name, step=len(plan.steps))
+            variables = len(frame.variables)
+            await x.checkpoint(reason="action", action=name, step=len(plan.steps), variables=variables)
         else:
-            x.tell_writes()
+            x.tell_writes(name)
         self._action_ended(name, started, items, None)
         return frame.response
 
@@ -207,58 +232,37 @@ class Engine:
     async def _steps(self, frame: Frame, plan: ActionPlan, start: int) -> None:
         """Run an action's steps from one on, until the end or a signal. A retry goes back to its request."""
         x = frame.x
-        told = x.wants(StepStarted, StepEnded)
         steps = plan.steps
         index = start
         fresh = True
         while index < len(steps):
             step = steps[index]
-            frame.step = index
+            frame.step = self.step_index = index
             if fresh:
                 for target, at in plan.targets.items():
                     if at == index:
                         frame.tries[target] = {}
             fresh = True
-            if told:
-                self._tell_step(frame, step)
             if frame.key is not None:
                 x.active[frame.key] = ActiveStep(action=frame.action, step=step_label(step.node))
             try:
-                answer = await step.function(frame)
+                answer = await (self._watched(frame, step) if plan.watched else step.function(frame))
             except RetryFetch as signal:
-                x.retries += 1
-                await x.clock.sleep(signal.delay_seconds)
-                frame.single = True
+                await repeat(frame, signal)
                 index, fresh = plan.targets[signal.target], False
                 continue
-            except ReqonError as error:
-                if told:
-                    self._tell_step(frame, step, ended=True, error=error.message)
-                raise
-            if told:
-                self._tell_step(frame, step, ended=True, flow=answer)
             frame.replaying = False
             if answer is SKIP:
                 return
             index += 1
 
-    def _tell_step(
-        self, frame: Frame, step: StepPlan, *, ended: bool = False, flow: str | None = None, error: str | None = None
-    ) -> None:
-        path = f"{frame.action}.{step.index}"
-        if ended:
-            event: Any = StepEnded(
-                action_name=frame.action,
-                step_index=step.index,
-                step_type=step.type,
-                step_path=path,
-                success=error is None,
-                flow=flow,
-                error=error,
-            )
-        else:
-            event = StepStarted(action_name=frame.action, step_index=step.index, step_type=step.type, step_path=path)
-        frame.x.emit(event, action=frame.action)
+    async def _watched(self, frame: Frame, step: StepPlan) -> str | None:
+        """A step with its events around it."""
+        with WatchedStep(frame, step.place):
+            answer: str | None = await step.function(frame)
+            if answer is SKIP:
+                frame.flow = SKIP
+            return answer
 
     def _remember_active(self, frame: Frame, plan: ActionPlan) -> None:
         key = frame.key or frame.action
@@ -307,7 +311,7 @@ class Engine:
         if x.journal is not None and x.journal.exists:
             self.bind(frame)
         try:
-            await self._steps(frame, x.plan.action(name), start)
+            await self._steps(frame, x.plan.action(name, watched=x.watched), start)
         except ReqonError as error:
             self._place(name, error, error)
             raise
@@ -404,16 +408,21 @@ class Engine:
             frame.meta = {"code": position.meta["code"], "headers": Headers(position.meta["headers"])}
         frame.step = position.step
         frame.replaying = any("." in path for path in position.loops)
-        x.emit(
+        self.tell_resumed(frame)
+        return position.step
+
+    def tell_resumed(self, frame: Frame, reason: str | None = None) -> None:
+        """`checkpoint.resume`: an action goes on where an interrupted run had been, or has to begin something anew."""
+        frame.x.emit(
             CheckpointResumed(
                 stage_index=self.stage_index,
-                step_index=position.step,
-                original_execution_id=x.record.execution_id,
+                step_index=frame.step,
+                original_execution_id=frame.x.record.execution_id,
                 stages_skipped=self.result.completed,
+                reason=reason,
             ),
             action=frame.action,
         )
-        return position.step
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reqon.clock import Clock
 from reqon.errors import ReqonError
 from reqon.events import (
+    ACTION,
+    PER_ITEM,
     CheckpointSaved,
     DataStored,
     Emitted,
@@ -163,13 +165,23 @@ class Execution:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def emit(self, event: Event, *, action: str | None = None, duration_ms: int | None = None) -> None:
-        """Tell whoever listens; stamps execution, mission and time."""
+        """Tell whoever listens; stamps execution, mission, action and time."""
         if self.bus.wants(type(event)):
-            self.seq += 1
-            record = self.record
+            if not event.internal:
+                self.seq += 1
+            record, action = self.record, action or ACTION.get()
             self.bus.emit(
                 Emitted(event, self.seq, record.execution_id, record.mission, self.clock.now(), action, duration_ms)
             )
+
+    def since(self, started: float) -> int:
+        """The milliseconds from a moment of the monotonic clock until now."""
+        return round((self.clock.monotonic() - started) * 1000)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody wants to hear of each item. Actions that begin then are compiled to tell it."""
+        return self.bus.wants(*PER_ITEM)
 
     def wants(self, *kinds: type[Event]) -> bool:
         return self.bus.wants(*kinds)
@@ -299,15 +311,39 @@ class Execution:
                 )
 
     async def checkpoint(
-        self, *, reason: str, action: str, step: int, index: int | None = None, page: int | None = None
+        self, *, reason: str, action: str, step: int, variables: int = 0, index: int | None = None
     ) -> None:
         """Make everything so far survive a power loss: stores, then journal, then the record; then say so."""
         async with self._sync_lock:
             self.flush_stores()
             await asyncio.to_thread(self._sync)
         self.save_record(force=True)
-        self.tell_writes()
-        self.emit(CheckpointSaved(stage_index=0, step_index=step, reason=reason, index=index, page=page), action=action)
+        self.tell_writes(action)
+        self.tell_checkpoint(reason, action, step, variables, index=index)
+
+    def tell_checkpoint(
+        self,
+        reason: str,
+        action: str,
+        step: int,
+        variables: int,
+        *,
+        index: int | None = None,
+        page: int | None = None,
+    ) -> None:
+        """What was done so far is safe now."""
+        if self.bus.wants(CheckpointSaved):
+            self.emit(
+                CheckpointSaved(
+                    stage_index=self.engine.stage_index,
+                    step_index=step,
+                    reason=reason,
+                    variable_count=variables,
+                    index=index,
+                    page=page,
+                ),
+                action=action,
+            )
 
     def _sync(self) -> None:
         for opened in self._file_stores:
@@ -324,7 +360,7 @@ class Execution:
             self._record_at = now + RECORD_INTERVAL_SECONDS
             self.backend.save(self.snapshot(), durable=False)
 
-    def tell_writes(self) -> None:
+    def tell_writes(self, action: str | None = None) -> None:
         """One event per store for what was written since the last one."""
         if self.bus.wants(DataStored):
             for opened in self.stores.values():
@@ -336,13 +372,14 @@ class Execution:
                         DataStored(
                             store_name=opened.name,
                             store_type=opened.store.kind,
-                            operation="upsert",
+                            operation=self.plan.store_operations.get(opened.name, "upsert"),
                             item_count=change.written,
                             added=change.added,
                             updated=change.updated,
                             unchanged=change.unchanged,
                             deleted=change.deleted,
-                        )
+                        ),
+                        action=action,
                     )
         if (self.invalid > self._told_invalid or self._skipped) and self.bus.wants(ItemsCounted):
             self.emit(ItemsCounted(skipped=self._skipped, invalid=self.invalid - self._told_invalid))
@@ -356,7 +393,7 @@ class Execution:
         now = self.clock.monotonic()
         if force or now >= self._progress_at:
             self._progress_at = now + PROGRESS_INTERVAL_SECONDS
-            self.tell_writes()
+            self.tell_writes(action)
             self.save_record()
             self.emit(
                 Progressed(

@@ -7,9 +7,10 @@ from reqon.clock import rfc3339
 from reqon.errors import EvaluatorError, FetchError
 from reqon.events import FetchCompleted, FetchFailed, FetchStarted
 from reqon.http.client import Client
-from reqon.http.failures import envelope
+from reqon.http.failures import envelope, is_retryable
 from reqon.http.messages import Headers, Reply, Request
 from reqon.http.pagination import find_items
+from reqon.lang.compiler import place_of
 from reqon.lang.operators import ErrorResponse, described
 from reqon.runtime.execution import Execution
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
@@ -53,45 +54,63 @@ async def run_fetch(
     if spec.keeps_sync:
         key = sync_key(spec, target, options.get("syncKey"))
     f.failure = None
+    f.called = (spec.source, spec.template)
     single, f.single = f.single, False
+    started = x.clock.monotonic()
+    told = False
     try:
         request = _request(f, spec, target, options, key, indices)
         if spec.shows_request:
             f.request = _shown(spec, request)
-        if x.wants(FetchStarted):
-            x.emit(
-                FetchStarted(
-                    source=spec.source,
-                    method=request.method,
-                    path=spec.template,
-                    url=url_of(client, request),
-                    has_pagination=spec.paginate is not None,
-                    has_since=spec.since is not None,
-                ),
-                action=f.action,
-            )
+        told = True
+        tell_start(f, spec, url_of(client, request))
         if spec.paginate is not None:
-            return await _all_pages(f, spec, client, request, options, until, key)
-        return await _one(f, spec, client, request, key, single=single)
+            return await _all_pages(f, spec, client, request, options, until, key, started)
+        return await _one(f, spec, client, request, key, started, single=single)
     except FetchError as error:
         if key is not None:
             x.sync.fail(key)
             if x.journal is not None:
                 x.journal.append("sync", {"k": key, "failed": True})
-        return failed(f, spec, error)
+        return failed(f, spec, error, started if told else None)
 
 
 _NOTHING: Mapping[str, Value] = {}
 
 
-def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping[str, Value] | None]:
-    """A request's failure as an error response where a match looks at it; else it is raised."""
+def tell_start(f: Frame, spec: FetchSpec, url: str) -> None:
+    """`fetch.start`: before the first of the request's attempts."""
+    if f.x.wants(FetchStarted):
+        f.x.emit(
+            FetchStarted(
+                source=spec.source,
+                method=spec.method.upper(),
+                path=spec.template,
+                url=url,
+                has_pagination=spec.paginate is not None,
+                has_since=spec.since is not None,
+            ),
+            action=f.action,
+        )
+
+
+def failed(
+    f: Frame, spec: FetchSpec, error: FetchError, started: float | None = None
+) -> tuple[Value, Mapping[str, Value] | None]:
+    """A request's failure as an error response where a match looks at it; else it is raised.
+
+    `started`: when it was begun and told of; None where it could not even be made.
+    """
     error.source = error.source or spec.source
+    if started is None:
+        error.locate(place_of(error))
     # A match may raise it again: it is the request's all the same.
     error.locate(spec.span)
     x = f.x
     x.requests += error.attempts
     x.retries += max(0, error.attempts - 1)
+    if started is None:
+        tell_start(f, spec, spec.template)
     x.emit(
         FetchFailed(
             source=spec.source,
@@ -100,12 +119,13 @@ def failed(f: Frame, spec: FetchSpec, error: FetchError) -> tuple[Value, Mapping
             url=error.url,
             error=error.message,
             kind=error.kind,
-            retryable=False,
+            retryable=is_retryable(error),
             delivered=spec.guarded,
             attempts=error.attempts,
             status_code=error.status_code or None,
         ),
         action=f.action,
+        duration_ms=0 if started is None else x.since(started),
     )
     if not spec.guarded:
         raise error
@@ -192,7 +212,7 @@ def _shown(spec: FetchSpec, request: Request) -> Value:
 
 
 async def _one(
-    f: Frame, spec: FetchSpec, client: Client, request: Request, key: str | None, *, single: bool
+    f: Frame, spec: FetchSpec, client: Client, request: Request, key: str | None, started: float, *, single: bool
 ) -> tuple[Value, Mapping[str, Value] | None]:
     x = f.x
     outermost = f.loop is None and f.key is not None
@@ -200,6 +220,7 @@ async def _one(
         known = x.resume.take_reply(f.key or "", spec.step_path)
         if known is not None and known.body is not None:
             x.fetched_items += 1
+            _tell_kept(f, spec, client, request, known.fields["st"], started)
             return _from_journal(f, known.fields, x.resume.journal.read_body(known.body))
     if outermost:
         save_before(f, request.method)
@@ -220,7 +241,7 @@ async def _one(
     if key is not None:
         items, _ = find_items(reply.value)
         _note_sync(f, key, reply.sent_at, reply.date, len(items) or (reply.value is not None), spec, reply.value)
-    _tell_completed(f, spec, client, request, reply, pages=None, records=None)
+    _tell_completed(f, spec, client, request, reply, started)
     return reply.value, {"code": reply.status, "headers": reply.headers}
 
 
@@ -231,12 +252,41 @@ def _from_journal(f: Frame, fields: Mapping[str, Value], raw: bytes) -> tuple[Va
     return value, {"code": fields["st"], "headers": Headers(fields["h"])}
 
 
+def _tell_kept(f: Frame, spec: FetchSpec, client: Client, request: Request, status: int, started: float) -> None:
+    """`fetch.complete` of an answer that the journal had."""
+    if f.x.wants(FetchCompleted):
+        f.x.emit(
+            FetchCompleted(
+                source=spec.source,
+                method=request.method,
+                path=spec.template,
+                url=url_of(client, request),
+                status=status,
+                record_count=0,
+                bytes_received=0,
+                attempts=0,
+                from_cache=True,
+            ),
+            action=f.action,
+            duration_ms=f.x.since(started),
+        )
+
+
 def _tell_completed(
-    f: Frame, spec: FetchSpec, client: Client, request: Request, reply: Reply, *, pages: int | None, records: int | None
+    f: Frame,
+    spec: FetchSpec,
+    client: Client,
+    request: Request,
+    reply: Reply,
+    started: float,
+    *,
+    pages: PageRun | None = None,
 ) -> None:
     x = f.x
     if x.wants(FetchCompleted):
-        if records is None:
+        if pages is not None:
+            records = pages.pages.count
+        else:
             records = len(find_items(reply.value)[0]) or (1 if reply.value is not None else 0)
         x.emit(
             FetchCompleted(
@@ -246,11 +296,12 @@ def _tell_completed(
                 url=url_of(client, request),
                 status=reply.status,
                 record_count=records,
-                bytes_received=len(reply.raw),
-                attempts=reply.attempts,
-                pages_fetched=pages,
+                bytes_received=len(reply.raw) if pages is None else pages.bytes_received,
+                attempts=reply.attempts if pages is None else pages.attempts,
+                pages_fetched=None if pages is None else pages.number,
             ),
             action=f.action,
+            duration_ms=x.since(started),
         )
 
 
@@ -278,6 +329,7 @@ async def _all_pages(
     options: Mapping[str, Value],
     until: Until | None,
     key: str | None,
+    started: float,
 ) -> tuple[Value, Mapping[str, Value] | None]:
     assert spec.paginate is not None
     run = PageRun(f, spec, client, request, options, until)
@@ -288,6 +340,7 @@ async def _all_pages(
     if run.outermost:
         f.x.fetched_items += run.pages.count
     if reply is None:
+        _tell_kept(f, spec, client, request, 200, started)
         return value, {"code": 200, "headers": {}}
-    _tell_completed(f, spec, client, request, reply, pages=run.number, records=run.pages.count)
+    _tell_completed(f, spec, client, request, reply, started, pages=run)
     return value, {"code": reply.status, "headers": reply.headers}

@@ -23,6 +23,8 @@ class Frame:
         inner_resume: the item in which a resume begins, and where its inner loops were: path -> (round, total).
         response, meta: the value of `response` and the record behind it (`code`, `headers`).
         failure: why the last guarded fetch failed, if it did.
+        called: source and path template of the last request, for the event of its retry.
+        flow: the directive that ends the step in work, for its event; only watched code writes it.
         index: the item in work of the outermost loop; indices: those of all loops, for generated keys.
         origin: what made keys begin with: the action's key, and for a called one also from where, in which round of
             which loops.
@@ -34,8 +36,10 @@ class Frame:
         "action",
         "bound_step",
         "call_depth",
+        "called",
         "caller",
         "failure",
+        "flow",
         "index",
         "inner",
         "inner_resume",
@@ -69,6 +73,8 @@ class Frame:
         self.raw_of: Value = None
         self.variables: dict[str, Value] = {}
         self.failure: FetchError | None = None
+        self.flow: str | None = None
+        self.called: tuple[str, str] = ("", "")
         self.request: Value = None
         self.webhook: Value = None
         self.index = 0

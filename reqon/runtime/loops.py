@@ -7,7 +7,7 @@ from typing import Any
 
 from reqon.clock import perf_seconds
 from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntimeError
-from reqon.events import LoopEnded, LoopStarted
+from reqon.events import LoopIteration
 from reqon.lang.operators import StoreHandle
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
@@ -15,6 +15,7 @@ from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loop_lists import FrozenRecords, Kept, filtered, iterate, loop_input
 from reqon.runtime.resume import LoopPosition
 from reqon.runtime.stopping import StopRun
+from reqon.runtime.telling import tell_iteration, tell_loop, tell_loop_end
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot
@@ -62,8 +63,13 @@ class LoopRun:
         self._stride = 8
         self._slice_end = perf_seconds() + SLICE_SECONDS
         self._last_look = 0.0
+        self.failed = 0
         self._checkpoint_index = 0
         self._checkpoint_at = f.x.clock.monotonic() + f.x.checkpoint_seconds
+
+    def begin(self, index: int) -> None:
+        """Tell of the item at an index, if somebody listens; only watched code asks."""
+        tell_iteration(self.f, self.spec.variable, index, self.total)
 
     def start_at(self, index: int) -> None:
         self.done = self.started_at_item = self._counted = self._checkpoint_index = index
@@ -195,7 +201,7 @@ class LoopRun:
         x.checkpoints[f.action] = Checkpoint(
             items_processed=x.items_processed, at=x.now(), index=index, total=self.total
         )
-        await x.checkpoint(reason=reason, action=f.action, step=f.step, index=index)
+        await x.checkpoint(reason=reason, action=f.action, step=f.step, variables=len(f.variables), index=index)
 
 
 LoopBody = Callable[..., Any]
@@ -227,51 +233,36 @@ async def run_loop(
         loop.finished = set(position.finished)
         if position.inner:
             f.inner_resume = (start, {path: (at, total) for path, at, total in position.inner})
-    if x.wants(LoopStarted):
-        x.emit(
-            LoopStarted(
-                variable=spec.variable,
-                collection_size=loop.total,
-                has_filter=spec.has_filter,
-                concurrency=limit if spec.parallel else 1,
-            ),
-            action=f.action,
-        )
+    concurrency = limit if spec.parallel else 1
+    tell_loop(f, spec.variable, loop.total, filtered=spec.has_filter, concurrency=concurrency)
     skipped = f.skipped
-    failed = 1
+    started = x.clock.monotonic()
     try:
         if spec.parallel:
             await _run_parallel(f, loop, body, limit, start)
         else:
             await _run_in_order(f, loop, body, start)
-        failed = 0
         loop.count(loop.total)
         x.active.pop(f.key or f.action, None)
-    except (asyncio.CancelledError, StopRun, ReqonError):
-        _save_where_it_stopped(f, loop)
+    except (asyncio.CancelledError, StopRun, ReqonError) as error:
+        failed = isinstance(error, ReqonError)
+        loop.failed = loop.failed or int(failed)
+        _save_where_it_stopped(f, loop, "error" if failed else "pause")
         raise
     finally:
         # Keys that are made behind the loop must not hang on whether this process ran it.
         f.loop, f.index = outer, outer_index
-        x.tell_writes()
-        if x.wants(LoopEnded):
-            x.emit(
-                LoopEnded(
-                    variable=spec.variable,
-                    total_items=loop.total,
-                    items_processed=loop.done,
-                    items_skipped=f.skipped - skipped,
-                    items_failed=failed,
-                ),
-                action=f.action,
-            )
+        x.tell_writes(f.action)
+        done, skipped = loop.done + len(loop.finished), f.skipped - skipped
+        tell_loop_end(f, spec.variable, loop.total, done, skipped, loop.failed, x.since(started))
     x.tell_progress(f.action, spec.label, loop.total, loop.total, force=loop.total > 0)
 
 
-def _save_where_it_stopped(f: Frame, loop: LoopRun) -> None:
+def _save_where_it_stopped(f: Frame, loop: LoopRun, reason: str) -> None:
     index = f.index if not loop.spec.parallel else loop.done
     loop.count(index)
     loop.write(index, "checkpoint")
+    f.x.tell_checkpoint(reason, f.action, f.step, len(f.variables), index=index)
 
 
 async def _run_in_order(f: Frame, loop: LoopRun, body: LoopBody, start: int) -> None:
@@ -294,6 +285,7 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
     failures: list[tuple[str, ReqonError]] = []
     already = set(loop.finished)
     numbered = enumerate(iterate(loop.items, start), start)
+    told = f.x.wants(LoopIteration)
 
     async def worker() -> None:
         for index, item in numbered:
@@ -302,6 +294,8 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
                 continue
             own = f.iteration()
             own.index = index
+            if told:
+                loop.begin(index)
             try:
                 await body(own, index, item)
             except ReqonError as error:
@@ -309,6 +303,7 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
                     raise
                 _blame(error, item)
                 failures.append((f"item {index}", error))
+                loop.failed += 1
                 continue  # not done: a resume does it again
             f.skipped += own.skipped
             _finish(loop, index)
@@ -403,18 +398,33 @@ def inner_start(
 
 
 async def run_inner_parallel(
-    f: Frame, collection: Value, keep: Callable[[Value], object] | None, body: LoopBody, limit: int
+    f: Frame,
+    spec: LoopSpec,
+    collection: Value,
+    keep: Callable[[Value], object] | None,
+    body: LoopBody,
+    limit: int,
 ) -> None:
     """A `parallel` loop inside a loop."""
+    x = f.x
     failures: list[tuple[str, ReqonError]] = []
-    numbered = enumerate(inner_items(f, collection, keep))
+    items = inner_items(f, collection, keep)
+    total, started = len(items), x.clock.monotonic()
+    tell_loop(f, spec.variable, total, filtered=spec.has_filter, concurrency=limit)
+    numbered = enumerate(items)
+    told = x.wants(LoopIteration)
+    skipped = 0
 
     async def worker() -> None:
+        nonlocal skipped
         for index, item in numbered:
             own = f.iteration()
             own.index = f.index
+            if told:
+                tell_iteration(f, spec.variable, index, total)
             try:
                 await body(own, index, item)
+                skipped += own.skipped
             except ReqonError as error:
                 _blame(error, item)
                 failures.append((f"item {index}", error))
@@ -422,5 +432,7 @@ async def run_inner_parallel(
     async with asyncio.TaskGroup() as workers:
         for _ in range(max(1, limit)):
             workers.create_task(worker())
+    failed = len(failures)
+    tell_loop_end(f, spec.variable, total, total - failed, skipped, failed, x.since(started))
     if failures:
         raise failures[0][1] if len(failures) == 1 else ParallelError(failures)

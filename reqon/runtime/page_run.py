@@ -75,6 +75,8 @@ class PageRun:
         limit = options.get("maxPages")
         self.max_pages = limit if isinstance(limit, int) else MAX_PAGES
         self.number = 0
+        self.attempts = 0
+        self.bytes_received = 0
         self.pending: tuple[Mapping[str, Value], bytes] | None = None
         self.started_at: datetime | None = None
         self.first_date: datetime | None = None
@@ -114,9 +116,12 @@ class PageRun:
                 if self.replayed and self.number and error.status_code in (400, 404, 410, 422):
                     # The cursor has gone stale while we were down: once, from the first page.
                     x.notice("the API no longer knows where this fetch stopped: it starts over", level="info")
+                    x.engine.tell_resumed(self.f, "cursor_expired")
                     self._start_over()
                     continue
                 raise
+            self.attempts += reply.attempts
+            self.bytes_received += len(reply.raw)
             x.requests += reply.attempts
             x.retries += reply.attempts - 1
             ended = await self._take(reply)
@@ -224,6 +229,8 @@ class PageRun:
         self.f.x.engine.bind(self.f)
         ref = journal.append("page", fields, body=reply.raw)
         journal.write()
+        f = self.f
+        f.x.tell_checkpoint("page", f.action, f.step, len(f.variables), page=self.number)
         return ref
 
     async def _sync_behind(self) -> None:

@@ -19,6 +19,9 @@ from reqon.runtime.codegen import Code, define, expression, function_of, load
 from reqon.runtime.frame import Frame
 from reqon.runtime.steps.emit import Emitter, Place, reads
 from reqon.runtime.steps.registry import EMITTERS
+from reqon.runtime.steps.storing import operation_of
+from reqon.runtime.steps.watching import type_of
+from reqon.runtime.telling import StepPlace
 from reqon.values import Value
 
 CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "lastSync")
@@ -28,20 +31,20 @@ CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "la
 class StepPlan:
     """One step of an action: `function(frame)`, a coroutine function."""
 
-    index: int
-    type: str
+    place: StepPlace
     node: nodes.Step
     function: Callable[[Frame], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ActionPlan:
-    """An action's steps, and at which step each request that a `retry` repeats stands."""
+    """An action's steps, and at which step each request that a `retry` repeats stands. `watched`: they tell events."""
 
     name: str
     node: nodes.ActionDef
     steps: tuple[StepPlan, ...]
     targets: Mapping[str, int]
+    watched: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Plan:
         self.definition_hash = program.definition_hash
         self.environment = environment
         self._clock = clock
-        self._actions: dict[str, ActionPlan] = {}
+        self._actions: dict[tuple[str, bool], ActionPlan] = {}
         self._units: dict[str, Unit] = {}
 
     def __repr__(self) -> str:
@@ -132,6 +135,16 @@ class Plan:
             for action in self.program.actions.values()
             for n in walk(action)
         )
+
+    @cached_property
+    def store_operations(self) -> Mapping[str, str]:
+        """What the store steps do to each store, in the words of events: set, update or upsert."""
+        found: dict[str, set[str]] = {}
+        for action in self.program.actions.values():
+            for node in walk(action):
+                if isinstance(node, nodes.StoreStep):
+                    found.setdefault(node.store.text, set()).add(operation_of(node))
+        return {name: next(iter(kinds)) if len(kinds) == 1 else "upsert" for name, kinds in found.items()}
 
     @cached_property
     def origins(self) -> frozenset[str]:
@@ -216,13 +229,14 @@ class Plan:
             world=_attribute("f.x", "world"),
         )
 
-    def action(self, name: str) -> ActionPlan:
-        plan = self._actions.get(name)
+    def action(self, name: str, *, watched: bool = False) -> ActionPlan:
+        """An action as code; `watched`: as code that tells of each item, which only then is paid for."""
+        plan = self._actions.get((name, watched))
         if plan is None:
-            plan = self._actions[name] = self._compile(self.program.actions[name])
+            plan = self._actions[name, watched] = self._compile(self.program.actions[name], watched=watched)
         return plan
 
-    def _compile(self, action: nodes.ActionDef) -> ActionPlan:
+    def _compile(self, action: nodes.ActionDef, *, watched: bool) -> ActionPlan:
         unit = self._unit(action)
         emitter = Emitter(
             unit,
@@ -231,6 +245,7 @@ class Plan:
             action,
             EMITTERS,
             store_names=frozenset(self.program.stores),
+            watched=watched,
         )
         definitions: list[ast.stmt] = []
         names: list[str] = []
@@ -244,11 +259,14 @@ class Plan:
             if flow.leaves(step):
                 break
         functions = define(unit, definitions, names)
-        steps = tuple(StepPlan(i, type_of(action.steps[i]), action.steps[i], functions[i]) for i in range(len(names)))
+        steps = tuple(
+            StepPlan(StepPlace(index=i, type=type_of(node), path=str(i)), node, function)
+            for i, (node, function) in enumerate(zip(action.steps, functions, strict=False))
+        )
         targets = {
             emitter.target_id(step): index for index, step in enumerate(action.steps) if id(step) in emitter.repeated
         }
-        return ActionPlan(action.name.text, action, steps, targets)
+        return ActionPlan(action.name.text, action, steps, targets, watched)
 
     def _function(
         self, emitter: Emitter, step: nodes.Step, name: str, index: int, variables: Mapping[str, str]
@@ -317,29 +335,6 @@ def _dotted(path: str) -> ast.expr:
 
 
 _P: dict[str, Any] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
-
-_TYPES: dict[type[nodes.Node], str] = {
-    nodes.Fetch: "fetch",
-    nodes.CallStep: "call",
-    nodes.For: "for",
-    nodes.Map: "map",
-    nodes.Apply: "apply",
-    nodes.Validate: "validate",
-    nodes.StoreStep: "store",
-    nodes.MatchStep: "match",
-    nodes.Let: "let",
-    nodes.Wait: "webhook",
-    nodes.Queue: "queue",
-    nodes.Delete: "delete",
-    nodes.Clear: "clear",
-    nodes.Run: "run",
-    nodes.Jump: "run",
-}
-
-
-def type_of(step: nodes.Step) -> str:
-    """The public word for a kind of step (spec/runtime.md 15.2)."""
-    return _TYPES.get(type(step), "custom")
 
 
 def step_label(step: nodes.Step) -> str:

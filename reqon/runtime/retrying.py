@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 from reqon.errors import RetryExhaustedError
+from reqon.events import FetchRetried
+from reqon.http.failures import failure_reason
 from reqon.http.retry import RetryPolicy
 from reqon.runtime.frame import Frame
 from reqon.runtime.signals import RetryFetch
@@ -37,7 +39,9 @@ def go_back(f: Frame, target: str, directive: str, options: dict[str, Any], *, n
         delay = f.failure.retry_after
     if delay is None:
         delay = 0.0 if no_delay and not options else policy(options).delay_before(executed + 1, f.x.random)
-    return RetryFetch(target, delay)
+    maximum = options.get("maxAttempts")
+    allowed = maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else DEFAULT_ATTEMPTS
+    return RetryFetch(target, delay, executed, max(allowed, executed + 1))
 
 
 def policy(options: dict[str, Any]) -> RetryPolicy:
@@ -70,6 +74,23 @@ def _seconds(value: Value) -> float | None:
 
 async def repeat(f: Frame, signal: RetryFetch) -> None:
     """Wait, then let the request go once more, as a single attempt."""
-    f.x.retries += 1
-    await f.x.clock.sleep(signal.delay_seconds)
+    x = f.x
+    x.retries += 1
+    if x.wants(FetchRetried):
+        source, path = f.called
+        failure = f.failure
+        status = failure.status_code if failure is not None else 0
+        x.emit(
+            FetchRetried(
+                source=source,
+                path=path,
+                attempt=signal.attempt,
+                max_attempts=signal.max_attempts,
+                reason=failure_reason(failure) if failure is not None else "retry",
+                wait_ms=round(signal.delay_seconds * 1000),
+                status_code=status or None,
+            ),
+            action=f.action,
+        )
+    await x.clock.sleep(signal.delay_seconds)
     f.single = True

@@ -9,10 +9,12 @@ SKIP: Final = "skip"
 class RetryFetch(Exception):  # noqa: N818  # a signal, not an error
     """Go back to a fetch of this action and repeat it, after so many seconds."""
 
-    def __init__(self, target: str, delay_seconds: float) -> None:
+    def __init__(self, target: str, delay_seconds: float, attempt: int, max_attempts: int) -> None:
         super().__init__(target)
         self.target = target
         self.delay_seconds = delay_seconds
+        self.attempt = attempt  # the one that is over
+        self.max_attempts = max_attempts
 
 
 class SkipIteration(Exception):  # noqa: N818  # a signal, not an error

@@ -16,6 +16,7 @@ from reqon.values import Value
 
 
 def emit_skip(e: Emitter, step: nodes.Node, scope: Scope, code: Code, place: Place) -> Scope:
+    e.note_flow("skip", step, code)
     if place.skip == "continue":
         code.add("f.skipped += 1\ncontinue", step)
     elif place.skip == "raise":
@@ -78,6 +79,7 @@ def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Pla
         ORIGIN=_origin(e, step, place),
     )
     e.effect(step, code, inner, place)
+    e.note_flow("jump", step, code)
     if step.then == "retry":
         target = e.targets[id(step)]
         assert target is not None, "the checker refuses a retry without a request"

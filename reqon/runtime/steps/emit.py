@@ -19,6 +19,8 @@ from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import RetryFetch
+from reqon.runtime.steps.watching import is_told, type_of
+from reqon.runtime.telling import StepPlace, WatchedStep
 
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
@@ -70,6 +72,7 @@ class Emitter:
         emitters: Mapping[type[nodes.Node], Emit],
         *,
         store_names: Collection[str],
+        watched: bool = False,
     ) -> None:
         self.unit = unit
         self.expressions = expressions
@@ -77,6 +80,7 @@ class Emitter:
         self.action = action
         self.emitters = emitters
         self.store_names = store_names
+        self.watched = watched  # the code tells of each item: somebody listens
         self.targets = {id(t.directive): t.request for t in flow.retry_targets(action.steps)}
         self.repeated = {id(request) for request in self.targets.values() if request is not None}
         self.target_ids: dict[int, str] = {}
@@ -125,7 +129,7 @@ class Emitter:
                 self._repeatable(steps, index, scope, code, place)
                 return
             with self.before(steps, index):
-                scope = self.step(step, scope, code, place.at(index))
+                scope = self._nested(step, scope, code, place.at(index), index)
             if flow.leaves(step):
                 return
 
@@ -154,6 +158,35 @@ class Emitter:
             )
         return emit(self, step, scope, code, place)
 
+    def _nested(self, step: nodes.Step, scope: Scope, code: Code, place: Place, index: int) -> Scope:
+        """A step of a nested list, its events around it where somebody listens."""
+        if not self.watched or not is_told(step):
+            return self.step(step, scope, code, place)
+        body = code.child()
+        scope = self.step(step, scope, body, place)
+        code.add(
+            "with WatchedStep(f, PLACE):\n    BODY",
+            step,
+            WatchedStep=self.constant(WatchedStep, "WatchedStep"),
+            PLACE=self.constant(StepPlace(index=index, type=type_of(step), path=place.path), "place"),
+            BODY=body.body(),
+        )
+        return scope
+
+    def note_flow(self, directive: str, node: nodes.Node, code: Code) -> None:
+        """Let the event of the step around say which directive ended it."""
+        if self.watched:
+            code.add("f.flow = f.flow or WORD", node, WORD=ast.Constant(directive, lineno=1, col_offset=0))
+
+    def tell(self, call: Callable[..., None], node: nodes.Node, code: Code, *arguments: object) -> None:
+        """Call `call(f, …)` here, where somebody listens."""
+        if self.watched:
+            given = [self.constant(argument, "told") for argument in arguments]
+            called = expression("CALL(f)", node, CALL=self.constant(call, call.__name__))
+            assert isinstance(called, ast.Call)
+            called.args += given
+            code.add("CALLED", node, CALLED=[ast.Expr(called, lineno=1, col_offset=0)])
+
     def _repeatable(self, steps: Sequence[nodes.Step], index: int, scope: Scope, code: Code, place: Place) -> None:
         """A request that a later `retry` may go back to, and everything behind it in its list."""
         step = steps[index]
@@ -161,7 +194,7 @@ class Emitter:
         inner = code.child()
         within = replace(place, skip="raise") if place.skip == "continue" else place
         with self.before(steps, index):
-            scope = self.step(step, scope, inner, within.at(index))
+            scope = self._nested(step, scope, inner, within.at(index), index)
         rest = code.child()
         self.steps(steps, scope, rest, within, start=index + 1)
         code.add(

@@ -75,11 +75,11 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         UNTIL=_until(e, options, scope, spec),
         INDICES=e.indices(place, step),
     )
-    if isinstance(made, ast.Constant) or not spec.guarded:
+    if isinstance(made, ast.Constant):
         code.add("TARGET = VALUE", step.path, TARGET=target, VALUE=made)
         code.statements += call.statements
     else:
-        # A path that cannot be built is a failure like any other: the match decides.
+        # A path that cannot be built is a failure like any other: told, and delivered where a match looks at it.
         code.add(
             """
 try:

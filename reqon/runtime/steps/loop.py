@@ -11,6 +11,7 @@ from reqon.runtime.loop_lists import iterate
 from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.telling import WatchedLoop
 
 DEFAULT_CONCURRENCY = 10
 
@@ -42,6 +43,8 @@ def _outermost(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Pla
     body = code.child()
     e.steps(step.body, _inside(scope, step, item, response, meta), body, inside)
     wrapped = _catching_skips(e, step, body)
+    if e.watched and not step.parallel:
+        wrapped = _telling(step, wrapped, "tick.begin(INDEX)", INDEX=index)
     if step.parallel:
         template = "async def NAME(f, INDEX, ITEM):\n    RESPONSE = OUTER\n    META = OUTER_META\n    BODY"
     elif waits:
@@ -117,8 +120,9 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
             BODY=body.body(),
         )
         code.add(
-            "await run_inner_parallel(f, COLLECTION, KEEP, BODY, LIMIT)",
+            "await run_inner_parallel(f, SPEC, COLLECTION, KEEP, BODY, LIMIT)",
             step.collection,
+            SPEC=e.constant(_spec(e, step, scope, place), "loop_spec"),
             run_inner_parallel=e.constant(run_inner_parallel, "run_inner_parallel"),
             COLLECTION=e.value(step.collection, scope),
             KEEP=_keep(e, step, scope),
@@ -127,16 +131,20 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
         )
         return
     e.steps(step.body, scope_inside, body, replace(inside, skip="continue"))
+    body = _catching_skips(e, step, body)
+    items, start, watch = e.unit.local("items"), e.unit.local("start"), e.unit.local("watch")
+    holes: dict[str, Hole] = {}
+    if e.watched:
+        body = _telling(step, body, "WATCH.at(INDEX)", WATCH=watch, INDEX=counter)
     if place.in_generator:
         rest = "if COUNTER & 63 == 63 and tick.over():\n            yield -1"
     elif e.is_async(step.body, in_loop=True) or not place.in_generator:
         rest = "if COUNTER & 63 == 63:\n            await breathe(f)"
     if e.is_async(step.body, in_loop=True) and _is_repeatable(e, step, scope):
         # Requests take their time: which round of it was in work is in the journal too.
-        around, items, start = e.unit.local("around"), e.unit.local("items"), e.unit.local("start")
+        around = e.unit.local("around")
+        before = "AROUND = f.inner\nITEMS, START = inner_start(f, PATH, COLLECTION, KEEP)"
         template = """
-AROUND = f.inner
-ITEMS, START = inner_start(f, PATH, COLLECTION, KEEP)
 for COUNTER, ITEM in enumerate(iterate(ITEMS, START), START):
     f.inner = (*AROUND, (PATH, COUNTER, len(ITEMS)))
     if COUNTER & 63 == 63:
@@ -146,17 +154,16 @@ for COUNTER, ITEM in enumerate(iterate(ITEMS, START), START):
     BODY
 f.inner = AROUND
 """
-        holes: dict[str, ast.expr | str] = {
+        holes = {
             "AROUND": around,
-            "ITEMS": items,
-            "START": start,
             "PATH": ast.Constant(place.path, lineno=1, col_offset=0),
             "inner_start": e.constant(inner_start, "inner_start"),
             "iterate": e.constant(iterate, "iterate"),
         }
     else:
+        before = "START = 0\nITEMS = inner_items(f, COLLECTION, KEEP)"
         template = f"""
-for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
+for COUNTER, ITEM in enumerate(ITEMS):
     if True:
         {rest}
     RESPONSE = OUTER
@@ -164,9 +171,18 @@ for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
     BODY
 """
         holes = {"inner_items": e.constant(inner_items, "inner_items")}
+    if e.watched:
+        indented = "".join(f"    {line}\n" for line in template.strip().splitlines())
+        template = f"with WatchedLoop(f, VARIABLE, FILTERED, len(ITEMS), START) as WATCH:\n{indented}"
     code.add(
-        template,
+        f"{before}\n{template}",
         step,
+        ITEMS=items,
+        START=start,
+        WATCH=watch,
+        WatchedLoop=e.constant(WatchedLoop, "WatchedLoop"),
+        VARIABLE=ast.Constant(step.variable.text, lineno=1, col_offset=0),
+        FILTERED=ast.Constant(bool(step.conditions), lineno=1, col_offset=0),
         COUNTER=counter,
         ITEM=item,
         **holes,
@@ -177,8 +193,15 @@ for COUNTER, ITEM in enumerate(inner_items(f, COLLECTION, KEEP)):
         META=meta,
         OUTER=place.response,
         OUTER_META=place.meta,
-        BODY=_catching_skips(e, step, body).body(),
+        BODY=body.body(),
     )
+
+
+def _telling(step: nodes.For, body: Code, call: str, **holes: Hole) -> Code:
+    """A loop's body that first tells of its item."""
+    out = body.child()
+    out.add(f"{call}\nBODY", step, BODY=body.body(), **holes)
+    return out
 
 
 def _inside(scope: Scope, step: nodes.For, item: str, response: str, meta: str) -> Scope:

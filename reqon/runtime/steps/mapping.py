@@ -8,6 +8,7 @@ from reqon.lang.compiler import Scope
 from reqon.lang.operators import Backed, described
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.steps.emit import Emitter, Place, reads
+from reqon.runtime.telling import tell_transform
 from reqon.values import Value
 
 
@@ -26,6 +27,8 @@ def emit_map(e: Emitter, step: nodes.Map, scope: Scope, code: Code, place: Place
     else:
         built = e.value(step.mapping, scope.with_current(load(source)))
     code.add("LOCAL = VALUE", step, LOCAL=result, VALUE=built)
+    target = step.target.text
+    e.tell(tell_transform, step, code, target if target in e.program.schemas else None, _fields(step.mapping))
     code.add("RESPONSE = LOCAL\nMETA = None", step, RESPONSE=place.response, META=place.meta, LOCAL=result)
     if isinstance(step.value, nodes.Name) and step.value.name in scope.names:
         name = step.value.name
@@ -35,7 +38,6 @@ def emit_map(e: Emitter, step: nodes.Map, scope: Scope, code: Code, place: Place
                 "Backed(NEW, OLD)", step, Backed=e.constant(backed_by, "backed"), NEW=load(result), OLD=load(source)
             )
             scope = e.bind(name, backed, step, scope, code, place)
-    target = step.target.text
     if target not in e.program.schemas and "." not in target and (place.frame or reads(target, e.following)):
         scope = e.bind(target, load(result), step, scope, code, place)
     return scope
@@ -80,10 +82,17 @@ def emit_apply(e: Emitter, step: nodes.Apply, scope: Scope, code: Code, place: P
         )
         otherwise = chain
     code.statements += otherwise.statements
+    fields = max((_fields(v.mapping) for v in transform.variants), default=0)
+    e.tell(tell_transform, step, code, step.transform.text, fields)
     if step.name is not None:
         return e.bind(step.name.text, load(result), step, scope, code, place)
     code.add("RESPONSE = LOCAL\nMETA = None", step, RESPONSE=place.response, META=place.meta, LOCAL=result)
     return scope
+
+
+def _fields(mapping: nodes.ObjectLiteral | None) -> int:
+    """How many fields a mapping writes by name."""
+    return 0 if mapping is None else sum(isinstance(entry, nodes.Entry) for entry in mapping.entries)
 
 
 def backed_by(new: dict[str, Value], old: Value) -> dict[str, Value]:

@@ -13,6 +13,8 @@ from reqon.runtime.frame import Frame
 from reqon.runtime.retrying import DEFAULT_ATTEMPTS, exhausted, may_retry
 from reqon.runtime.steps.directives import directive_name, emit_skip, option_value
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.steps.watching import arm_of, arms_of
+from reqon.runtime.telling import NO_ARM, tell_arm, tell_match
 from reqon.secrets import SECRETS
 from reqon.values import Record, Value, encode
 
@@ -30,10 +32,11 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
     if any(_retry_of(arm.body) is not None for arm in step.arms):
         spent = e.unit.local("spent")
         code.add("SPENT = False", step, SPENT=spent)
+    e.tell(tell_match, step, code, arms_of(step))
     outer, e.caught = e.caught, e.caught or bool(step.catch)
     chain = _no_arm(e, step, subject, spent, code, guarded=guarded)
     for arm in reversed(step.arms):
-        chain = _arm(e, arm, chain, subject, spent, scope, place, guarded=guarded, on_response=on_response)
+        chain = _arm(e, arm, chain, subject, spent, scope, place, guarded=guarded, on_response=on_response, told=True)
     e.caught = outer
     if not step.catch:
         code.statements += chain.statements
@@ -59,6 +62,7 @@ def _no_arm(
     e: Emitter, step: nodes.MatchStep, subject: str | None, spent: str | None, code: Code, *, guarded: bool
 ) -> Code:
     out = code.child()
+    e.tell(tell_arm, step, out, NO_ARM)
     value = load(subject) if subject is not None else ast.Constant(None, lineno=1, col_offset=0)
     out.add(
         "raise no_arm(f, VALUE, GUARDED, SPENT)",
@@ -82,6 +86,7 @@ def _arm(
     *,
     guarded: bool,
     on_response: bool,
+    told: bool = False,
 ) -> Code:
     """`if <this arm takes it>: body else: otherwise`."""
     out = otherwise.child()
@@ -126,6 +131,8 @@ def _arm(
             )
         )
     body = out.child()
+    if told:
+        e.tell(tell_arm, arm, body, arm_of(arm))
     steps = flow.steps_of(arm.body)
     e.steps(steps, within, body, place.inner())
     if isinstance(arm.body, nodes.Queue):

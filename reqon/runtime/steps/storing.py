@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from reqon.clock import rfc3339
 from reqon.diagnostics import Diagnostic
-from reqon.errors import ConfigurationError, FetchError, StoreError
+from reqon.errors import ConfigurationError, StoreError
 from reqon.events import DeadLettered
-from reqon.http.retry import is_retryable_status
+from reqon.http.failures import is_retryable
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
 from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle, described
@@ -24,6 +24,7 @@ from reqon.values import Record, Value
 
 BATCH = 1000
 _DICTS = frozenset((dict, Backed))  # what a record usually is
+_OPERATIONS = {WriteMode.REPLACE: "set", WriteMode.UPDATE: "update", WriteMode.MERGE: "upsert"}
 Key: TypeAlias = Callable[[Record, int], str]  # of a record, and its number in its list
 
 
@@ -96,6 +97,11 @@ def _mode(step: nodes.StoreStep) -> WriteMode:
     return WriteMode.MERGE if upsert else WriteMode.REPLACE
 
 
+def operation_of(step: nodes.StoreStep) -> str:
+    """What a store step does, in the word of its event."""
+    return _OPERATIONS[_mode(step)]
+
+
 def _flag(node: object) -> bool | None:
     """`true` or `false` as written; None where it is not."""
     if node is None:
@@ -157,6 +163,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         INDICES=e.indices(place, step),
     )
     e.effect(step, code, inner, place)
+    e.note_flow("queue", step, code)
     return scope
 
 
@@ -321,7 +328,8 @@ def set_aside(
         text = key_text(made)
         store.put(text, record if "id" in record else {"id": text, **record}, WriteMode.REPLACE)
         if x.wants(DeadLettered):
-            x.emit(DeadLettered(store_name=store.name, key=text), action=f.action)
+            retryable = record.get("retryable") if one is None else None
+            x.emit(DeadLettered(store_name=store.name, key=text, retryable=retryable), action=f.action)
     store.flush()
 
 
@@ -346,14 +354,5 @@ def _failure(f: Frame, matched: Value, around: Value, store: LocalStore) -> Reco
         "executionId": f.x.record.execution_id,
         "queuedAt": rfc3339(f.x.now()),
         "attemptCount": (attempts if isinstance(attempts, int) else 0) + 1,
-        "retryable": failure is not None and _is_retryable(failure),
+        "retryable": failure is not None and is_retryable(failure),
     }
-
-
-def _is_retryable(failure: FetchError) -> bool:
-    return is_retryable_status(failure.status_code) or failure.kind in (
-        "timeout",
-        "network",
-        "circuit_open",
-        "rate_limit",
-    )

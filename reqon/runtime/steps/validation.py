@@ -9,6 +9,7 @@ from reqon.lang.compiler import Scope
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.frame import Frame
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.telling import Validation, tell_refused, tell_valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ def emit_validate(e: Emitter, step: nodes.Validate, scope: Scope, code: Code, pl
     else:
         target = e.temporary(step.target, e.value(step.target, scope), code, "target")
     within = scope.with_current(load(target))
+    rules = tuple(_text(c) for assume in step.constraints for c in assume.constraints or (assume.condition,))
+    about = Validation(target="response" if step.target is None else _text(step.target), rules=rules)
     slow = code.child()
     failed = e.unit.local("failed")
     slow.add("LOCAL = []", step, LOCAL=failed)
@@ -34,9 +37,7 @@ def emit_validate(e: Emitter, step: nodes.Validate, scope: Scope, code: Code, pl
     for assume in step.constraints:
         for condition in assume.constraints or (assume.condition,):
             tests.append(_test(e, assume, condition, within))
-            constraint = Constraint(
-                " ".join(condition.span.text.split()), assume.severity or "warning", str(condition.span)
-            )
+            constraint = Constraint(_text(condition), assume.severity or "warning", str(condition.span))
             message = (
                 ast.Constant(None, lineno=1, col_offset=0)
                 if assume.message is None
@@ -52,29 +53,44 @@ def emit_validate(e: Emitter, step: nodes.Validate, scope: Scope, code: Code, pl
                 MESSAGE=message,
             )
     if step.otherwise is None:
-        slow.add("refuse(f, FAILED)", step, refuse=e.constant(refuse, "refuse"), FAILED=failed)
+        slow.add(
+            "refuse(f, ABOUT, FAILED)",
+            step,
+            refuse=e.constant(refuse, "refuse"),
+            ABOUT=e.constant(about, "about"),
+            FAILED=failed,
+        )
     else:
         body = code.child()
         e.steps(flow.steps_of(step.otherwise), within, body, place.inner().at(0))
         slow.add(
-            "if FAILED:\n    count(f, FAILED)\n    BODY",
+            "if FAILED:\n    count(f, ABOUT, FAILED)\n    BODY",
             step,
             FAILED=failed,
+            ABOUT=e.constant(about, "about"),
             count=e.constant(count, "count"),
             BODY=body.body(),
         )
     if tests:
         whole = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
         holds = e.unit.local("holds")
+        passed = code.child()
+        e.tell(tell_valid, step, passed, about)
+        otherwise = "\nelse:\n    PASSED" if e.watched else ""
         code.add(
-            "try:\n    HOLDS = WHOLE\nexcept EvaluatorErrors:\n    HOLDS = False\nif not HOLDS:\n    SLOW",
+            f"try:\n    HOLDS = WHOLE\nexcept EvaluatorErrors:\n    HOLDS = False\nif not HOLDS:\n    SLOW{otherwise}",
             step,
+            PASSED=passed.body(),
             HOLDS=holds,
             WHOLE=whole,
             EvaluatorErrors=e.constant(ReqonRuntimeError, "ReqonRuntimeError"),
             SLOW=slow.body(),
         )
     return scope
+
+
+def _text(node: nodes.Node) -> str:
+    return " ".join(node.span.text.split())
 
 
 def _test(e: Emitter, assume: nodes.Assume, condition: nodes.Expression, scope: Scope) -> ast.expr:
@@ -103,14 +119,17 @@ def judge(
     failed.append((constraint, f"{text}{why}"))
 
 
-def count(f: Frame, failed: list[tuple[Constraint, str]]) -> None:
+def count(f: Frame, about: Validation, failed: list[tuple[Constraint, str]]) -> None:
     """One more invalid item; each violation to the log."""
     f.x.invalid += 1
+    errors = sum(constraint.severity == "error" for constraint, _ in failed)
+    violated = tuple(constraint.text for constraint, _ in failed)
+    tell_refused(f, about, warnings=len(failed) - errors, errors=errors, violated=violated)
     for constraint, text in failed:
         f.x.notice(f"constraint violated: {text}", location=constraint.location)
 
 
-def refuse(f: Frame, failed: list[tuple[Constraint, str]]) -> None:
+def refuse(f: Frame, about: Validation, failed: list[tuple[Constraint, str]]) -> None:
     """Count and log; raise when one of them is an error.
 
     Raises:
@@ -118,7 +137,7 @@ def refuse(f: Frame, failed: list[tuple[Constraint, str]]) -> None:
     """
     if not failed:
         return
-    count(f, failed)
+    count(f, about, failed)
     errors = [text for constraint, text in failed if constraint.severity == "error"]
     if errors:
         raise ValidationError("; ".join(errors), hint="`else warning` lets such items go on; `or { … }` decides here")
