@@ -5,7 +5,7 @@ import logging
 import os
 import random as chance
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -35,6 +35,7 @@ from reqon.lang.program import MissionProgram
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
 from reqon.runtime.kept import given_back, kept
+from reqon.runtime.leasing import MissionLease
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
@@ -42,7 +43,7 @@ from reqon.runtime.settings import source_settings, store_settings
 from reqon.runtime.stopping import RunClock, StopRun, StopSignal
 from reqon.runtime.sync import PendingSync
 from reqon.state import recovery
-from reqon.state.backend import Journal, StateBackend
+from reqon.state.backend import LEASE_SECONDS, Journal, StateBackend
 from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
 from reqon.state.ids import new_execution_id
@@ -82,6 +83,7 @@ class RunnerSettings:
         checkpoint_seconds: how often a loop makes itself safe from a power loss.
         retention_seconds: how long records are kept where the mission says nothing; None: for ever.
         state_store: where all executions are kept, whatever missions say (`--state-store`).
+        lease_seconds: how long a mission stays ours after the last renewal, where machines share a state store.
     """
 
     state_directory: Path = Path(".vague-data")
@@ -92,6 +94,7 @@ class RunnerSettings:
     journal_max_bytes: int = 1024 * 1024 * 1024
     retention_seconds: float | None = None
     state_store: str | None = None
+    lease_seconds: float = LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ class _Held:
     """A mission's lock, and how many runs of this process share it."""
 
     lock: Lock
+    lease: MissionLease | None
     runs: int = 0
 
 
@@ -134,8 +138,12 @@ class Runner:
         self.environment = os.environ if environment is None else environment
         self.random = random
         self.directory = StateDirectory(settings.state_directory, clock=clock)
-        self.backend = StateStores(self.directory, journal_max=settings.journal_max_bytes, only=settings.state_store)
-        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+        self.backend = StateStores(
+            self.directory,
+            journal_max=settings.journal_max_bytes,
+            only=settings.state_store,
+            environment=self.environment,
+        )
         self._keep_state = keep_state
         self._opened = False
         self._connections: Connections | None = None
@@ -218,55 +226,87 @@ class Runner:
     async def execute(self, plan: Plan, request: RunRequest) -> Outcome:
         """As `run`, with the failures as they were raised."""
         self.open()
-        await self._take_mission(plan)
+        lease = await self._take_mission(plan)
         try:
-            record, resumed = self._begin(plan, request)
-            lock = self.directory.execution_lock(record.execution_id)
-            if not lock.take(note=str(os.getpid())):
-                raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
-            try:
-                record = self._save_begin(plan, record, resumed=resumed)
-                outcome = await _Run(self, plan, record, resumed=resumed).execute()
-                if plan.enable_state:
-                    await asyncio.to_thread(self.sweep, plan)
-                return outcome
-            finally:
-                if plan.enable_state:
-                    lock.release()
-                else:
-                    lock.remove()
+            work = self._execute(plan, request)
+            return await (work if lease is None else lease.hold(work))
         finally:
-            self._release_mission(plan)
+            await self._release_mission(plan)
 
-    async def _take_mission(self, plan: Plan) -> None:
+    async def _execute(self, plan: Plan, request: RunRequest) -> Outcome:
+        """A run of a mission that is ours to run."""
+        record, resumed = self._begin(plan, request)
+        lock = self.directory.execution_lock(record.execution_id)
+        if not lock.take(note=str(os.getpid())):
+            raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
+        try:
+            record = self._save_begin(plan, record, resumed=resumed)
+            outcome = await _Run(self, plan, record, resumed=resumed).execute()
+            if plan.enable_state:
+                await asyncio.to_thread(self.sweep, plan)
+            return outcome
+        finally:
+            if plan.enable_state:
+                lock.release()
+            else:
+                lock.remove()
+
+    async def _take_mission(self, plan: Plan) -> MissionLease | None:
         """One process at a time runs a mission; within ours, the dispatcher decides about overlap."""
         held = self._locks.get(plan.name)
         if held is None:
             lock = self.directory.mission_lock(plan.name)
-            told = False
-            while not lock.take(note=str(os.getpid())):
-                if plan.option("skipIfRunning", True) is not False:
-                    holder = lock.note()
-                    where = "in another process" + (f" (pid {holder})" if holder else "")
-                    if holder == str(os.getpid()):
-                        where = "already, in this process"
-                    raise AlreadyRunningError(
-                        f"mission '{plan.name}' is running {where}: this run is skipped",
-                        hint="with skipIfRunning: false on the mission it would wait",
-                    )
-                if not told:
-                    log.info("%s runs in another process: waiting for it to end", plan.name)
-                    told = True
-                await self.clock.sleep(LOCK_POLL_SECONDS)
-            held = self._locks.setdefault(plan.name, _Held(lock))
+            await self._wait_for(plan, lambda: lock.take(note=str(os.getpid())), lambda: _elsewhere(lock))
+            try:
+                lease = await self._take_lease(plan)
+            except BaseException:
+                lock.release()
+                raise
+            held = self._locks.setdefault(plan.name, _Held(lock, lease))
         held.runs += 1
+        return held.lease
 
-    def _release_mission(self, plan: Plan) -> None:
+    async def _take_lease(self, plan: Plan) -> MissionLease | None:
+        """Where machines share the state store, one of them at a time runs a mission."""
+        backend = self.state_of(plan) if plan.enable_state else None
+        if backend is None or not backend.leases:
+            return None
+        seconds = self.settings.lease_seconds
+        lease = MissionLease(backend, plan.name, self.directory.named(), seconds=seconds)
+        await self._wait_for(plan, lease.take, lambda: "on another machine")
+        return lease
+
+    async def _wait_for(self, plan: Plan, take: Callable[[], bool | Awaitable[bool]], where: Callable[[], str]) -> None:
+        """Return when `take` took it.
+
+        Raises:
+            AlreadyRunningError: somebody has it, and the mission does not wait.
+        """
+        told = False
+        while True:
+            taken = take()
+            if taken if isinstance(taken, bool) else await taken:
+                return
+            if plan.option("skipIfRunning", True) is not False:
+                raise AlreadyRunningError(
+                    f"mission '{plan.name}' is running {where()}: this run is skipped",
+                    hint="with skipIfRunning: false on the mission it would wait",
+                )
+            if not told:
+                log.info("%s runs %s: waiting for it to end", plan.name, where())
+                told = True
+            await self.clock.sleep(LOCK_POLL_SECONDS)
+
+    async def _release_mission(self, plan: Plan) -> None:
         held = self._locks[plan.name]
         held.runs -= 1
         if not held.runs:
             del self._locks[plan.name]
-            held.lock.release()
+            try:
+                if held.lease is not None:
+                    await held.lease.give_back()
+            finally:
+                held.lock.release()
 
     def _begin(self, plan: Plan, request: RunRequest) -> tuple[ExecutionRecord, bool]:
         """The record to run under: a new one, or the one that is resumed."""
@@ -284,7 +324,7 @@ class Runner:
                 status=ExecutionStatus.RUNNING,
                 trigger=request.trigger,
                 mission_hash=plan.definition_hash,
-                owner=Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.instance),
+                owner=self._owner(),
                 scheduled_for=request.scheduled_for,
                 reqon_version=__version__,
                 resumed_from=resumed_from,
@@ -342,11 +382,13 @@ class Runner:
         if not plan.enable_state:
             return record
         if resumed:
-            owner = Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.instance)
-            record = recovery.resumed(record, owner=owner)
+            record = recovery.resumed(record, owner=self._owner())
             self.state_of(plan).save(record)
             return record
         return self.state_of(plan).create(record)
+
+    def _owner(self) -> Owner:
+        return Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.directory.instance)
 
     def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
         """A store of the mission, ready for one execution."""
@@ -422,6 +464,13 @@ class Runner:
                 log.warning("an old execution could not be removed: %s", error.message)
             return False
         return True
+
+
+def _elsewhere(lock: Lock) -> str:
+    holder = lock.note()
+    if holder == str(os.getpid()):
+        return "already, in this process"
+    return "in another process" + (f" (pid {holder})" if holder else "")
 
 
 @dataclass(slots=True)

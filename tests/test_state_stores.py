@@ -134,15 +134,6 @@ async def test_a_killed_run_goes_on_from_sqlite(api: OrdersApi, tmp_path: Path) 
     assert len(set(visits(api))) == 60
 
 
-def test_postgres_is_refused_before_anything_happens(api: OrdersApi, tmp_path: Path) -> None:
-    file = tmp_path / "customers.vague"
-    file.write_text(mission("stateStore: postgres"))
-    ended = reqon(file, cwd=tmp_path, SHOP_URL=api.url)
-    assert ended.code == 3
-    assert "customers.vague:3:15: error: stateStore: postgres is not built yet" in ended.err
-    assert api.requests() == []
-
-
 def test_a_store_that_nobody_registered_is_an_error_of_the_text(api: OrdersApi, tmp_path: Path) -> None:
     file = tmp_path / "customers.vague"
     file.write_text(mission("stateStore: vault"))

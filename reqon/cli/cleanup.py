@@ -1,19 +1,16 @@
 """`reqon cleanup`: delete old records (spec/state.md 7)."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from reqon.cli import show
 from reqon.cli.durations import seconds
-from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
+from reqon.cli.state import state_stores
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
-from reqon.state.choice import StateStores
-from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.retention import expired
 
@@ -37,8 +34,7 @@ def cleanup(
         raise ConfigurationError(
             "say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all"
         )
-    directory = StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}"))
-    backend = StateStores(directory, only=state_store or os.environ.get("REQON_STATE_STORE") or None)
+    backend = state_stores(state_dir, state_store)
     records = backend.list(mission)
     if mission is not None and not records:
         raise ConfigurationError(

@@ -1,19 +1,17 @@
 """`reqon status`, `history`, `logs`: what ran, what runs, and why it failed (spec/state.md 8)."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from reqon.cli import show
-from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
+from reqon.cli.state import state_stores
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
 from reqon.state.choice import StateStores
-from reqon.state.directory import StateDirectory
 from reqon.state.ids import is_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
 
@@ -31,7 +29,7 @@ def status(
     state_store: StateStore = None,
 ) -> None:
     """Show the last execution of a mission, or of every mission. Reads only; works beside a running daemon."""
-    backend = _backend(state_dir, state_store)
+    backend = state_stores(state_dir, state_store)
     if mission is None and execution is None:
         records = list(backend.latest())
         if json:
@@ -61,7 +59,7 @@ def history(
     state_store: StateStore = None,
 ) -> None:
     """Show past executions, newest first."""
-    backend = _backend(state_dir, state_store)
+    backend = state_stores(state_dir, state_store)
     if mission is not None:
         _known(backend, mission)
     wanted = None
@@ -88,14 +86,9 @@ def logs(
     state_store: StateStore = None,
 ) -> None:
     """Show what is known of one execution: its errors, with their places, and how far it got."""
-    backend = _backend(state_dir, state_store)
+    backend = state_stores(state_dir, state_store)
     _describe(_one(backend, None, execution))
     raise Done
-
-
-def _backend(state_dir: Path | None, state_store: str | None) -> StateStores:
-    directory = StateDirectory(state_directory(state_dir), warn=lambda text: show.err(f"warning: {text}"))
-    return StateStores(directory, only=state_store or os.environ.get("REQON_STATE_STORE") or None)
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -91,10 +91,20 @@ class SyncCheckpoint:
     mission: str | None
 
 
+LEASE_SECONDS = 60.0
+
+
 class StateBackend(Protocol):
-    """Where records, journals and sync checkpoints live. All writes are durable when they return, unless it says so."""
+    """Where records, journals and sync checkpoints live. All writes are durable when they return, unless it says so.
+
+    Attributes:
+        leases: whether several machines may share it, so that a mission's runner must hold its lease.
+    """
 
     name: str
+
+    @property
+    def leases(self) -> bool: ...
 
     def create(self, record: ExecutionRecord) -> ExecutionRecord:
         """Save a new record; answers it with its `file_name`."""
@@ -148,6 +158,12 @@ class StateBackend(Protocol):
 
     def clear_sync(self, key: str | None) -> int:
         """Remove one entry, or all; how many went."""
+
+    def lease(self, mission: str, owner: str, ttl_seconds: float) -> bool:
+        """Take or renew a mission's lease for so many seconds from now; False while another owner has it.
+
+        With 0 it is given back; for an owner that has none that is the question whether somebody else has it.
+        """
 
     def close(self) -> None: ...
 

@@ -1,10 +1,12 @@
 """Which state store each mission uses, remembered in `state-stores.json`; and all of them as one (spec/state.md 10)."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
-from reqon.errors import ConfigurationError, StateError
+from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DamagedFileError
 from reqon.state.backend import Journal, StateBackend, SyncCheckpoint
 from reqon.state.custom import (
@@ -20,6 +22,9 @@ from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.sqlite import SqliteBackend
 from reqon.values import JsonError, Record, Value, decode, encode
 
+T = TypeVar("T")
+STATE_URL = "REQON_STATE_URL"
+
 
 class StateStores:
     """All state stores that the missions of a state directory use, as one: see `reqon.state.backend.StateBackend`.
@@ -33,9 +38,15 @@ class StateStores:
     name = "all"
 
     def __init__(
-        self, directory: StateDirectory, *, journal_max: int = DEFAULT_MAX_BYTES, only: str | None = None
+        self,
+        directory: StateDirectory,
+        *,
+        journal_max: int = DEFAULT_MAX_BYTES,
+        only: str | None = None,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.directory = directory
+        self.environment = environment  # where REQON_STATE_URL is looked up
         self.only = only
         self._journal_max = journal_max
         self._backends: dict[str, StateBackend] = {}
@@ -72,7 +83,7 @@ class StateStores:
         """A store by its name.
 
         Raises:
-            ConfigurationError: there is none of this name, or it is not built yet.
+            ConfigurationError: there is none of this name; or no REQON_STATE_URL, or no driver for it.
         """
         custom = registered_state_stores().get(name)
         known = self._backends.get(name)
@@ -86,9 +97,9 @@ class StateStores:
         elif name == "sqlite":
             made = SqliteBackend(self.directory, journal_max=self._journal_max)
         elif name == "postgres":
-            raise ConfigurationError(
-                "stateStore: postgres is not built yet", code="state-store", hint="use file or sqlite for now"
-            )
+            from reqon.state.postgres import PostgresBackend  # noqa: PLC0415  # only where it is used
+
+            made = PostgresBackend(self.directory, self.environment, journal_max=self._journal_max)
         else:
             names = sorted({*BUILT_IN_STATE_STORES, *registered_state_stores()})
             raise ConfigurationError(
@@ -111,14 +122,24 @@ class StateStores:
         names[default_state_store()] = None
         found = []
         for name in names:
-            if name in registered_state_stores() or name in ("file", "sqlite"):
-                found.append(self.open(name))
+            if name in registered_state_stores() or name in BUILT_IN_STATE_STORES:
+                try:
+                    found.append(self.open(name))
+                except ConfigurationError as error:  # no URL, no driver: what lies elsewhere can be seen all the same
+                    self.directory.warn_once(f"executions in the state store '{name}' are not seen: {error.message}")
             else:
                 self.directory.warn_once(
                     f"some executions are kept in the state store '{name}', which only the program that "
                     "registers it can read"
                 )
         return found
+
+    def _tell_unseen(self, name: str, error: ReqonError) -> None:
+        self.directory.warn_once(f"executions in the state store '{name}' are not seen: {error.message}")
+
+    def shared(self) -> list[StateBackend]:
+        """Those in use that other machines may share."""
+        return [backend for backend in self.used() if backend.leases]
 
     def _remember(self, mission: str, name: str) -> None:
         known = self._read().get(mission)
@@ -131,15 +152,18 @@ class StateStores:
             stores = self._read()
             earlier = [n for n in (_names(stores[mission]) if mission in stores else ["file"]) if n != name]
             stores[mission] = {"store": name, "before": earlier}
+            if name == "postgres":
+                stores[mission]["urlFrom"] = STATE_URL
             try:
                 self.directory.disk.replace(path, encode(stores, pretty=True) + b"\n", "state-stores")
             except OSError as error:
                 raise self.directory.write_error(path, error) from error
 
     def _take_along(self, mission: str, before: str, name: str) -> None:
-        if before not in ("file", "sqlite") and before not in registered_state_stores():
+        if before not in BUILT_IN_STATE_STORES and before not in registered_state_stores():
             return
-        with suppress(ConfigurationError):  # a store without sync checkpoints has none to give, or cannot take any
+        # A store without sync checkpoints has none to give, or cannot take any; nor has one whose URL is gone.
+        with suppress(ConfigurationError):
             old, new = self.open(before).sync_checkpoints(mission), self.open(name)
             own = {key: entry for key, entry in old.items() if entry.mission == mission}
             if own and not new.sync_checkpoints(mission):
@@ -184,16 +208,29 @@ class StateStores:
         self._holder(record).save(record, durable=durable)
 
     def load(self, execution_id: str) -> ExecutionRecord | None:
-        found = (backend.load(execution_id) for backend in self.used())
+        found = self._asked(lambda backend: backend.load(execution_id))
         return next((record for record in found if record is not None), None)
+
+    def _asked(self, ask: Callable[[StateBackend], T]) -> Iterator[T]:
+        """What each store answers. One of several that cannot be reached is told of and hides none of the others."""
+        used = self.used()
+        for backend in used:
+            try:
+                answer = ask(backend)
+            except StateError as error:
+                if len(used) == 1 or backend.name == "file":
+                    raise
+                self._tell_unseen(backend.name, error)
+            else:
+                yield answer
 
     def _merged(
         self, ask: Callable[[StateBackend], Sequence[ExecutionRecord]], limit: int | None = None
     ) -> list[ExecutionRecord]:
-        used = self.used()
-        if len(used) == 1:
-            return list(ask(used[0]))
-        found = [record for backend in used for record in ask(backend)]
+        answers = list(self._asked(ask))
+        if len(answers) == 1:
+            return list(answers[0])
+        found = [record for answer in answers for record in answer]
         found.sort(key=lambda record: record.started_at, reverse=True)
         return found[:limit]
 
@@ -238,6 +275,15 @@ class StateStores:
 
     def clear_sync(self, key: str | None) -> int:
         return sum(backend.clear_sync(key) for backend in self.used())
+
+    # --- leases ---
+
+    @property
+    def leases(self) -> bool:
+        return bool(self.shared())
+
+    def lease(self, mission: str, owner: str, ttl_seconds: float) -> bool:
+        return self._current(mission).lease(mission, owner, ttl_seconds)
 
     def close(self) -> None:
         for backend in self._backends.values():

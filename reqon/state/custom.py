@@ -49,6 +49,7 @@ _SIGNATURES = {
     "get_sync": "get_sync(key)",
     "put_sync": "put_sync(changes)",
     "clear_sync": "clear_sync(key)",
+    "lease": "lease(mission, owner, ttl)",
 }
 _TOGETHER = (("append", "replay", "discard"), ("get_sync", "put_sync", "clear_sync"))
 
@@ -83,10 +84,6 @@ class CustomStore:
         for group in _TOGETHER:
             if any(self.can(method) for method in group):
                 self.require(*group)
-        if callable(getattr(store, "lease", None)):
-            log.warning(
-                "the state store '%s' has lease(), which is not used yet: run its missions on one machine", name
-            )
 
     def can(self, *methods: str) -> bool:
         return all(callable(getattr(self.store, method, None)) for method in methods)
@@ -195,6 +192,7 @@ class CustomBackend:
         self._journal_max = min(journal_max, JOURNAL_MAX_BYTES)
         self._sync = _Sync(directory, store)
         self._pending: dict[str, _Pending] = {}
+        self.leases = store.can("lease")
 
     def wraps(self, store: CustomStore) -> bool:
         """Whether it works for this registered store."""
@@ -250,9 +248,12 @@ class CustomBackend:
         if not lock.take():
             raise StateError(f"{record.execution_id} of {record.mission} is running", code="running")
         try:
+            if record.status is _RUNNING and self.leases and self._runs_elsewhere(record):
+                raise StateError(f"{record.execution_id} of {record.mission} is running elsewhere", code="running")
             freed = self.stored_bytes(record)
             self.journal(record).discard()
             self._call("delete", record.execution_id)
+            self.directory.remove_log(record.execution_id)
             if self._index is not None:
                 self._index.remove(record.execution_id)
             lock.remove()
@@ -264,10 +265,10 @@ class CustomBackend:
         found = self._read(record.execution_id)
         if found is None:
             return 0
-        size = len(to_json(found))
+        size = len(to_json(found)) + self.directory.log_bytes(record.execution_id)
         if self._store.can("replay"):
             return size + sum(len(encode(entry)) for entry in self._call("replay", record.execution_id) or ())
-        return size + self._local.stored_bytes(found)
+        return len(to_json(found)) + self._local.stored_bytes(found)
 
     def _call(self, method: str, *arguments: Value, **named: Value) -> Value:
         try:
@@ -372,7 +373,17 @@ class CustomBackend:
         return as_interrupted(record, last_place(self.journal(record)))
 
     def _is_alive(self, record: ExecutionRecord) -> bool:
-        return not lock_is_free(self.directory.execution_lock_path(record.execution_id))
+        if not lock_is_free(self.directory.execution_lock_path(record.execution_id)):
+            return True
+        return self.leases and self._runs_elsewhere(record)
+
+    def _runs_elsewhere(self, record: ExecutionRecord) -> bool:
+        """Whether another machine holds the mission's lease. Ours is no answer: here the lock decides."""
+        here = self.directory.instance
+        if record.owner is None or record.owner.instance == here:
+            return False
+        # Nobody's name: it takes nothing that anybody has.
+        return not self.lease(record.mission, f"{here}?", 0.0)
 
     # --- journals and sync checkpoints ---
 
@@ -391,6 +402,9 @@ class CustomBackend:
 
     def clear_sync(self, key: str | None) -> int:
         return self._sync.clear(key) if self._store.can("clear_sync") else 0
+
+    def lease(self, mission: str, owner: str, ttl_seconds: float) -> bool:
+        return not self.leases or bool(self._call("lease", mission, owner, ttl_seconds))
 
     def close(self) -> None:
         """Wait for saves that are under way. The store itself stays registered."""

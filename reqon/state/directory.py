@@ -3,6 +3,9 @@
 import logging
 import os
 import pwd
+import re
+import secrets
+import socket
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +19,11 @@ from reqon.errors import StateError
 from reqon.files import DISK, DamagedFileError, FileSystem, Lock, copy_file, is_temporary, locked, make_directory
 from reqon.state.ids import is_execution_id
 
-FORMAT = 1
 DEFAULT_STATE_DIRECTORY = ".vague-data"
 _LONGEST_NAME = 120
 _LEFTOVER_SECONDS = 3600.0
 _PROBE = b"\0" * 4096
+_PLACE = re.compile(r"[0-9a-f]{8}")
 
 log = logging.getLogger("reqon")
 
@@ -36,6 +39,17 @@ def safe_name(name: str) -> str:
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{crc32(name.encode()):08x}"
     return safe
+
+
+# What brings a directory of each earlier layout forward, the first from 1 to 2. Never changed once released; after a
+# kill each is begun again.
+UPGRADES: "tuple[Callable[[StateDirectory], None], ...]" = ()
+
+
+class LeaseLostError(StateError):
+    """Another machine runs the mission now: this run's lease ran out. Nothing of it is written any more."""
+
+    code = "lease-lost"
 
 
 class StateWriteError(StateError):
@@ -61,14 +75,17 @@ class StateDirectory:
         disk: FileSystem = DISK,
         clock: Clock = SYSTEM,
         warn: Callable[[str], None] | None = None,
+        upgrades: "tuple[Callable[[StateDirectory], None], ...]" = UPGRADES,
     ) -> None:
         self.path = Path(path)
+        self._upgrades = upgrades
         self.disk = disk
         self.clock = clock
         self.quarantined: Counter[str] = Counter()
         self.write_errors = 0
         self.warn: Callable[[str], None] = warn or log.warning
         self._warned: set[str] = set()
+        self._place = ""
 
     # --- what is where ---
 
@@ -131,6 +148,59 @@ class StateDirectory:
     @property
     def daemon_socket(self) -> Path:
         return self.path / "daemon.sock"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def log_files(self, execution_id: str) -> tuple[Path, Path]:
+        """Where the log lines of an execution lie: the older ones, the newer ones; either may not be there."""
+        return self.logs / f"{execution_id}.1.log", self.logs / f"{execution_id}.log"
+
+    def log_bytes(self, execution_id: str) -> int:
+        """The size of an execution's log lines."""
+        total = 0
+        for path in self.log_files(execution_id):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                total += path.stat().st_size
+        return total
+
+    def remove_log(self, execution_id: str) -> None:
+        """Remove an execution's log lines: they go with its record.
+
+        Raises:
+            OSError: they cannot be removed.
+        """
+        for path in self.log_files(execution_id):
+            with suppress(NotADirectoryError):
+                self.disk.remove(path)
+
+    @property
+    def instance(self) -> str:
+        """Who works here, for other machines: the host, and a word of this directory's own once it was `named`.
+
+        Within one directory locks say who lives; between directories that share a state store, leases do.
+        """
+        if not self._place:
+            with suppress(OSError, DamagedFileError):
+                found = self.disk.read(self.path / ".place", 64).decode("ascii", "replace").strip()
+                self._place = found if _PLACE.fullmatch(found) else ""
+        return f"{socket.gethostname()}-{self._place}" if self._place else socket.gethostname()
+
+    def named(self) -> str:
+        """The `instance`, with a word of its own for good: two machines may have one host name.
+
+        Raises:
+            StateWriteError: the word cannot be kept.
+        """
+        if self.instance == socket.gethostname():
+            path = self.path / ".place"
+            try:
+                # Whoever was quicker has named it.
+                self.disk.create(path, secrets.token_hex(4).encode() + b"\n", "place")
+            except OSError as error:
+                raise self.write_error(path, error) from error
+        return self.instance
 
     def dead_letters(self, mission: str) -> Path:
         return self.file_for(self.path / "dead-letter", mission, ".json")
@@ -238,17 +308,29 @@ class StateDirectory:
         try:
             text = self.disk.read(path, 64).decode("ascii", "replace").strip()
         except FileNotFoundError:
-            self.disk.replace(path, b"%d\n" % FORMAT, "format")
+            self._say_format(self.format)  # every release writes it: there is nothing to bring forward
             return
         except DamagedFileError:
             text = ""
         if not text.isdigit():
             self.quarantine(path, "is no format number", kind="format")
-            self.disk.replace(path, b"%d\n" % FORMAT, "format")
-        elif int(text) > FORMAT:
+            self._say_format(self.format)
+        elif int(text) > self.format:
             raise self._unusable(
-                f"a newer Reqon wrote it (format {text}, this one knows {FORMAT}); nothing was changed"
+                f"a newer Reqon wrote it (format {text}, this one knows {self.format}); nothing was changed"
             )
+        else:
+            for number in range(int(text), self.format):
+                self._upgrades[number - 1](self)
+                self._say_format(number + 1)
+
+    @property
+    def format(self) -> int:
+        """The layout that this release writes."""
+        return 1 + len(self._upgrades)
+
+    def _say_format(self, number: int) -> None:
+        self.disk.replace(self.path / ".format", b"%d\n" % number, "format")
 
     def _check_writing(self) -> None:
         probe = self.path / ".probe"

@@ -41,6 +41,7 @@ class FileBackend:
     """See `reqon.state.backend.StateBackend`. Needs no `open` directory for reading."""
 
     name = "file"
+    leases = False
 
     def __init__(self, directory: StateDirectory, *, journal_max: int = DEFAULT_MAX_BYTES) -> None:
         self.directory = directory
@@ -98,6 +99,7 @@ class FileBackend:
             # The record last: as long as it is there, it names the rest.
             for path in (self._journal_path(record), self._spare(record.file_name), self._path(record.file_name)):
                 self._disk.remove(path)
+            self.directory.remove_log(record.execution_id)
             lock.remove()
         except OSError as error:
             raise self.directory.write_error(self._path(record.file_name), error) from error
@@ -110,7 +112,10 @@ class FileBackend:
         for path in (self._path(record.file_name), self._journal_path(record)):
             with suppress(FileNotFoundError):
                 total += path.stat().st_size
-        return total
+        return total + self.directory.log_bytes(record.execution_id)
+
+    def lease(self, mission: str, owner: str, ttl_seconds: float) -> bool:  # noqa: ARG002  # locks decide
+        return True
 
     def journal(self, record: ExecutionRecord) -> FileJournal:
         return FileJournal(self._journal_path(record), self.directory, max_bytes=self._journal_max)

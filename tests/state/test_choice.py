@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, StateError
 from reqon.state.backend import StateBackend, SyncCheckpoint
 from reqon.state.choice import StateStores
 from reqon.state.custom import set_state_store
@@ -121,9 +121,28 @@ def test_a_store_that_this_program_does_not_know_is_told_once(
     stores.close()
 
 
-def test_postgres_is_refused_for_now(directory: StateDirectory) -> None:
-    with pytest.raises(ConfigurationError, match="postgres is not built yet"):
-        StateStores(directory).choose("postgres")
+def test_postgres_without_a_url_is_refused(directory: StateDirectory) -> None:
+    with pytest.raises(ConfigurationError, match="REQON_STATE_URL"):
+        StateStores(directory, environment={}).choose("postgres")
+
+
+def test_a_store_that_cannot_be_reached_hides_none_of_the_others(
+    directory: StateDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = StateStores(directory, environment={"REQON_STATE_URL": "postgresql://127.0.0.1:1/none"})
+    here = stores.of("DepotSync").create(a_record(status=ExecutionStatus.COMPLETED))
+    stores.of("Shared", "postgres")
+    assert '"urlFrom": "REQON_STATE_URL"' in directory.state_stores.read_text()
+    for looking in (stores, StateStores(directory, environment={})):
+        assert looking.list() == list(looking.latest()) == [here]
+        assert looking.load(here.execution_id) == here
+        assert list(looking.orphans()) == []
+    said = [r.message for r in caplog.records]
+    assert [message.partition(": ")[0] for message in said] == [
+        "executions in the state store 'postgres' are not seen"
+    ] * 2
+    with pytest.raises(StateError, match="PostgreSQL none"):
+        stores.of("Shared", "postgres").list()
 
 
 def test_a_damaged_memory_of_stores_is_set_aside_and_nothing_is_lost(

@@ -1,0 +1,190 @@
+"""Machines that share a PostgreSQL database: one runs a mission at a time, another goes on where it was killed.
+
+A machine is a state directory of its own. Time passes by hand: a lease's end is moved in the database.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from reqon import AlreadyRunningError, StateError
+from reqon.diagnostics import Source
+from reqon.lang.loader import load_text
+from reqon.runner import Runner, RunnerSettings
+from reqon.runtime.request import RunRequest
+from reqon.state.records import ExecutionStatus
+from reqon.values import decode
+from tests.support import postgres
+from tests.support.orders_api import OrdersApi
+from tests.support.processes import Process, reqon, soon
+
+MISSION = """mission Customers {
+  stateStore: postgres
+  source Shop { auth: none, base: env("SHOP_URL"), retry: { maxAttempts: 1 } }
+  store customers: file("customers")
+  action List {
+    get "/customers" { params: { per_page: 30 }, paginate: page(page, 30), until: response.page >= response.pages }
+  }
+  action Visit {
+    for customer in response.customers checkpoint every 1 {
+      get "/customers/{customer.id}"
+      store response -> customers { key: .id }
+    }
+  }
+  run List then Visit
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    postgres.ask(server, "DROP SCHEMA IF EXISTS reqon CASCADE")
+    return server
+
+
+@pytest.fixture
+def api() -> Iterator[OrdersApi]:
+    with OrdersApi(customers=60) as running:
+        yield running
+
+
+@pytest.fixture
+def variables(api: OrdersApi, url: str, tmp_path: Path) -> Mapping[str, str]:
+    (tmp_path / "customers.vague").write_text(MISSION)
+    return {"SHOP_URL": api.url, "REQON_STATE_URL": url}
+
+
+def run_out(url: str) -> None:
+    """Let the time of all leases pass."""
+    postgres.ask(url, "UPDATE reqon.leases SET until = clock_timestamp() - interval '1 ms'")
+
+
+def stored(directory: Path) -> set[str]:
+    return set(decode((directory / "stores" / "customers.json").read_bytes()))
+
+
+def test_another_machine_takes_over_when_the_lease_of_a_killed_one_ran_out(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    """R2."""
+    api.hold("/customers/", at=25)
+    with Process(["customers.vague", "--state-dir", "one"], cwd=tmp_path, variables=variables) as first:
+        assert api.reached.wait(60)
+        beside = reqon("customers.vague", "--state-dir", "two", cwd=tmp_path, variables=variables)
+        assert beside.code == 0
+        assert "is running on another machine: this run is skipped" in beside.err
+        first.kill()
+    api.release()
+    there = reqon("status", "Customers", "--json", "--state-dir", "two", cwd=tmp_path, variables=variables).json
+    assert there["status"] == "running", "for all that another machine can know"
+    waiting = reqon("customers.vague", "--resume", "--state-dir", "two", cwd=tmp_path, variables=variables)
+    assert "on another machine" in waiting.err
+    run_out(url)
+    resumed = reqon("customers.vague", "--resume", "--state-dir", "two", cwd=tmp_path, variables=variables)
+    assert resumed.code == 0, resumed.err
+    state = reqon("status", "Customers", "--json", "--state-dir", "one", cwd=tmp_path, variables=variables).json
+    assert (state["executionId"], state["status"], state["attempt"]) == (there["executionId"], "completed", 2)
+    assert stored(tmp_path / "two") == set(api.customers())
+    assert postgres.ask(url, "SELECT count(*) FROM reqon.leases") == [(0,)]
+    assert postgres.ask(url, "SELECT count(*) FROM reqon.journal") == [(0,)]
+
+
+def test_the_machine_itself_goes_on_at_once(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    """R1, R2."""
+    api.hold("/customers/", at=25)
+    with Process(["customers.vague"], cwd=tmp_path, variables=variables) as first:
+        assert api.reached.wait(60)
+        first.kill()
+    api.release()
+    interrupted = reqon("status", "Customers", "--json", cwd=tmp_path, variables=variables).json
+    assert (interrupted["status"], interrupted["activeStep"]["index"]) == ("interrupted", 24)
+    assert reqon("customers.vague", "--resume", cwd=tmp_path, variables=variables).code == 0
+    seen = [r["path"] for r in api.requests("/customers/")]
+    assert (len(seen), len(set(seen))) == (61, 60)
+    assert stored(tmp_path / ".vague-data") == set(api.customers())
+
+
+def runner(variables: Mapping[str, str], directory: Path, *, lease_seconds: float = 60.0) -> Runner:
+    settings = RunnerSettings(state_directory=directory, lease_seconds=lease_seconds)
+    return Runner(settings, environment=variables)
+
+
+async def test_a_run_whose_lease_went_elsewhere_is_stopped(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    here = runner(variables, tmp_path / "one", lease_seconds=1.2)
+    plan = here.plan(load_text(Source("customers.vague", MISSION)).missions[0])
+    request = RunRequest(mission=plan.name, path="customers.vague", definition_hash=plan.definition_hash)
+    api.hold("/customers/", at=5)
+    running = asyncio.create_task(here.execute(plan, request))
+    assert await asyncio.to_thread(api.reached.wait, 60)
+    postgres.ask(url, "UPDATE reqon.leases SET owner = 'another', until = clock_timestamp() + interval '1 hour'")
+    with pytest.raises(StateError, match="the lease of mission 'Customers' went to another machine"):
+        await asyncio.wait_for(running, 60)
+    with pytest.raises(AlreadyRunningError, match="on another machine"):
+        await here.execute(plan, request)
+    assert postgres.ask(url, "SELECT owner FROM reqon.leases") == [("another",)]
+    await here.close()
+
+
+async def test_a_lease_is_renewed_for_as_long_as_the_mission_runs(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    here = runner(variables, tmp_path / "one", lease_seconds=1.2)
+    plan = here.plan(load_text(Source("customers.vague", MISSION)).missions[0])
+    request = RunRequest(mission=plan.name, path="customers.vague", definition_hash=plan.definition_hash)
+    api.hold("/customers/", at=5)
+    running = asyncio.create_task(here.execute(plan, request))
+    assert await asyncio.to_thread(api.reached.wait, 60)
+    ends = "SELECT until FROM reqon.leases"
+    first = postgres.ask(url, ends)
+    for _ in range(3):
+        before = postgres.ask(url, ends)
+        await asyncio.to_thread(soon, lambda then=before: postgres.ask(url, ends) != then, "renewed", seconds=60)
+    assert postgres.ask(url, ends) > first
+    api.release()
+    outcome = await asyncio.wait_for(running, 60)
+    assert outcome.record.status is ExecutionStatus.COMPLETED
+    assert postgres.ask(url, ends) == []
+    await here.close()
+
+
+def test_the_command_line_finds_what_lies_in_postgres_and_says_where_when_it_cannot(
+    api: OrdersApi, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    assert reqon("customers.vague", cwd=tmp_path, variables=variables).code == 0
+    assert list((tmp_path / ".vague-data" / "execution").iterdir()) == []
+    (shown,) = reqon("history", "--json", cwd=tmp_path, variables=variables).json
+    assert reqon("status", "Customers", "--json", cwd=tmp_path, variables=variables).json == shown
+    without = reqon("history", "--json", cwd=tmp_path)
+    assert (without.code, without.json) == (0, [])
+    assert "executions in the state store 'postgres' are not seen" in without.err
+    assert "REQON_STATE_URL" in without.err
+    (tmp_path / ".env").write_text(f"REQON_STATE_URL={variables['REQON_STATE_URL']}\n")
+    assert reqon("history", "--json", cwd=tmp_path).json == [shown]
+    assert reqon("history", "--json", "--state-store", "file", cwd=tmp_path).json == []
+    gone = reqon("cleanup", "Customers", "--all", "--yes", "--json", cwd=tmp_path)
+    assert gone.json["deleted"] == [shown["executionId"]]
+
+
+def test_without_a_url_nothing_begins(api: OrdersApi, tmp_path: Path, variables: Mapping[str, str]) -> None:
+    ended = reqon("customers.vague", cwd=tmp_path, SHOP_URL=api.url)
+    assert ended.code == 3
+    assert "customers.vague:2:15: error: stateStore: postgres needs REQON_STATE_URL" in ended.err
+    dead = reqon(
+        "customers.vague", cwd=tmp_path, SHOP_URL=api.url, REQON_STATE_URL="postgresql://u:passw0rd-x@127.0.0.1:1/none"
+    )
+    assert dead.code == 3
+    assert "PostgreSQL none at 127.0.0.1:1" in dead.err
+    assert "passw0rd-x" not in dead.text
+    assert api.requests() == []
