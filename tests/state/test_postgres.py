@@ -111,8 +111,8 @@ def machines(tmp_path: Path, url: str) -> Iterator[list[PostgresBackend]]:
         backend.close()
 
 
-def owned(backend: PostgresBackend, **fields: object) -> ExecutionRecord:
-    return a_record(owner=Owner(host="depot", pid=1, instance=backend.directory.instance), **fields)
+def owned(backend: PostgresBackend) -> ExecutionRecord:
+    return a_record(owner=Owner(host="depot", pid=1, instance=backend.directory.instance))
 
 
 def run_out(url: str) -> None:
