@@ -1,22 +1,23 @@
 # docker build -t reqon .
 # docker run -v ./missions:/missions:ro -v reqon-state:/var/lib/reqon -p 127.0.0.1:9090:9090 reqon
 #
+# All extras are in it: PostgreSQL, MySQL, and every alert target of apprise.
 # As it is, it runs /missions as a daemon. What follows the image's name replaces that:
 # docker run … reqon /missions/orders.vague --verbose
 
-FROM python:3.11-slim AS build
+FROM python:3.11.14-slim-bookworm AS build
 
 WORKDIR /src
 COPY requirements requirements
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement requirements/build.txt \
     && python -m venv /opt/reqon \
-    && /opt/reqon/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements/runtime.txt
+    && /opt/reqon/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements/extras.txt
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir /tmp/wheels . \
     && /opt/reqon/bin/pip install --no-deps --no-index --no-cache-dir /tmp/wheels/*.whl
 
-FROM python:3.11-slim
+FROM python:3.11.14-slim-bookworm
 
 # The number is fixed, so that a volume belongs to the same user after every update.
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reqon \

@@ -1,9 +1,11 @@
 """From mission files to plans the daemon can run, and the run itself, as the dispatcher asks for it."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from reqon.errors import ReqonError
 from reqon.files import LockTakenError
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram, Unit
@@ -14,6 +16,7 @@ from reqon.state.records import ExecutionRecord, Trigger
 from reqon_daemon.catalog import Loaded
 from reqon_daemon.catalog import Plan as Known
 from reqon_daemon.policy import Evaluate
+from reqon_daemon.targets import parse_target
 
 SCHEDULED = "REQON_SCHEDULED"
 
@@ -63,6 +66,9 @@ class Planner:
         """
         environment = {**self.environment, SCHEDULED: "true"}
         scheduled = Plan(program, clock=self.runner.clock, environment=environment).compile()
+        with suppress(ReqonError):  # told when the mission goes into service
+            for url in alert_urls(scheduled):
+                parse_target(url)  # what sends it may take a second to import: here, in a thread, and not then
         return Twin(self.runner.plan(program), scheduled)
 
     async def run(self, plan: Known, request: RunRequest) -> ExecutionRecord:
@@ -94,6 +100,12 @@ def options_of(plan: Known) -> Evaluate:
     """What evaluates the options of a mission that `Planner` compiled."""
     assert isinstance(plan, Twin)
     return plan.manual.evaluate
+
+
+def alert_urls(plan: Plan) -> tuple[str, ...]:
+    """The mission's own alert targets."""
+    value = plan.option("alert", ())
+    return (value,) if isinstance(value, str) else tuple(str(url) for url in value)
 
 
 def short_hash(loaded: Loaded) -> str:

@@ -16,7 +16,7 @@ from reqon_daemon.health import Health
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics, MissionFacts, MissionPast
 from reqon_daemon.outbox import Sender
-from reqon_daemon.plans import plan_of, short_hash
+from reqon_daemon.plans import alert_urls, plan_of, short_hash
 from reqon_daemon.schedule import Scheduler
 from reqon_daemon.targets import parse_target
 
@@ -125,9 +125,8 @@ class Roster:
     def _targets_of(self, loaded: Loaded) -> tuple[Sender, ...]:
         """The mission's own alert targets; one that cannot be used leaves the daemon's."""
         try:
-            value = plan_of(loaded).option("alert", ())
-            urls = [value] if isinstance(value, str) else list(value)
-            return tuple(parse_target(str(url), secret=self.alert_secret, clock=self.clock) for url in urls)
+            urls = alert_urls(plan_of(loaded))
+            return tuple(parse_target(url, secret=self.alert_secret, clock=self.clock) for url in urls)
         except ReqonError as error:
             problem = "an alert target of the mission cannot be used"
             log.error(problem, mission=loaded.name, reason=error.message)  # noqa: TRY400  # the mission's fault

@@ -43,6 +43,7 @@ from reqon_daemon.heartbeat import Heartbeat
 from reqon_daemon.housekeeping import Housekeeping
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
+from reqon_daemon.outbox import Sender
 from reqon_daemon.plans import Planner, options_of
 from reqon_daemon.roster import Roster
 from reqon_daemon.runs import Job
@@ -312,7 +313,7 @@ class Service:
             await stack.enter_async_context(_task(heartbeat.run()))
         if not settings.alert_on_failure:
             return
-        targets = [parse_target(url, secret=settings.alert_secret, clock=self.clock) for url in settings.alert_url]
+        targets = await asyncio.to_thread(self._targets)
         for url, target in zip(settings.alert_url, targets, strict=True):
             if is_plain_text(url):
                 log.warning("alerts cross the network unencrypted", target=target.shown)
@@ -334,6 +335,11 @@ class Service:
         self.roster.alerts = self.aftermath.alerts = alerts
         await stack.enter_async_context(_task(alerts.run()))
         stack.push_async_callback(self._flush, alerts)
+
+    def _targets(self) -> list[Sender]:
+        """Those of all missions. Blocks: what sends to some of them takes a second to import."""
+        settings = self.settings
+        return [parse_target(url, secret=settings.alert_secret, clock=self.clock) for url in settings.alert_url]
 
     async def _start_dispatcher(self, stack: AsyncExitStack) -> None:
         until = asyncio.Event()

@@ -26,6 +26,7 @@ from reqon.errors import ConfigurationError
 from reqon.secrets import SECRETS
 from reqon.values import Record, Value, encode
 from reqon_daemon.incidents import Status
+from reqon_daemon.notifiers import notifier
 from reqon_daemon.outbox import Answer, Entry, Outcome, Sender
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ _RETRIED = frozenset((408, 425, 429))
 _LONGEST_RETRY_AFTER = 3600.0
 _AHEAD = timedelta(minutes=5)
 _SECRET_PATH = 20
+_OUR_SCHEMES = frozenset(
+    ("http", "https", "alertmanager+http", "alertmanager+https", "slack+http", "slack+https", "pagerduty")
+)
+_HINT = (
+    "targets are https://…, alertmanager+http://host:9093, pagerduty://KEY, exec:./command, log:,"
+    " or a service of the library apprise, such as mailto://…"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +62,12 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
         return CommandTarget(text, tuple(shlex.split(rest)))
     if scheme == "log":
         return LogTarget()
+    if scheme.lower() not in _OUR_SCHEMES and rest.startswith("//"):
+        if (found := notifier(text, _key(text), clock=clock)) is not None:
+            return found
+        raise ConfigurationError(
+            f"'{scheme}://…' is no alert target: nothing known here takes it", code="bad-option", hint=_HINT
+        )
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""
@@ -62,10 +76,7 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
         raise ConfigurationError(f"an alert target of the form {scheme}:… is no URL: {error}") from error
     hide_url(text)
     if not host:
-        raise ConfigurationError(
-            "an alert target is no URL with a host",
-            hint="targets are https://…, alertmanager+http://host:9093, pagerduty://KEY, exec:./command or log:",
-        )
+        raise ConfigurationError("an alert target is no URL with a host", code="bad-option", hint=_HINT)
     match parts.scheme:
         case "pagerduty":
             # A routing key keeps its case, which `hostname` does not.
@@ -81,10 +92,7 @@ def parse_target(text: str, *, secret: str | None = None, clock: Clock = SYSTEM)
             if host == "hooks.slack.com":
                 return SlackTarget(text, text, clock=clock)
             return WebhookTarget(text, text, secret=secret, clock=clock)
-    raise ConfigurationError(
-        f"'{parts.scheme}://' is no kind of alert target known here",
-        hint="targets are https://…, alertmanager+http://host:9093, pagerduty://KEY, exec:./command or log:",
-    )
+    raise AssertionError(parts.scheme)  # _OUR_SCHEMES are those above
 
 
 def hide_url(text: str) -> None:

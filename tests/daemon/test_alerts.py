@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from reqon_daemon.happenings import Happenings, RunEnded, RunOutcome, SchedulerT
 from reqon_daemon.health import Health
 from reqon_daemon.incidents import Status
 from reqon_daemon.metrics import Metrics
+from reqon_daemon.notifiers import NotifierTarget
 from reqon_daemon.outbox import CAPACITY, Answer, Entry, Lane, Outbox, Outcome, Sender
 from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import (
@@ -38,6 +40,10 @@ from tests.support.alert_target import alert_target
 from tests.support.clocks import FakeClock
 
 START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
+
+
+# Some of its plugins, all of which it imports, use what newer Pythons will not have.
+apprise_imported = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class FastClock:
@@ -608,7 +614,64 @@ async def test_a_command_that_fails_or_hangs_is_tried_later(tmp_path: Path) -> N
     assert (await missing.send(_entry("t"))).answer is Answer.LATER
 
 
-@pytest.mark.parametrize("text", ["ftp://host/x", "https://", "nonsense", "exec:", "https://host:port/", ""])
+@apprise_imported
+async def test_other_services_are_told_by_apprise(tmp_path: Path) -> None:
+    """Its plugin for JSON stands for all of them: it alone can be had on this machine."""
+    async with alert_target() as api:
+        address = api.url.removeprefix("http://")
+        target = parse_target(f"json://user:hunter2-hunter2@{address}/hooks-of-ours")
+        async with alerting(tmp_path, target) as (alerts, happenings):
+            happenings.emit(ended(record(number=1)))
+            happenings.emit(ended(record(number=2, failed=False)))
+            await api.count(2)
+            assert await alerts.flush(5)
+        firing, resolved = (one.body for one in api.taken)
+        assert (firing["title"], firing["type"]) == ("Firing: A failed: HTTP 503", "failure")
+        assert "resume: reqon a.vague --resume --execution" in firing["message"]
+        assert (resolved["title"], resolved["type"]) == ("Resolved: A failed: HTTP 503", "success")
+        assert re.fullmatch("json:[0-9a-f]{6}", target.shown)
+        assert files_of(tmp_path) == []
+
+
+@apprise_imported
+async def test_what_apprise_does_not_get_rid_of_is_tried_again_with_the_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with alert_target(500, 200) as api:
+        target = parse_target(f"json://user:hunter2-hunter2@{api.url.removeprefix('http://')}/x")
+        outcome = await target.send(_entry(target.key))
+        assert outcome.answer is Answer.LATER
+        assert "500" in outcome.reason
+        assert (await target.send(_entry(target.key))).answer is Answer.DELIVERED
+    assert "hunter2" not in "".join(capfd.readouterr())
+
+
+@apprise_imported
+async def test_an_apprise_service_that_hangs_holds_up_nobody() -> None:
+    """A4 in part: hang. Its thread is left behind, and there is never a second one."""
+    async with alert_target() as api:
+        api.hold = asyncio.Event()
+        target = parse_target(f"json://{api.url.removeprefix('http://')}/?rto=30")
+        assert isinstance(target, NotifierTarget)
+        target.seconds = 0.3
+        assert (await target.send(_entry(target.key))).reason == "no answer within 0 s"
+        assert (await target.send(_entry(target.key))).reason == "its last try has not ended yet"
+        api.hold.set()
+        while (await target.send(_entry(target.key))).answer is not Answer.DELIVERED:
+            await asyncio.sleep(0.01)
+
+
+def test_without_apprise_its_targets_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigurationError, match="not installed") as refused:
+        parse_target("mailto://somebody:pass@example.com")
+    assert refused.value.hint == "pip install 'reqon[alerts]'"
+    assert isinstance(parse_target("https://alerts.example.com/x"), WebhookTarget)
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://host/x", "nothing-known://x", "https://", "nonsense", "exec:", "https://host:port/", ""]
+)
 def test_what_is_no_target_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         parse_target(text)
