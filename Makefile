@@ -16,7 +16,7 @@ RUNTIME := $(VENV)/.runtime
 REQON := $(VENV)/.reqon
 DEV := $(VENV)/.dev
 
-.PHONY: help run test test-slow check lint types floors format requirements clean
+.PHONY: help run test test-slow bench check lint types floors format requirements clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test       install, run all tests (test-slow: in full numbers, for hours)"
 	@echo "make check      lint, types, floors"
 	@echo "make fuzz       mission texts of any kind, a minute long"
+	@echo "make bench      compare whole processes with programs by hand (half an hour), into benchmarks/RESULTS.md"
 	@echo "make format     bring the code into its form"
 	@echo "make requirements   pin the newest versions of everything (needs uv)"
 	@echo "make clean      remove .venv and caches"
@@ -56,18 +57,8 @@ format: $(DEV)
 	$(BIN)/ruff check --fix-only --exit-zero
 	$(BIN)/ruff format
 
-ifneq ($(wildcard benchmarks/*.py),)
-.PHONY: bench
 bench: $(DEV)
-	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
-endif
-
-.PHONY: fuzz
-# Mission texts of any kind, for a minute or as long as FUZZ says: make fuzz FUZZ="-max_total_time=3600 -max_len=1200"
-FUZZ ?= -max_total_time=60 -max_len=1200
-fuzz: $(DEV) requirements/fuzz.txt
-	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
-	nice -n 19 $(BIN)/python tests/fuzz/fuzz_missions.py -print_final_stats=1 $(FUZZ)
+	$(BIN)/python -m benchmarks --write $(ARGS)
 
 # The files name no address and no index: pip asks the one that the machine is set to, and the hashes decide.
 UV := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

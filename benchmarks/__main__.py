@@ -1,8 +1,8 @@
 """Reqon against programs written by hand: whole processes, in turn, and the bars they have to stay under.
 
-    make bench                                   all of it, into benchmarks/RESULTS.md and RESULTS.json
-    python -m benchmarks --only w1,w5 --times 3  some of it, to the terminal
-    python -m benchmarks --compare old.json      and how the ratios have moved since
+make bench                                   all of it, into benchmarks/RESULTS.md and RESULTS.json
+python -m benchmarks --only w1,w5 --times 3  some of it, to the terminal
+python -m benchmarks --compare old.json      and how the ratios have moved since
 """
 
 import argparse
@@ -29,7 +29,9 @@ LIBRARIES = ("reqon", "aiohttp", "uvloop", "orjson", "msgspec", "dlt")
 @contextmanager
 def api() -> Iterator[str]:
     """The API in a process of its own; its address."""
-    server = subprocess.Popen([sys.executable, "-m", "benchmarks.api"], cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.api"], cwd=HERE.parent, stdout=subprocess.PIPE, text=True
+    )
     assert server.stdout is not None
     try:
         yield f"http://127.0.0.1:{int(server.stdout.readline())}"
@@ -108,7 +110,9 @@ def main() -> None:
     options.add_argument("--write", action="store_true", help="write RESULTS.md and RESULTS.json")
     chosen = options.parse_args()
     only = {name for name in chosen.only.split(",") if name}
-    earlier = {r["name"]: r["ratio"] for r in orjson.loads(chosen.compare.read_bytes())["rows"]} if chosen.compare else {}
+    earlier = (
+        {r["name"]: r["ratio"] for r in orjson.loads(chosen.compare.read_bytes())["rows"]} if chosen.compare else {}
+    )
     rows, scalings = [], []
     with api() as url, tempfile.TemporaryDirectory() as scratch:
         bench = Bench(url, Path(scratch))
@@ -124,7 +128,9 @@ def main() -> None:
         text += ["Ratios of pairs by the clock, their median and range. Compare ratios, not seconds.", ""]
         text += [*table(rows, earlier), "", *scale_table(scalings), ""]
         (HERE / "RESULTS.md").write_text("\n".join(text))
-        (HERE / "RESULTS.json").write_bytes(orjson.dumps({"versions": versions(), "rows": rows}, option=orjson.OPT_INDENT_2))
+        (HERE / "RESULTS.json").write_bytes(
+            orjson.dumps({"versions": versions(), "rows": rows}, option=orjson.OPT_INDENT_2)
+        )
 
 
 main()

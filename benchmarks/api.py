@@ -1,4 +1,4 @@
-"""The API that workloads talk to: answers are made once and then written as they are, so that it is never what is timed.
+"""The API that workloads talk to. Answers are made once, then written as they are: it is never what is timed.
 
     python -m benchmarks.api --port 0
 

@@ -106,7 +106,11 @@ def big_mission(lines: int = 2000) -> str:
     number = 0
     while len(text) < lines:
         number += 1
-        text += NORMALISE.replace("Normalise", f"Step{number}").replace("in customers", "in done").replace(
-            "-> normalized", "-> done"
-        ).rstrip("\n").split("\n")
+        text += (
+            NORMALISE.replace("Normalise", f"Step{number}")
+            .replace("in customers", "in done")
+            .replace("-> normalized", "-> done")
+            .rstrip("\n")
+            .split("\n")
+        )
     return "\n".join([*text, "  run Start", "}"]) + "\n"

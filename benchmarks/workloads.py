@@ -154,7 +154,11 @@ class Bench:
             )
 
     def _against_dlt(self) -> Iterator[Workload]:
-        for work, shape, size in (("w1", "10000-100-0", 100), ("w2", "10000-100-0", 100), ("w3", "100000-1000-0", 1000)):
+        for work, shape, size in (
+            ("w1", "10000-100-0", 100),
+            ("w2", "10000-100-0", 100),
+            ("w3", "100000-1000-0", 1000),
+        ):
             url = f"{self.api}/{shape}"
             text = missions.pull(url) if work == "w1" else missions.normalise(url, size=size)
             yield Workload(

@@ -1,6 +1,6 @@
 """A workload as a dlt pipeline that merges by key into SQLite. Needs `pip install "dlt[sqlalchemy]"`.
 
-    python benchmarks/peers/dlt_run.py w2 --url http://127.0.0.1:8799/10000-100-0 --pages 100 --out DIR
+python benchmarks/peers/dlt_run.py w2 --url http://127.0.0.1:8799/10000-100-0 --pages 100 --out DIR
 """
 
 import argparse

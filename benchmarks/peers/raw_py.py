@@ -1,6 +1,6 @@
 """The limit: a workload written by hand, with nothing that is not needed. No retries, no state, no checks of answers.
 
-    python benchmarks/peers/raw_py.py w2 --url http://127.0.0.1:8799/10000-100-0 --store json --out DIR --at-once 8
+python benchmarks/peers/raw_py.py w2 --url http://127.0.0.1:8799/10000-100-0 --store json --out DIR --at-once 8
 """
 
 import argparse

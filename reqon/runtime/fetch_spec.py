@@ -35,7 +35,10 @@ class SinceSpec:
 
 @dataclass(frozen=True, slots=True)
 class FetchSpec:
-    """What is known of a request step before it runs."""
+    """What is known of a request step before it runs.
+
+    `held`: a later step puts the whole response into a memory store, so leaving items in the journal saves nothing.
+    """
 
     source: str
     method: str
@@ -48,4 +51,5 @@ class FetchSpec:
     since: SinceSpec | None = None
     until_path: tuple[str, ...] | None = None
     keeps_sync: bool = False
+    held: bool = False
     span: Span | None = field(default=None, compare=False)

@@ -69,7 +69,7 @@ class PageRun:
         self.journal = x.journal if self.outermost else None
         self.params = dict(request.params)
         self.decider = strategy(spec.paginate, self.params, until=until is not None)
-        self.pages = Pages(self.journal, self.origin)
+        self.pages = self._no_pages()
         items = options.get("items")
         self.items_place = tuple(items.split(".")) if isinstance(items, str) else None
         limit = options.get("maxPages")
@@ -270,4 +270,7 @@ class PageRun:
         self.number = 0
         self.started_at = self.first_date = None
         self.decider = strategy(self.spec.paginate, self.params, until=self.until is not None)
-        self.pages = Pages(self.journal, self.origin)
+        self.pages = self._no_pages()
+
+    def _no_pages(self) -> Pages:
+        return Pages(self.journal, self.origin, held=self.spec.held)

@@ -1,5 +1,6 @@
 """Items of many pages: in memory while they are few, else read from the journal (spec/runtime.md 4.5, 4.6)."""
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -92,11 +93,15 @@ class JournaledItems(Sequence[Value]):
 
 
 class Pages:
-    """The pages of one fetch as they come in: their items, and what `response` will be."""
+    """The pages of one fetch as they come in: their items, and what `response` will be.
 
-    def __init__(self, journal: Journal | None, origin: str | None) -> None:
+    Items beyond `KEEP_BYTES` of text are left in the journal, unless they are `held` in memory anyway.
+    """
+
+    def __init__(self, journal: Journal | None, origin: str | None, *, held: bool = False) -> None:
         self._journal = journal
         self._origin = origin
+        self._keep_bytes = sys.maxsize if held else KEEP_BYTES
         self._kept = PagedItems()
         self._spilled: JournaledItems | None = None
         self._known: list[tuple[BodyRef, Place, int]] = []
@@ -123,7 +128,7 @@ class Pages:
             return
         self._known.append((ref, place or (), len(items)))
         complete = sum(n for _, _, n in self._known) == self.count
-        if self._bytes > KEEP_BYTES and complete and self._journal is not None and self._origin is not None:
+        if self._bytes > self._keep_bytes and complete and self._journal is not None and self._origin is not None:
             self._spilled = JournaledItems(self._journal, self._origin)
             for known in self._known:
                 self._spilled.add(*known)

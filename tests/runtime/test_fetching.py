@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched
+from reqon.runtime import paging
 from tests.support.missions import Bench, Ran, mission
 from tests.support.servers import ScriptedServer, Seen, reply
 
@@ -532,3 +533,26 @@ async def test_last_sync_elsewhere_is_the_missions_last_success(api: ScriptedSer
     assert (await bench.run(text)).ok().out["l"]["at"] is None
     bench.clock.advance(60)
     assert (await bench.run(text)).ok().out["l"]["at"] == "2026-03-01T08:15:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "left"),
+    [("memory", "response", False), ("memory", "response.data", True), ("file", "response", True)],
+)
+async def test_only_what_a_memory_store_takes_whole_is_kept_in_memory(
+    api: ScriptedServer, bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str, stored: str, left: bool
+) -> None:
+    monkeypatch.setattr(paging, "KEEP_BYTES", 0)
+    read: list[int] = []
+    page = paging.JournaledItems.page
+
+    def noted(items: paging.JournaledItems, number: int) -> list[Any]:
+        read.append(number)
+        return page(items, number)
+
+    monkeypatch.setattr(paging.JournaledItems, "page", noted)
+    api.on("/x", paged(PAGES, "page"))
+    steps = f'get "/x" {{ paginate: page(page, 2) }}\nstore {stored} -> kept {{ key: .id }}'
+    ran = await bench.run(mission(steps, stores=f'store kept: {kind}("kept")'))
+    assert list(ran.ok().stores["kept"]) == ALL
+    assert bool(read) is left

@@ -42,6 +42,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         since=since,
         until_path=_until_path(options.get("until")),
         keeps_sync=keeps_sync,
+        held=_is_held(e),
         span=step.span,
     )
     spec_name = e.constant(spec, "fetch")
@@ -104,6 +105,18 @@ else:
 
 def _is_guarded(e: Emitter, step: nodes.Fetch) -> bool:
     return flow.is_guarded([step, *e.following], 0)
+
+
+def _is_held(e: Emitter) -> bool:
+    return any(
+        isinstance(step, nodes.StoreStep)
+        and isinstance(step.value, nodes.Name)
+        and step.value.name == "response"
+        and (store := e.program.stores.get(step.store.text)) is not None
+        and isinstance(store.adapter, nodes.Call)
+        and store.adapter.name.text == "memory"
+        for step in e.following
+    )
 
 
 def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> str:
