@@ -16,7 +16,7 @@ RUNTIME := $(VENV)/.runtime
 REQON := $(VENV)/.reqon
 DEV := $(VENV)/.dev
 
-.PHONY: help run test test-slow bench check lint types floors format requirements clean
+.PHONY: help run test test-slow bench bench-parts check lint types floors format requirements clean
 .DELETE_ON_ERROR:
 
 help:
@@ -59,6 +59,9 @@ format: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks --write $(ARGS)
+
+bench-parts: $(DEV)
+	$(BIN)/python -m pytest benchmarks/parts --benchmark-only --benchmark-columns=min,median,iqr --benchmark-time-unit=us --timeout=0 $(ARGS)
 
 # The files name no address and no index: pip asks the one that the machine is set to, and the hashes decide.
 UV := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
