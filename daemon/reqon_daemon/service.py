@@ -206,6 +206,7 @@ class Service:
         self._make_parts()
         await asyncio.to_thread(self.ledger.open)
         stack.callback(self.ledger.close)
+        self._start_traces(stack)
         await self.aftermath.recover()
         self._go_on()
         reload = await self.catalog.reload(settle=False)
@@ -303,6 +304,15 @@ class Service:
         happenings.on(StateTroubled, self._on_trouble)
         happenings.on(StateRecovered, lambda _: self.health.concern("ledger"))
         happenings.on(FileQuarantined, self._on_quarantine)
+
+    def _start_traces(self, stack: AsyncExitStack) -> None:
+        """Spans to the collector that REQON_OTEL_ENDPOINT names; what is queued at the end gets 5 s."""
+        if self.environment.get("REQON_OTEL_ENDPOINT"):
+            from reqon.observe.traces import trace  # noqa: PLC0415  # only where asked for
+
+            exporter = trace(self.runner.bus, self.environment)
+            if exporter is not None:
+                stack.push_async_callback(lambda: asyncio.to_thread(exporter.shutdown, self._flush_seconds()))
 
     async def _start_telling(self, stack: AsyncExitStack) -> None:
         """Heartbeat and alerts. They end after the runs, of whose ends they tell."""
@@ -408,11 +418,14 @@ class Service:
         self.systemd.stopping(within_seconds=grace + AFTER_GRACE_SECONDS)
         log.info("stopping", running=len(self.dispatcher.running), grace_seconds=grace)
 
-    async def _flush(self, alerts: Alerts) -> None:
+    def _flush_seconds(self) -> float:
         """What is left of five seconds beside the grace, but at least one."""
         now = self.clock.monotonic()
         left = self.settings.shutdown_grace + AFTER_GRACE_SECONDS / 2 - (now - (self._stopped_at or now))
-        if not await alerts.flush(max(1.0, min(FLUSH_SECONDS, left))):
+        return max(1.0, min(FLUSH_SECONDS, left))
+
+    async def _flush(self, alerts: Alerts) -> None:
+        if not await alerts.flush(self._flush_seconds()):
             log.warning("some alerts are not delivered; the next start goes on with them")
 
     # --- reloading ----------------------------------------------------------------------------------------------------

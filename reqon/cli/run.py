@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from reqon import collector
 from reqon.cli import show
@@ -23,6 +23,9 @@ from reqon.lang.program import MissionProgram, Program
 from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runner, RunnerSettings
 from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionStatus, Trigger
+
+if TYPE_CHECKING:
+    from reqon.observe.otlp import OTLPExporter
 
 _DAEMON = "Daemon"
 _RESUME = "Resume"
@@ -280,6 +283,7 @@ class OneShot:
 
     async def _all(self, runner: Runner, missions: Sequence[MissionProgram]) -> list[Outcome | ReqonError]:
         bars = self._listen(runner)
+        traces = self._trace(runner)
         outcomes: list[Outcome | ReqonError] = []
         task = asyncio.current_task()
         assert task is not None
@@ -304,7 +308,17 @@ class OneShot:
             if bars is not None:
                 bars.stop()
             await runner.close()
+            if traces is not None:
+                await asyncio.to_thread(traces.shutdown)
         return outcomes
+
+    def _trace(self, runner: Runner) -> "OTLPExporter | None":
+        """Spans to the collector that REQON_OTEL_ENDPOINT names."""
+        if not self.variables.get("REQON_OTEL_ENDPOINT"):
+            return None
+        from reqon.observe.traces import trace  # noqa: PLC0415  # only where asked for
+
+        return trace(runner.bus, self.variables)
 
     def _owns(self, runner: Runner, mission: MissionProgram) -> bool:
         record = runner.backend.load(self.execution or "")

@@ -24,6 +24,7 @@ from reqon.http.redirects import STATUSES, next_hop, refused
 from reqon.http.retry import RetryPolicy, is_retryable_status, may_repeat, retry_after_seconds
 from reqon.http.transport import RawAnswer, Route, Transport, TransportError
 from reqon.secrets import SECRETS
+from reqon.tracing import traceparent
 from reqon.values import Value
 
 _DEFAULT_RETRY = RetryPolicy()
@@ -77,7 +78,7 @@ class Client:
         self._tokens = shared.tokens if credentials is not None else None
         self._fixed = credentials.headers if credentials is not None and self._tokens is None else ()
         self._key = credentials.parameter if credentials is not None else None
-        self._dynamic = any(callable(value) for _, value in settings.headers)
+        self._dynamic = settings.propagate_trace or any(callable(value) for _, value in settings.headers)
         self._route: Route | None = None
         # The headers of most requests are the same until a token changes, so they are made once.
         self._ready: Mapping[str, str] | None = None
@@ -235,6 +236,8 @@ class Client:
         if own:
             credentials = self._fixed if self._tokens is None else self._tokens.headers
             source = [(name, value() if callable(value) else value) for name, value in self.settings.headers]
+            if self.settings.propagate_trace:
+                source.append(("traceparent", traceparent()))
         key = self._idempotency_key(request)
         chosen = merged(_DEFAULTS, source, credentials, key, request.headers)
         body = None

@@ -8,56 +8,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from datetime import datetime
 from typing import IO, Any
 
 import structlog
 
 from reqon.clock import SYSTEM, rfc3339
-from reqon.events import (
-    BreakerChanged,
-    DataRefused,
-    DataStored,
-    DataValidated,
-    Emitted,
-    ErrorRecorded,
-    Event,
-    EventBus,
-    FetchCompleted,
-    FetchFailed,
-    FetchRetried,
-    ItemsCounted,
-    MissionCompleted,
-    MissionFailed,
-    MissionPaused,
-    MissionStarted,
-    Noticed,
-    Progressed,
-    RateLimitHit,
-    RateLimitResumed,
-    RateLimitWaiting,
-    RequestAnswered,
-    StageEnded,
-    StageStarted,
-    SyncCheckpointMoved,
-    camel,
-)
-from reqon.observe.plain import escape_controls
-from reqon.secrets import SECRETS
-from reqon.values import encode, to_builtins
+from reqon.events import Emitted, EventBus, Noticed, camel
+from reqon.observe.levels import LEVELS, kinds_shown, level_of
+from reqon.observe.plain import escape_controls, line_safe, safe_field
+from reqon.values import encode
 
-FIELD_LIMIT = 8 * 1024
 FORMATS = ("json", "logfmt", "text")
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
 _FIRST = ("timestamp", "level", "message", "mission", "execution_id", "slot", "action", "step", "source", "attempt")
 
-_BREAKS = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+\-]+")
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
@@ -133,27 +96,17 @@ def redacted(entry: Entry) -> Entry:
     if "exception" in known:
         known["exception"] = str(known["exception"])
     ordered = {key: known.pop(key) for key in _FIRST if known.get(key) is not None}
-    return {key: _field(value) for key, value in {**ordered, **known}.items() if not key.startswith("_")}
-
-
-def _field(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    safe = SECRETS.redact_value(to_builtins(value) if not isinstance(value, str) else value)
-    if isinstance(safe, str):
-        safe = safe.encode("utf-8", "backslashreplace").decode()
-        return safe if len(safe) <= FIELD_LIMIT else safe[:FIELD_LIMIT] + "…"
-    return safe
+    return {key: safe_field(value) for key, value in {**ordered, **known}.items() if not key.startswith("_")}
 
 
 def as_json(entry: Entry) -> str:
     """JSON, in which what some readers take for a line break is escaped too."""
-    return _BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", encode(dict(entry)).decode())
+    return line_safe(encode(dict(entry)).decode())
 
 
 def as_json_text(text: str) -> str:
     """A text in quotes, escaped."""
-    return _BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", encode(text).decode())
+    return line_safe(encode(text).decode())
 
 
 def as_logfmt(entry: Entry) -> str:
@@ -188,47 +141,13 @@ def _text_renderer(stream: IO[str]) -> Callable[[Entry], str]:
 
 # --- events as lines -------------------------------------------------------------------------------------------------
 
-_INFO = (
-    MissionStarted,
-    MissionCompleted,
-    MissionPaused,
-    StageStarted,
-    StageEnded,
-    FetchCompleted,
-    DataStored,
-    SyncCheckpointMoved,
-)
-_WARNING = (FetchRetried, RateLimitHit, RateLimitWaiting, RateLimitResumed, BreakerChanged, DataRefused)
-_SILENT = (Progressed, RequestAnswered, ItemsCounted, ErrorRecorded)
-_ALWAYS_ERRORS = frozenset(("bad_path", "bad_header", "origin_blocked"))
-
-
-def level_of(event: Event) -> str:
-    """The level of an event's line (spec/runtime.md 15.3)."""
-    if isinstance(event, Noticed):
-        return event.level
-    if isinstance(event, MissionFailed):
-        return "error"
-    if isinstance(event, FetchFailed):
-        return "debug" if event.delivered and event.kind not in _ALWAYS_ERRORS else "error"
-    if isinstance(event, DataValidated):
-        return "debug" if event.valid else "warning"
-    if isinstance(event, _INFO):
-        return "info"
-    return "warning" if isinstance(event, _WARNING) else "debug"
-
 
 class EventLog:
     """Writes each event as a log line: message = its type, its fields, and which execution."""
 
     def __init__(self, bus: EventBus, *, level: str = "info") -> None:
         self._log = structlog.get_logger("reqon.events")
-        self._least = LEVELS[level]
-        kinds = _all_events()
-        for kind in kinds:
-            # Nobody listens to what would not be shown, so that it is never built.
-            if kind in _SILENT or (self._least > logging.DEBUG and _at_most_debug(kind)):
-                continue
+        for kind in kinds_shown(LEVELS[level]):
             bus.on(kind, self.write, exactly=True)
 
     def write(self, emitted: Emitted) -> None:
@@ -247,18 +166,3 @@ class EventLog:
             **({"duration": emitted.duration} if emitted.duration is not None else {}),
             **{k: v for k, v in fields.items() if k not in ("mission", "action", "duration")},
         )
-
-
-def _all_events() -> list[type[Event]]:
-    found: list[type[Event]] = []
-    pending = [Event]
-    while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        if kind.type != Event.type:
-            found.append(kind)
-    return found
-
-
-def _at_most_debug(kind: type[Event]) -> bool:
-    return not issubclass(kind, (*_INFO, *_WARNING, Noticed, MissionFailed, FetchFailed))

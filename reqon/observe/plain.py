@@ -4,16 +4,38 @@ import logging
 import re
 import sys
 from contextlib import suppress
+from datetime import datetime
+from typing import Any
 
+from reqon.clock import rfc3339
 from reqon.events import Emitted, EventBus, FetchRetried, Noticed
 from reqon.secrets import SECRETS
+from reqon.values import to_builtins
 
+FIELD_LIMIT = 8 * 1024
+_BREAKS = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def escape_controls(text: str) -> str:
     r"""Control characters, ESC and line breaks as `\x1b`: a line stays one line and moves no cursor."""
     return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def line_safe(json: str) -> str:
+    """JSON in which what some readers take for a line break is escaped too."""
+    return _BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", json)
+
+
+def safe_field(value: Any) -> Any:
+    """A value as a log line may show it: JSON-like, every secret masked, texts cut to 8 KiB."""
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    safe = SECRETS.redact_value(to_builtins(value) if not isinstance(value, str) else value)
+    if isinstance(safe, str):
+        safe = safe.encode("utf-8", "backslashreplace").decode()
+        return safe if len(safe) <= FIELD_LIMIT else safe[:FIELD_LIMIT] + "…"
+    return safe
 
 
 class PlainWarnings(logging.Handler):

@@ -24,7 +24,8 @@ from reqon.events import (
     Progressed,
 )
 from reqon.observe import logs
-from reqon.observe.plain import escape_controls
+from reqon.observe.levels import level_of
+from reqon.observe.plain import FIELD_LIMIT, escape_controls
 from reqon.secrets import SECRETS
 
 SECRET = "s3cr3t-token-of-the-log-tests"
@@ -110,7 +111,7 @@ def test_whatever_is_logged_stays_one_line(message: str, value: str) -> None:
 def test_a_long_field_is_cut() -> None:
     stream = configured("json")
     structlog.get_logger("reqon").info("long", value="x" * 100_000)
-    assert len(json.loads(stream.getvalue())["value"]) == logs.FIELD_LIMIT + 1
+    assert len(json.loads(stream.getvalue())["value"]) == FIELD_LIMIT + 1
 
 
 def test_a_closed_stream_ends_nothing() -> None:
@@ -128,7 +129,7 @@ def test_an_unknown_format_or_level_is_refused() -> None:
 
 
 def test_events_become_lines_of_their_level() -> None:
-    assert logs.level_of(Noticed(level="warning", message="m")) == "warning"
+    assert level_of(Noticed(level="warning", message="m")) == "warning"
     failed = MissionFailed(
         status="failed",
         stages_completed=0,
@@ -138,7 +139,7 @@ def test_events_become_lines_of_their_level() -> None:
         error="e",
         error_type="http",
     )
-    assert logs.level_of(failed) == "error"
+    assert level_of(failed) == "error"
     for delivered, kind, level in ((True, "http", "debug"), (False, "http", "error"), (True, "bad_path", "error")):
         event = FetchFailed(
             source="S",
@@ -151,7 +152,7 @@ def test_events_become_lines_of_their_level() -> None:
             delivered=delivered,
             attempts=1,
         )
-        assert logs.level_of(event) == level
+        assert level_of(event) == level
 
 
 def test_a_line_of_an_event_names_execution_mission_and_action_once() -> None:

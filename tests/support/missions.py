@@ -1,6 +1,6 @@
 """Mission texts, run through the real loader, runner and stores against a scripted server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +103,7 @@ class Bench:
     listen: Sequence[type[Event]] = ()
     runner: KeepingRunner | None = None  # the one of the run in work
     heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
+    on_bus: Callable[[EventBus], object] | None = None  # who else listens
 
     async def run(self, text: str, *, resume: bool = False, execution_id: str | None = None) -> Ran:
         """Run the mission of a text once, in a fresh runner."""
@@ -111,6 +112,8 @@ class Bench:
         heard: list[Emitted] = [] if self.heard is None else self.heard
         for kind in self.listen:
             bus.on(kind, heard.append)
+        if self.on_bus is not None:
+            self.on_bus(bus)
         runner = self.runner = KeepingRunner(
             RunnerSettings(state_directory=self.state),
             clock=self.clock,
