@@ -64,7 +64,7 @@ def level_of(event: Event) -> str:
 
 def kinds_shown(least: int) -> list[type[Event]]:
     """The events that make a line of this level or above: nobody listens to others, so that they are never built."""
-    kinds = [*(kind for classes in event_kinds().values() for kind in classes), Noticed]
+    kinds: list[type[Event]] = [*(kind for classes in event_kinds().values() for kind in classes), Noticed]
     return [kind for kind in kinds if least <= logging.DEBUG or not _at_most_debug(kind)]
 
 

@@ -138,7 +138,7 @@ class EventOutput:
         self._busy = True
         try:
             shown = entry.to_dict()
-            payload = {name: shown[name] for name in ("level", "message", "context") if name in shown}
+            payload: dict[str, Any] = {name: shown[name] for name in ("level", "message", "context") if name in shown}
             self._emitter.emit("log", payload, duration=entry.duration)
         finally:
             self._busy = False

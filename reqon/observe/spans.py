@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from reqon.clock import SYSTEM
 from reqon.secrets import SECRETS
@@ -31,7 +31,7 @@ class Span:
     trace_id: str
     span_id: str
     parent_id: str | None = None
-    kind: Literal[1, 3] = INTERNAL
+    kind: int = INTERNAL
     start: int = 0
     end: int | None = None
     attributes: dict[str, Value] = field(default_factory=dict)

@@ -6,7 +6,7 @@ The span that is open stands in the task's own context, so that parallel actions
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from reqon.events import Emitted, EventBus, event_kinds
 from reqon.observe.emitter import EventEmitter
@@ -157,7 +157,7 @@ class OTelEventAdapter:
 UNFINISHED = (0, "")
 
 
-def _described(event: Emitted, family: str) -> tuple[str, Literal[1, 3], dict[str, Value]]:
+def _described(event: Emitted, family: str) -> tuple[str, int, dict[str, Value]]:
     """Name, kind and attributes of the span that an event begins."""
     e: Any = event.event
     if family == "mission":

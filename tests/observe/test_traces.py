@@ -21,8 +21,10 @@ from reqon.secrets import SECRETS
 from reqon.tracing import generate_span_id, generate_trace_id
 from reqon.values import encode
 from tests.support.collector import Collector, parsed
+from tests.support.daemon_process import DaemonProcess
 from tests.support.missions import Bench, mission
-from tests.support.servers import ScriptedServer, Seen, reply
+from tests.support.processes import reqon
+from tests.support.servers import ScriptedServer, reply
 
 ORDERS = [{"id": f"o{i}"} for i in range(3)]
 
@@ -134,13 +136,12 @@ async def test_a_failed_run_ends_all_its_spans(api: ScriptedServer, bench: Bench
 
 
 async def test_a_trace_goes_on_at_the_api(api: ScriptedServer, bench: Bench, collector: Collector) -> None:
-    seen: list[Seen] = []
-    api.on("/x", lambda s: (seen.append(s), reply(data={}))[1])
+    api.on("/x", reply(data={}))
     spans = await traced(bench, collector, mission('get "/x"', source=", propagateTrace: true"))
     fetch = next(s for s in spans if s.name == "fetch:GET /x")
-    assert seen[0].headers["traceparent"] == f"00-{fetch.trace_id.hex()}-{fetch.span_id.hex()}-01"
+    assert api.seen[0].headers["traceparent"] == f"00-{fetch.trace_id.hex()}-{fetch.span_id.hex()}-01"
     await bench.run(mission('get "/x"'))
-    assert "traceparent" not in seen[1].headers
+    assert "traceparent" not in api.seen[1].headers
 
 
 async def test_without_a_collector_the_header_names_a_new_trace(api: ScriptedServer, bench: Bench) -> None:
@@ -266,3 +267,42 @@ def test_the_environment_switches_it_on() -> None:
     assert exporter is not None and exporter._resource["service.name"] == "mine"
     with pytest.raises(ConfigurationError, match="no address of a collector"):
         traces.trace(bus, {"REQON_OTEL_ENDPOINT": "localhost:4318"})
+
+
+FROM_ENVIRONMENT = """
+mission Traced {
+  schedule: every 1 hour { runImmediately: true }
+  store out: memory("out")
+  let items = [{ id: "a" }]
+  action Load { for item in items { store item -> out { key: .id } } }
+  run Load
+}
+"""
+
+
+def test_a_one_shot_run_sends_its_spans_before_it_ends(tmp_path: Path, collector: Collector) -> None:
+    (tmp_path / "traced.vague").write_text(FROM_ENVIRONMENT)
+    ended = reqon(
+        "traced.vague", cwd=tmp_path, seconds=120, REQON_OTEL_ENDPOINT=collector.endpoint, REQON_OTEL_SERVICE="mine"
+    )
+    assert ended.code == 0, ended.text
+    names = [s.name for s in collector.spans()]
+    assert sorted(names) == ["action:Load", "mission:Traced", "stage:Load", "step:for", "step:store"]
+    resource = collector.accepted[0].resource_spans[0].resource.attributes
+    assert {a.key: a.value.string_value for a in resource}["service.name"] == "mine"
+
+
+def test_the_daemon_sends_spans_too(tmp_path: Path, collector: Collector) -> None:
+    folder = tmp_path / "missions"
+    folder.mkdir()
+    (folder / "traced.vague").write_text(FROM_ENVIRONMENT)
+    with DaemonProcess(folder, tmp_path / "state", otel_endpoint=collector.endpoint) as daemon:
+        daemon.ready()
+        collector.wait_for(1)
+    assert "mission:Traced" in {s.name for s in collector.spans()}
+
+
+def test_an_endpoint_that_is_none_keeps_a_run_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "traced.vague").write_text(FROM_ENVIRONMENT)
+    ended = reqon("traced.vague", cwd=tmp_path, seconds=120, REQON_OTEL_ENDPOINT="localhost:4318")
+    assert ended.code == 3 and "no address of a collector" in ended.err
