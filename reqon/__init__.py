@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     )
     from reqon.runner import AlreadyRunningError, ResumeRefusedError
     from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError
+    from reqon.webhooks.server import WebhookServer
 
 __all__ = [
     "AbortError",
@@ -107,6 +108,7 @@ __all__ = [
     "StoreResult",
     "UnsupportedOperationError",
     "ValidationError",
+    "WebhookServer",
     "WebhookTimeoutError",
     "clear_sync_checkpoint",
     "clear_sync_checkpoint_sync",
@@ -137,6 +139,7 @@ _ELSEWHERE = {
     "ProgressCallbacks": "reqon.callbacks",
     "ResumeRefusedError": "reqon.runner",
     "RunError": "reqon.state.records",
+    "WebhookServer": "reqon.webhooks.server",
 }
 
 

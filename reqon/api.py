@@ -39,6 +39,7 @@ from reqon.state.records import (
 )
 from reqon.stores.registry import register_store_adapter
 from reqon.values import Record, Value
+from reqon.webhooks.server import WebhookServer
 
 __all__ = [
     "ExecutionOptions",
@@ -120,6 +121,7 @@ class ExecutionOptions(TypedDict, total=False):
     state_dir: where state lives; else REQON_STATE_DIR, else `.vague-data` in the working directory.
     state_store: keep the execution in this store, whatever the mission says: file, sqlite, or a registered one.
     output: write the stores' records as JSON when it completed: into a folder, or one file that ends in .json.
+    webhook_server: what receives the calls that the mission waits for: a `WebhookServer`; True: one with defaults.
     clock: another clock, for tests.
     """
 
@@ -134,6 +136,7 @@ class ExecutionOptions(TypedDict, total=False):
     state_dir: Path | str | None
     state_store: str | None
     output: Path | str | None
+    webhook_server: WebhookServer | bool | None
     clock: Clock
 
 
@@ -250,7 +253,13 @@ def _settings(options: ExecutionOptions) -> RunnerSettings:
         auth=credentials,
         output=None if output is None else Path(output),
         state_store=options.get("state_store"),
+        webhooks=_webhooks(options),
     )
+
+
+def _webhooks(options: ExecutionOptions) -> WebhookServer | None:
+    asked = options.get("webhook_server")
+    return WebhookServer(clock=options.get("clock", SYSTEM)) if asked is True else asked or None
 
 
 def _state_path(given: Path | str | None, environment: Mapping[str, str] | None = None) -> Path:

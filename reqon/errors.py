@@ -277,6 +277,12 @@ class WebhookTimeoutError(ReqonRuntimeError):
     code = "webhook_timeout"
     kind = "webhook_timeout"
 
+    def __init__(self, message: str, *, path: str = "", received: int = 0, expected: int = 1) -> None:
+        super().__init__(message, hint="give it a longer timeout, or say what then: retryOnTimeout: { … }, or false")
+        self.path = path
+        self.received = received
+        self.expected = expected
+
 
 class StoreError(StepError):
     """A store refused or failed. `operation` is init, get, set, update, delete, list, count or clear."""

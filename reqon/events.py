@@ -505,44 +505,6 @@ class BreakerChanged(Event, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class WebhookRegistered(Event, frozen=True, kw_only=True):
-    """An endpoint takes calls from now on. `timeout` is in milliseconds; `webhook_url` shows no token."""
-
-    type: ClassVar[str] = "webhook.register"
-    registration_id: str
-    path: str
-    webhook_url: str
-    timeout: int
-    expected_events: int
-
-
-class WebhookReceived(Event, frozen=True, kw_only=True):
-    """A call was taken, or its event does not count (`filtered`). `event_index` counts from 0."""
-
-    type: ClassVar[str] = "webhook.event"
-    registration_id: str
-    event_index: int
-    total_expected: int
-    filtered: bool
-
-
-class WebhookRejected(Event, frozen=True, kw_only=True):
-    """A call was refused; of no execution when its path is nobody's."""
-
-    type: ClassVar[str] = "webhook.rejected"
-    path: str
-    status: int
-    reason: str
-
-
-class WebhookCompleted(Event, frozen=True, kw_only=True):
-    type: ClassVar[str] = "webhook.complete"
-    registration_id: str
-    events_received: int
-    timed_out: bool
-    stored_to: str | None = None
-
-
 class AuthRefreshed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "auth.refresh"
     own: ClassVar[frozenset[str]] = frozenset(("expires_at",))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reqon.__about__ import __version__
 from reqon.clock import SYSTEM, Clock, rfc3339
@@ -32,6 +32,7 @@ from reqon.http.connections import Connections
 from reqon.http.messages import SourceSettings
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
+from reqon.runtime.endpoints import WaitingRoom
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
 from reqon.runtime.kept import given_back, kept
@@ -49,9 +50,13 @@ from reqon.state.directory import StateDirectory
 from reqon.state.ids import new_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
 from reqon.state.retention import expired
+from reqon.state.webhooks import WebhookShelf
 from reqon.stores.base import LocalStore
 from reqon.stores.registry import open_store
 from reqon.values import Value, encode
+
+if TYPE_CHECKING:
+    from reqon.webhooks.server import WebhookServer
 
 log = logging.getLogger("reqon")
 
@@ -84,6 +89,7 @@ class RunnerSettings:
         retention_seconds: how long records are kept where the mission says nothing; None: for ever.
         state_store: where all executions are kept, whatever missions say (`--state-store`).
         lease_seconds: how long a mission stays ours after the last renewal, where machines share a state store.
+        webhooks: the server that receives what missions `wait` for; None: there is none, and none may wait.
     """
 
     state_directory: Path = Path(".vague-data")
@@ -95,6 +101,7 @@ class RunnerSettings:
     retention_seconds: float | None = None
     state_store: str | None = None
     lease_seconds: float = LEASE_SECONDS
+    webhooks: "WebhookServer | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,9 @@ class Runner:
         self._connections: Connections | None = None
         self._auth: Mapping[str, Any] | None = None
         self._locks: dict[str, _Held] = {}
+        self.webhooks = settings.webhooks
+        self._opened_webhooks = False
+        self.shelf = WebhookShelf(self.directory)
 
     # --- what is shared -----------------------------------------------------------------------------------------------
 
@@ -160,6 +170,8 @@ class Runner:
         """
         if not self._opened:
             self.directory.open()
+            if self.webhooks is not None:
+                self.webhooks.bind()
             self.read_credentials()
             if self.settings.output is not None:
                 # Before the first request: a run of hours must not end in a folder that cannot be.
@@ -186,8 +198,35 @@ class Runner:
             )
         return self._connections
 
+    async def start_webhooks(self) -> None:
+        """Take webhook calls from now on, until `close`; one that was open before stays open.
+
+        Raises:
+            ConfigurationError: the port cannot be had; exit 3.
+        """
+        server = self.webhooks
+        if server is not None and not server.is_open:
+            await server.start()
+            self._opened_webhooks = True
+            server.bus = self.bus
+            log.info("webhooks are received at %s; their URLs begin with %s", server.address, server.url)
+
+    async def adopt_webhooks(self) -> None:
+        """Take calls for executions that were interrupted as well: for whoever stays, and resumes them."""
+        server = self.webhooks
+        if server is None:
+            return
+        known = {endpoint.id for endpoint in server.desk.endpoints()}
+        for registration in await asyncio.to_thread(self.shelf.live):
+            record = await asyncio.to_thread(self.backend.load, registration.execution_id)
+            if record is None or record.status is ExecutionStatus.COMPLETED or registration.id in known:
+                continue
+            server.adopt(registration, self.shelf)
+
     async def close(self) -> None:
-        """Close connections and the state backend."""
+        """Close connections, the webhook server and the state backend."""
+        if self.webhooks is not None and (self._opened_webhooks or not self.webhooks.is_open):
+            await self.webhooks.close()
         if self._connections is not None:
             await self._connections.close()
             self._connections = None
@@ -197,9 +236,17 @@ class Runner:
         """The mission, ready to run.
 
         Raises:
-            ConfigurationError: there is no such state store, or it cannot do what the mission needs.
+            ConfigurationError: there is no such state store, or it cannot do what the mission needs; or the mission
+                waits for webhooks, and there is no server.
         """
         plan = Plan(program, clock=self.clock, environment=self.environment)
+        if self.webhooks is None and plan.waits is not None:
+            raise ConfigurationError(
+                f"mission '{plan.name}' waits for webhooks, and no server receives them",
+                code="no-webhook-server",
+                span=plan.waits.span,
+                hint="start it with --webhook (from Python: webhook_server=True)",
+            )
         if plan.enable_state:
             try:
                 self.backend.choose(plan.state_store, retention=plan.retention_seconds is not None)
@@ -226,6 +273,8 @@ class Runner:
     async def execute(self, plan: Plan, request: RunRequest) -> Outcome:
         """As `run`, with the failures as they were raised."""
         self.open()
+        if plan.waits is not None:
+            await self.start_webhooks()
         lease = await self._take_mission(plan)
         try:
             work = self._execute(plan, request)
@@ -563,6 +612,11 @@ class _Run:
             for opened in self.stores.values():
                 opened.store.close()
             raise
+        if runner.webhooks is not None and plan.waits is not None:
+            x.room = WaitingRoom(x, runner.webhooks, runner.shelf)
+            x.world.endpoint_url = x.room.url
+            if self.resumed:
+                x.room.load()
         return x
 
     def _close(self, x: Execution) -> None:
@@ -695,9 +749,18 @@ class _Run:
                 error_type=first.type if first else "internal",
                 failed_stage=engine.result.failed_stage,
             )
+        if x.room is not None:
+            self._end_endpoints(x.room, status)
         x.record = record
         x.emit(event, duration_ms=record.duration_ms)
         return record
+
+    def _end_endpoints(self, room: WaitingRoom, status: ExecutionStatus) -> None:
+        """After the record: an endpoint that outlives a completed execution is found by its record, and ended then."""
+        try:
+            room.close(completed=status is ExecutionStatus.COMPLETED)
+        except StateError as error:
+            log.error("the webhook endpoints of %s could not be ended: %s", self.record.execution_id, error)  # noqa: TRY400  # no bug
 
     async def _not_begun(self, error: ReqonError, began: float) -> Outcome:
         """Stores, sources or credentials are wrong: a failed run with its reason."""

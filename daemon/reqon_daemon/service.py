@@ -20,6 +20,7 @@ from reqon.errors import ConfigurationError, ReqonError, SemanticError, StateErr
 from reqon.runner import Runner, RunnerSettings
 from reqon.state.records import Trigger
 from reqon.values import Record
+from reqon.webhooks.server import DEFAULT_PORT, WebhookServer
 from reqon_daemon.aftermath import Aftermath
 from reqon_daemon.alarm import Alarm, TimerAlarm
 from reqon_daemon.alerts import Alerts
@@ -68,6 +69,7 @@ _RUN_EVENTS = (
     events.DataStored,
     events.CheckpointSaved,
     events.Progressed,
+    events.WebhookReceived,
 )
 
 log = structlog.get_logger(__name__)
@@ -112,6 +114,7 @@ class Service:
             auth_file=settings.auth,
             retention_seconds=settings.state_retention,
             state_store=settings.state_store,
+            webhooks=_webhook_server(settings, self.clock),
         )
         if settings.journal_max is not None:
             shared = replace(shared, journal_max_bytes=settings.journal_max)
@@ -208,6 +211,7 @@ class Service:
         stack.callback(self.ledger.close)
         self._start_traces(stack)
         await self.aftermath.recover()
+        await self._receive_webhooks()
         self._go_on()
         reload = await self.catalog.reload(settle=False)
         await self._start_telling(stack)
@@ -228,6 +232,11 @@ class Service:
             )
         stack.callback(lock.release)
         self.health.lock_held = lambda: lock.held
+
+    async def _receive_webhooks(self) -> None:
+        """Calls for interrupted executions are taken from here on, whether or when they are resumed."""
+        await self.runner.start_webhooks()
+        await self.runner.adopt_webhooks()
 
     def _bind(self, stack: AsyncExitStack) -> None:
         """The ports, early: a taken one must end us before anything else is done."""
@@ -514,6 +523,13 @@ class Service:
 
     def _on_quarantine(self, happening: FileQuarantined) -> None:
         log.warning("a damaged state file was set aside", kind=happening.kind, path=happening.path)
+
+
+def _webhook_server(settings: DaemonSettings, clock: Clock) -> WebhookServer | None:
+    if not settings.webhook:
+        return None
+    port = DEFAULT_PORT if settings.webhook_port is None else settings.webhook_port
+    return WebhookServer(host=settings.webhook_host, port=port, url=settings.webhook_url, clock=clock)
 
 
 @asynccontextmanager

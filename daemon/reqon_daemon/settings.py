@@ -116,11 +116,8 @@ _WITHOUT_EFFECT = (
     "set",
     "store_config",
     "no_oas_cache",
-    "webhook",
-    "webhook_host",
-    "webhook_port",
-    "webhook_url",
 )
+_OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,8 +188,9 @@ class DaemonSettings:
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """The options that were given and that this release reads, but does nothing with."""
-        return tuple(f"--{_shown(name)}" for name in _WITHOUT_EFFECT if self.source_of(name) != DEFAULT)
+        """The options that were given, but that do nothing: in this release, or without another one."""
+        needless = _WITHOUT_EFFECT if self.webhook else (*_WITHOUT_EFFECT, *_OF_WEBHOOKS)
+        return tuple(f"--{_shown(name)}" for name in needless if self.source_of(name) != DEFAULT)
 
     @property
     def resume_options(self) -> tuple[str, ...]:
@@ -203,7 +201,11 @@ class DaemonSettings:
             "--env": self.env,
             "--state-store": self.state_store,
         }
-        return tuple(str(word) for option, value in needed.items() if value is not None for word in (option, value))
+        words = [str(word) for option, value in needed.items() if value is not None for word in (option, value)]
+        if self.webhook:
+            # The daemon has the port.
+            words += ["--webhook", "--webhook-port", "0"]
+        return tuple(words)
 
     def source_of(self, name: str) -> str:
         """Where an option's value comes from: its flag, its variable, the file, or `default`."""

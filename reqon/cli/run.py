@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _DAEMON = "Daemon"
 _RESUME = "Resume"
 _CRON = "Cron texts"
+_WEBHOOKS = "Webhooks"
 
 Paths = Annotated[list[Path] | None, Argument(metavar="PATH...", help="Mission files or folders.")]
 
@@ -81,6 +82,23 @@ def run(
     ] = None,
     timezone: Annotated[
         str | None, Option("--timezone", metavar="ZONE", help="The zone it is read in.", panel=_CRON)
+    ] = None,
+    webhook: Annotated[bool, Option("--webhook", help="Receive what missions wait for.", panel=_WEBHOOKS)] = False,
+    webhook_host: Annotated[
+        str | None,
+        Option("--webhook-host", metavar="H", help="The address it listens on. [127.0.0.1]", panel=_WEBHOOKS),
+    ] = None,
+    webhook_port: Annotated[
+        int | None, Option("--webhook-port", metavar="N", help="Its port; 0 picks one. [3000]", panel=_WEBHOOKS)
+    ] = None,
+    webhook_url: Annotated[
+        str | None,
+        Option(
+            "--webhook-url",
+            metavar="URL",
+            help="What the URLs for senders begin with. [http://localhost:PORT]",
+            panel=_WEBHOOKS,
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
@@ -164,6 +182,7 @@ def run(
         checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
         retention_seconds=seconds("--state-retention", state_retention) if state_retention else None,
         journal_max_bytes=_bytes(journal_max or "1GiB"),
+        webhooks=_webhooks(webhook, webhook_host, webhook_port, webhook_url),
     )
     job = OneShot(
         paths=paths,
@@ -178,13 +197,49 @@ def run(
         verbose=verbose,
         quiet=quiet,
         grace_seconds=seconds("--shutdown-grace", shutdown_grace or "25s"),
-        given=_given({"--auth": auth, "--env": env, "--state-dir": state_dir, "--state-store": state_store}),
+        given=_given(
+            {
+                "--auth": auth,
+                "--env": env,
+                "--state-dir": state_dir,
+                "--state-store": state_store,
+                "--webhook": True if webhook else None,
+                "--webhook-host": webhook_host,
+                "--webhook-port": webhook_port,
+                "--webhook-url": webhook_url,
+            }
+        ),
     )
     raise Done(job.run())
 
 
+def _webhooks(asked: bool, host: str | None, port: int | None, url: str | None) -> Any:
+    """The webhook server that the options and variables describe; None: none was asked for."""
+    known = os.environ
+    if not (asked or known.get("REQON_WEBHOOK", "").lower() in ("1", "true", "yes")):
+        for flag, value in (("--webhook-host", host), ("--webhook-port", port), ("--webhook-url", url)):
+            if value is not None:
+                raise ConfigurationError(f"{flag} goes with --webhook", code="bad-option", hint=f"--webhook {flag} …")
+        return None
+    from reqon.webhooks.server import DEFAULT_HOST, DEFAULT_PORT, WebhookServer  # noqa: PLC0415  # only where asked for
+
+    written = str(known.get("REQON_WEBHOOK_PORT") or DEFAULT_PORT) if port is None else str(port)
+    if not written.isdecimal() or int(written) > 65_535:
+        raise ConfigurationError(f"--webhook-port: '{written}' is no port", code="bad-option", hint="0 to 65535")
+    return WebhookServer(
+        host=host or known.get("REQON_WEBHOOK_HOST") or DEFAULT_HOST,
+        port=int(written),
+        url=url or known.get("REQON_WEBHOOK_URL") or None,
+    )
+
+
 def _given(options: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(word for name, value in options.items() if value is not None for word in (name, str(value)))
+    return tuple(
+        word
+        for name, value in options.items()
+        if value is not None
+        for word in ((name,) if value is True else (name, str(value)))
+    )
 
 
 def _bytes(text: str) -> int:
@@ -289,6 +344,7 @@ class OneShot:
         assert task is not None
         self._catch_signals(runner, task)
         try:
+            await self._receive_webhooks(runner)
             for mission in missions:
                 if self.signal is not None:
                     break
@@ -319,6 +375,13 @@ class OneShot:
         from reqon.observe.traces import trace  # noqa: PLC0415  # only where asked for
 
         return trace(runner.bus, self.variables)
+
+    async def _receive_webhooks(self, runner: Runner) -> None:
+        """Take calls before the first mission begins; say where."""
+        await runner.start_webhooks()
+        if runner.webhooks is not None and not self.quiet and not self.verbose:
+            server = runner.webhooks
+            show.err(f"webhooks are received at {server.address}; their URLs begin with {server.url}")
 
     def _owns(self, runner: Runner, mission: MissionProgram) -> bool:
         record = runner.backend.load(self.execution or "")

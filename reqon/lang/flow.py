@@ -140,6 +140,67 @@ def _retry_targets(
                 yield from _retry_targets(step.body, None, None, in_match=False)
 
 
+def reads_endpoint(step: Step) -> bool:
+    """Whether a step reads `response.webhookUrl`, by name or in a pattern."""
+    return any(
+        (isinstance(n, nodes.Member) and n.key == "webhookUrl" and _is_response(n.target))
+        or (isinstance(n, nodes.ObjectPattern) and any(entry.key == "webhookUrl" for entry in n.entries))
+        for n in walk(step)
+    )
+
+
+def runs_inside_wait(steps: Sequence[Step], index: int) -> bool:
+    """Whether the step at `index` is run by the `wait` before it, once that has registered (spec/runtime.md 12.2)."""
+    return (
+        0 < index < len(steps)
+        and isinstance(steps[index - 1], nodes.Wait)
+        and not isinstance(steps[index], nodes.Wait)
+        and not leaves(steps[index])
+        and reads_endpoint(steps[index])
+    )
+
+
+def next_waits(steps: Sequence[Step]) -> Mapping[int, nodes.Wait | None]:
+    """For each step of an action, by `id`: the `wait` that comes next, seen from its own expressions.
+
+    A loop hides the waits of its body from what precedes it, and so does a `match` inside a loop.
+    """
+    found: dict[int, nodes.Wait | None] = {}
+    _next_waits(steps, None, found, in_loop=False)
+    return found
+
+
+def _next_waits(
+    steps: Sequence[Step], after: nodes.Wait | None, found: dict[int, nodes.Wait | None], *, in_loop: bool
+) -> nodes.Wait | None:
+    for step in reversed(steps):
+        bodies: list[Sequence[Step]] = []
+        match step:
+            case nodes.Wait():
+                after = step
+            case nodes.For():
+                bodies = [step.body]
+            case nodes.MatchStep():
+                bodies = [steps_of(arm.body) for arm in (*step.arms, *step.catch)]
+            case nodes.Validate(otherwise=body) if body is not None:
+                bodies = [steps_of(body)]
+        hides = isinstance(step, nodes.For)
+        firsts = [_next_waits(body, after, found, in_loop=in_loop or hides) for body in bodies]
+        waits = [
+            first
+            for first, body in zip(firsts, bodies, strict=True)
+            if any(isinstance(inner, nodes.Wait) for inner in steps_in(body))
+        ]
+        if waits:
+            after = None if hides or in_loop else waits[0]
+        found[id(step)] = after
+    return after
+
+
+def _is_response(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "response"
+
+
 def steps_in(steps: Sequence[Step]) -> Iterator[Step]:
     """Every step of a list and of the bodies below it, in the order of the text."""
     for step in steps:

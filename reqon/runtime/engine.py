@@ -1,7 +1,7 @@
 """Running a plan: stages, actions, signals, failures; where a resume goes on (spec/language.md 7.1, state.md 5)."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reqon.errors import AbortError, FetchError, ParallelError, ReqonError
@@ -24,7 +24,7 @@ from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.retrying import repeat
-from reqon.runtime.signals import SKIP, RetryFetch, SkipIteration
+from reqon.runtime.signals import SKIP, RestartAction, RetryFetch, SkipIteration
 from reqon.runtime.stopping import StopRun
 from reqon.runtime.telling import WatchedStep
 from reqon.state.records import ActiveStep
@@ -189,7 +189,7 @@ class Engine:
         position = x.resume.position(key) if x.resume is not None else None
         start = self._restore(frame, position) if position is not None else 0
         try:
-            await self._steps(frame, plan, start)
+            await self._all_steps(frame, plan, start)
         except (asyncio.CancelledError, StopRun):
             self._remember_active(frame, plan)
             raise
@@ -228,6 +228,40 @@ class Engine:
             action=name,
             duration_ms=round(seconds * 1000),
         )
+
+    async def _all_steps(self, frame: Frame, plan: ActionPlan, start: int) -> None:
+        """Run an action's steps; all of them again where a `wait` that came to nothing says so."""
+        response, meta = frame.response, frame.meta
+        while True:
+            if self.x.room is not None:
+                for spec in plan.opens:
+                    self.x.room.open(frame, spec, ())
+            try:
+                await self._steps(frame, plan, start)
+            except RestartAction as again:
+                self._begin_again(frame, response, meta)
+                await self.x.clock.sleep(again.delay_seconds)
+                start = 0
+            else:
+                if self.x.room is not None:
+                    self.x.room.end_action(frame)
+                return
+
+    def _begin_again(self, frame: Frame, response: Value, meta: Mapping[str, Value] | None) -> None:
+        """As an action begins; a resume then finds nothing of what it had done."""
+        x = self.x
+        frame.response, frame.meta, frame.webhook, frame.request = response, meta, None, None
+        frame.raw_response = frame.raw_of = frame.failure = None
+        frame.variables, frame.tries = {}, {}
+        frame.loop, frame.inner, frame.step, frame.bound_step = None, (), 0, -1
+        if frame.key is None:
+            return
+        if x.resume is not None:
+            x.resume.forget(frame.key)
+        if x.journal is not None:
+            x.journal.append("again", {"a": frame.key})
+            self.bind(frame)
+            x.journal.sync()
 
     async def _steps(self, frame: Frame, plan: ActionPlan, start: int) -> None:
         """Run an action's steps from one on, until the end or a signal. A retry goes back to its request."""
@@ -311,7 +345,7 @@ class Engine:
         if x.journal is not None and x.journal.exists:
             self.bind(frame)
         try:
-            await self._steps(frame, x.plan.action(name, watched=x.watched), start)
+            await self._all_steps(frame, x.plan.action(name, watched=x.watched), start)
         except ReqonError as error:
             self._place(name, error, error)
             raise
@@ -359,7 +393,14 @@ class Engine:
         fields: dict[str, Value] = {"a": frame.key, "s": frame.step}
         if frame.variables:
             fields["vars"] = {name: kept(value, journal) for name, value in frame.variables.items()}
-        if frame.meta is not None:
+        if frame.waits:
+            fields["waits"] = dict(frame.waits)
+        if frame.webhook is not None:
+            same = frame.webhook is frame.response
+            fields["webhook"] = {} if same else {"value": kept(frame.webhook, journal)}
+        if frame.meta is not None and "webhookId" in frame.meta:
+            fields["meta"] = {"wait": frame.meta["webhookId"]}  # its URL may hold a token
+        elif frame.meta is not None:
             fields["meta"] = {"code": frame.meta.get("code"), "headers": dict(frame.meta.get("headers") or {})}
         body: bytes | None = None
         if frame.raw_response is not None and frame.raw_of is frame.response:
@@ -404,7 +445,13 @@ class Engine:
                 status_code=position.failure["status"],
                 retry_after=position.failure["retry_after"],
             )
-        if position.meta is not None:
+        frame.waits = dict(position.waits)
+        if position.webhook is not None:
+            known = position.webhook
+            frame.webhook = given_back(known["value"], resume, x.handle) if "value" in known else frame.response
+        if position.meta is not None and "wait" in position.meta:
+            frame.meta = x.room.fields_of(position.meta["wait"]) if x.room is not None else None
+        elif position.meta is not None:
             frame.meta = {"code": position.meta["code"], "headers": Headers(position.meta["headers"])}
         frame.step = position.step
         frame.replaying = any("." in path for path in position.loops)

@@ -41,6 +41,7 @@ from reqon.values import Value
 if TYPE_CHECKING:
     from reqon.http.client import Client
     from reqon.lang.operators import StoreHandle
+    from reqon.runtime.endpoints import WaitingRoom
     from reqon.runtime.engine import Engine
     from reqon.runtime.plan import Plan
     from reqon.runtime.resume import ResumePoint
@@ -155,6 +156,9 @@ class Execution:
         self._record_at = 0.0
         self._progress_at = 0.0
         self._sync_lock = asyncio.Lock()
+        self.room: WaitingRoom | None = None  # where a webhook server runs
+        # It failed because too few events came, and is resumed: then they are waited for once more.
+        self.retries_timeout = any(error.type == "webhook_timeout" for error in record.errors)
         self.engine: Engine
         self.background: asyncio.TaskGroup | None = None
         # File stores are flushed before anything that relies on them; memory ones are journaled instead.

@@ -9,6 +9,7 @@ from reqon.values import Value
 if TYPE_CHECKING:
     from reqon.runtime.execution import Execution
     from reqon.runtime.loops import LoopRun
+    from reqon.webhooks.desk import Endpoint
 
 
 class Frame:
@@ -29,6 +30,8 @@ class Frame:
         origin: what made keys begin with: the action's key, and for a called one also from where, in which round of
             which loops.
         inside_loop: True for an action that a loop's body called: its own loops are no outermost ones.
+        endpoints: what this action and its parallel iterations have opened for webhooks.
+        waits: how often each `wait` was passed, by its number and the rounds of the loops around it.
         replaying: True while a step is repeated up to the loop where a resume goes on: effects are left out.
     """
 
@@ -38,6 +41,7 @@ class Frame:
         "call_depth",
         "called",
         "caller",
+        "endpoints",
         "failure",
         "flow",
         "index",
@@ -58,6 +62,7 @@ class Frame:
         "step",
         "tries",
         "variables",
+        "waits",
         "webhook",
         "x",
     )
@@ -77,6 +82,8 @@ class Frame:
         self.called: tuple[str, str] = ("", "")
         self.request: Value = None
         self.webhook: Value = None
+        self.endpoints: list[Endpoint] = []
+        self.waits: dict[str, int] = {}
         self.index = 0
         self.loop: LoopRun | None = None
         self.step = 0
@@ -98,6 +105,8 @@ class Frame:
         child.variables = self.variables
         child.request = self.request
         child.webhook = self.webhook
+        child.endpoints = self.endpoints
+        child.waits = self.waits
         child.loop = self.loop
         child.step = self.step
         child.bound_step = self.bound_step

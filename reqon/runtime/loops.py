@@ -429,9 +429,12 @@ async def run_inner_parallel(
                 _blame(error, item)
                 failures.append((f"item {index}", error))
 
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(max(1, limit)):
-            workers.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(max(1, limit)):
+                workers.create_task(worker())
+    except BaseExceptionGroup as group:  # told to stop, or to begin the action again
+        raise group.exceptions[0] from None
     failed = len(failures)
     tell_loop_end(f, spec.variable, total, total - failed, skipped, failed, x.since(started))
     if failures:

@@ -1,7 +1,7 @@
 """A checked program as something that can run: actions as code, stages, typed options. Immutable and shared."""
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,12 @@ from reqon.lang.schemas import Schemas
 from reqon.lang.walk import walk
 from reqon.runtime import settings
 from reqon.runtime.codegen import Code, define, expression, function_of, load
+from reqon.runtime.endpoints import WaitSpec
 from reqon.runtime.frame import Frame
 from reqon.runtime.steps.emit import Emitter, Place, reads
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
+from reqon.runtime.steps.wait import wait_specs
 from reqon.runtime.steps.watching import type_of
 from reqon.runtime.telling import StepPlace
 from reqon.values import Value
@@ -38,13 +40,21 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class ActionPlan:
-    """An action's steps, and at which step each request that a `retry` repeats stands. `watched`: they tell events."""
+    """An action's steps, and at which step each request that a `retry` repeats stands. `watched`: they tell events.
+
+    `waits` are all that its text has; `opens` those whose endpoints it opens when it starts.
+    """
 
     name: str
     node: nodes.ActionDef
     steps: tuple[StepPlan, ...]
     targets: Mapping[str, int]
     watched: bool
+    waits: tuple[WaitSpec, ...] = ()
+
+    @property
+    def opens(self) -> Iterator[WaitSpec]:
+        return (spec for spec in self.waits if spec.early and not spec.depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,24 @@ class Plan:
         return {name: next(iter(kinds)) if len(kinds) == 1 else "upsert" for name, kinds in found.items()}
 
     @cached_property
+    def waits(self) -> nodes.Node | None:
+        """The first place of the text that needs a webhook server; None: there is none."""
+        return next(
+            (
+                node
+                for action in self.program.actions.values()
+                for node in walk(action)
+                if isinstance(node, nodes.Wait) or (isinstance(node, nodes.Call) and node.name.text == "webhookUrl")
+            ),
+            None,
+        )
+
+    @property
+    def wait_specs(self) -> Iterator[WaitSpec]:
+        """All waits of the mission."""
+        return (spec for name in self.program.actions for spec in self.action(name).waits)
+
+    @cached_property
     def origins(self) -> frozenset[str]:
         return settings.literal_origins({**self.program.actions, **self.program.sources, **self.program.lets})
 
@@ -247,14 +275,21 @@ class Plan:
             store_names=frozenset(self.program.stores),
             watched=watched,
         )
+        emitter.plain = self._scope(response=expression("f.response", action), meta=expression("f.meta", action))
+        emitter.waits = wait_specs(emitter)
         definitions: list[ast.stmt] = []
         names: list[str] = []
         variables: dict[str, str] = {}
         for index, step in enumerate(action.steps):
             name = f"step_{index}"
             names.append(name)
-            with emitter.before(action.steps, index):
-                definitions.append(self._function(emitter, step, name, index, variables))
+            if emitter.runs_inside_wait(action.steps, index):
+                nothing = Code(unit)
+                nothing.add(f"async def {name}(f):\n    pass", step)
+                definitions += nothing.statements
+            else:
+                with emitter.before(action.steps, index):
+                    definitions.append(self._function(emitter, step, name, index, variables))
             variables |= _bound_by(step, self.program)
             if flow.leaves(step):
                 break
@@ -266,7 +301,7 @@ class Plan:
         targets = {
             emitter.target_id(step): index for index, step in enumerate(action.steps) if id(step) in emitter.repeated
         }
-        return ActionPlan(action.name.text, action, steps, targets, watched)
+        return ActionPlan(action.name.text, action, steps, targets, watched, tuple(emitter.waits.values()))
 
     def _function(
         self, emitter: Emitter, step: nodes.Step, name: str, index: int, variables: Mapping[str, str]
@@ -276,9 +311,12 @@ class Plan:
         scope = self._scope(response=load(response), meta=load(meta))
         code = Code(unit)
         code.add("RESPONSE = f.response\nMETA = f.meta", step, RESPONSE=response, META=meta)
+        read_here = (
+            [step, *emitter.following[:1]] if emitter.runs_inside_wait([step, *emitter.following], 1) else [step]
+        )
         # What earlier steps bound is read from the frame once, then it is a local like any other.
         for variable in variables:
-            if reads(variable, [step]):
+            if reads(variable, read_here):
                 local = unit.local(variable)
                 code.add(
                     "LOCAL = f.variables.get(NAME)",

@@ -50,6 +50,8 @@ class ActionPosition:
     failure: Mapping[str, Value] | None = None
     taken: bool = False
     meta: Mapping[str, Value] | None = None
+    waits: Mapping[str, int] = field(default_factory=dict)
+    webhook: Mapping[str, Value] | None = None  # {"value": …}, or {} where it is the response
     loops: dict[str, LoopPosition] = field(default_factory=dict)
     replies: dict[str, JournalEntry] = field(default_factory=dict)
 
@@ -99,6 +101,9 @@ class ResumePoint:
             self.actions.clear()
             return
         key = fields["a"]
+        if entry.kind == "again":
+            self.forget(key)
+            return
         if entry.kind == "action":
             self.completed.append(key)
             self.totals = fields.get("totals") or self.totals
@@ -119,6 +124,8 @@ class ResumePoint:
             at.failure = fields.get("failure")
             self.called.discard(key)
             at.meta = fields.get("meta")
+            at.waits = fields.get("waits") or {}
+            at.webhook = fields.get("webhook")
         elif entry.kind == "loop":
             at.loops[fields["p"]] = LoopPosition(
                 total=fields.get("total"),

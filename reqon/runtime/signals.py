@@ -19,3 +19,11 @@ class RetryFetch(Exception):  # noqa: N818  # a signal, not an error
 
 class SkipIteration(Exception):  # noqa: N818  # a signal, not an error
     """End this iteration from within a block that a plain `continue` cannot leave."""
+
+
+class RestartAction(Exception):  # noqa: N818  # a signal, not an error
+    """Run the whole action again from its first step, after so many seconds."""
+
+    def __init__(self, delay_seconds: float) -> None:
+        super().__init__(delay_seconds)
+        self.delay_seconds = delay_seconds

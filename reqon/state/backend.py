@@ -21,7 +21,8 @@ class BodyRef:
 class JournalEntry:
     """One entry: its kind, its fields, and where its body lies, if it has one.
 
-    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; and `full` where the
+    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; `again` where an action
+    began anew, so that what came before of it counts no more; and `full` where the
     journal reached its cap: what follows are `action` entries only, so that the action in work must start again.
     """
 

@@ -20,6 +20,7 @@ from reqon.state.file import FileBackend
 from reqon.state.journal import DEFAULT_MAX_BYTES
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.sqlite import SqliteBackend
+from reqon.state.webhooks import WebhookShelf
 from reqon.values import JsonError, Record, Value, decode, encode
 
 T = TypeVar("T")
@@ -257,10 +258,12 @@ class StateStores:
         return self._merged(lambda backend: backend.orphans(mission))
 
     def delete(self, record: ExecutionRecord) -> int:
-        return self._holder(record).delete(record)
+        freed = self._holder(record).delete(record)
+        return freed + WebhookShelf(self.directory).remove(record.execution_id)
 
     def stored_bytes(self, record: ExecutionRecord) -> int:
-        return self._holder(record).stored_bytes(record)
+        webhooks = WebhookShelf(self.directory).stored_bytes(record.execution_id)
+        return self._holder(record).stored_bytes(record) + webhooks
 
     def journal(self, record: ExecutionRecord) -> Journal:
         return self._holder(record).journal(record)

@@ -169,10 +169,14 @@ class WebhookShelf:
         """An event; None if its file is damaged, which was told and set aside."""
         return self._read(self._folder(registration_id) / name.file_name, _event, "event")
 
+    def drop(self, registration_id: str, name: EventName) -> None:
+        """Remove one event."""
+        self._disk.remove(self._folder(registration_id) / name.file_name)
+
     def drop_events(self, registration_id: str) -> None:
         """Remove an endpoint's events."""
         for name in self.names(registration_id):
-            self._disk.remove(self._folder(registration_id) / name.file_name)
+            self.drop(registration_id, name)
 
     # --- with an execution ---
 

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from email.message import Message
 from urllib.parse import parse_qsl, quote, unquote
 
 from reqon.secrets import SECRETS
@@ -120,10 +119,14 @@ def read_body(call: Call) -> tuple[Value, str | None]:
 
 
 def _content_type(written: str) -> tuple[str, str]:
-    message = Message()
-    message["Content-Type"] = written or "text/plain"
-    charset = message.get_content_charset() or "utf-8"
-    return message.get_content_type(), charset
+    """The kind in lower case and the charset, UTF-8 if none is named."""
+    kind, *parameters = written.split(";")
+    charset = "utf-8"
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            charset = value.strip().strip('"') or charset
+    return kind.strip().lower(), charset
 
 
 def _form(text: str) -> Record:

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -34,6 +35,7 @@ from reqon.webhooks.calls import (
 from reqon.webhooks.signatures import Signature
 
 PENDING_MAX = 10_000
+REMEMBERED = 1_000
 SWEEP_SECONDS = 60.0
 
 log = logging.getLogger("reqon")
@@ -82,12 +84,14 @@ class Endpoint:
         events = (self.shelf.event(self.id, name) for name in self.names)
         self.deliveries = {e.delivery for e in events if e is not None and e.delivery is not None}
 
-    def judge(self, accepts: Accepts | None) -> None:
-        """The wait has begun: from now on its filter decides, also about the events that came before."""
+    def judge(self, accepts: Accepts | None) -> list[EventName]:
+        """The wait has begun: from now on its filter decides. The events that came before and do not count."""
         self.accepts, self.judged = accepts, True
-        if self.names and (accepts is not None or self.registration.types is not None):
-            bodies = ((name, self.shelf.event(self.id, name)) for name in self.names)
-            self.names = [name for name, event in bodies if event is not None and self.takes(event.body)]
+        if not self.names or (accepts is None and self.registration.types is None):
+            return []
+        events = [(name, self.shelf.event(self.id, name)) for name in self.names]
+        self.names = [name for name, event in events if event is not None and self.takes(event.body)]
+        return [name for name, event in events if name not in self.names and event is not None]
 
     def takes(self, value: Value) -> bool:
         """Whether an event counts, as far as is known now. A filter that fails takes nothing."""
@@ -122,10 +126,19 @@ class Desk:
         self.clock = clock
         self._by_path: dict[str, list[Endpoint]] = {}
         self._gates: dict[str, asyncio.Lock] = {}
+        self._over: OrderedDict[str, Endpoint] = OrderedDict()  # ended ones, by id: what they took, nobody takes again
 
     def add(self, endpoint: Endpoint) -> None:
         """Let an endpoint take calls from now on."""
+        self._over.pop(endpoint.id, None)
         self._by_path.setdefault(endpoint.registration.path, []).append(endpoint)
+
+    def remember(self, endpoint: Endpoint) -> None:
+        """An endpoint that is over: its deliveries are known, also when they come again."""
+        if endpoint.deliveries:
+            self._over[endpoint.id] = endpoint
+            if len(self._over) > REMEMBERED:
+                self._over.popitem(last=False)
 
     def remove(self, endpoint: Endpoint) -> None:
         """It takes no more calls."""
@@ -133,6 +146,7 @@ class Desk:
         known = self._by_path.get(path, [])
         if endpoint in known:
             known.remove(endpoint)
+            self.remember(endpoint)
         if not known:
             self._by_path.pop(path, None)
             gate = self._gates.get(path)
@@ -162,7 +176,7 @@ class Desk:
         """The endpoints that a call may be for, before its body is read; or its refusal."""
         known = [e for e in self._by_path.get(call.path, ()) if _has_token(e.registration.token, call.token)]
         if not known:
-            return NOT_FOUND
+            return DUPLICATE if self._came_before(call) else NOT_FOUND
         # A running execution goes before one that waits to be resumed; then the oldest.
         live = sorted((e for e in known if not self.expired(e)), key=lambda e: not e.attached)
         return live or GONE
@@ -187,6 +201,8 @@ class Desk:
             for endpoint in live:
                 if _delivery(endpoint, call) in endpoint.deliveries:
                     return DUPLICATE, endpoint
+            if self._came_before(call):
+                return DUPLICATE, live[0]
             waiting = [e for e in live if e.has_room]
             if not waiting:
                 return COMPLETE, live[0]
@@ -195,6 +211,31 @@ class Desk:
                     return await self._take(endpoint, call, value, text), endpoint
         self._tell(waiting[0], len(waiting[0].names), filtered=True)
         return FILTERED, waiting[0]
+
+    def _came_before(self, call: Call) -> bool:
+        """Whether an endpoint that is over had taken this very delivery."""
+        return any(
+            endpoint.registration.path == call.path
+            and _delivery(endpoint, call) in endpoint.deliveries
+            and _has_token(endpoint.registration.token, call.token)
+            for endpoint in self._over.values()
+        )
+
+    async def pass_on(self, endpoint: Endpoint, names: Sequence[EventName]) -> int:
+        """Offer events that an endpoint does not want to the others under its path; how many nobody wanted."""
+        registration = endpoint.registration
+        left = 0
+        async with self.gate(registration.path):
+            for name in names:
+                event = await asyncio.to_thread(endpoint.shelf.event, endpoint.id, name)
+                others = [e for e in self._by_path.get(registration.path, ()) if e is not endpoint and e.has_room]
+                taker = next((e for e in others if _may_have(e, endpoint, event)), None)
+                if taker is None or event is None:
+                    left += 1
+                else:
+                    await self._keep(taker, replace(event, registration_id=taker.id))
+                    await asyncio.to_thread(endpoint.shelf.drop, endpoint.id, name)
+        return left
 
     async def _take(self, endpoint: Endpoint, call: Call, value: Value, text: str | None) -> Answer:
         event = StoredEvent(
@@ -208,21 +249,25 @@ class Desk:
             raw_body=text,
             delivery=_delivery(endpoint, call),
         )
-        number = len(endpoint.names) + 1
-        registration = replace(endpoint.registration, received_events=number)
         try:
-            name = await asyncio.to_thread(endpoint.shelf.add, registration, endpoint.last_number + 1, event)
+            await self._keep(endpoint, event)
         except StateError as error:
             log.error("a webhook event was refused: %s", error.message)  # noqa: TRY400  # the disk's fault
             return UNWRITABLE
-        endpoint.registration, endpoint.last_number = registration, name.number
+        received, expected = len(endpoint.names), endpoint.registration.expected_events
+        return Answer(200, {"success": True, "eventId": event.id, "received": received, "expected": expected})
+
+    async def _keep(self, endpoint: Endpoint, event: StoredEvent) -> None:
+        """Write an event; when this returns it survives anything, and counts."""
+        registration = replace(endpoint.registration, received_events=len(endpoint.names) + 1)
+        name = await asyncio.to_thread(endpoint.shelf.add, registration, endpoint.last_number + 1, event)
+        endpoint.registration = replace(endpoint.registration, received_events=registration.received_events)
+        endpoint.last_number = name.number
         endpoint.names.append(name)
         if event.delivery is not None:
             endpoint.deliveries.add(event.delivery)
-        self._tell(endpoint, number - 1, filtered=False)
+        self._tell(endpoint, len(endpoint.names) - 1, filtered=False)
         endpoint.changed.set()
-        expected = registration.expected_events
-        return Answer(200, {"success": True, "eventId": event.id, "received": number, "expected": expected})
 
     def _tell(self, endpoint: Endpoint, index: int, *, filtered: bool) -> None:
         endpoint.tell(
@@ -258,6 +303,15 @@ def _verified(admitted: Iterable[Endpoint], call: Call) -> tuple[list[Endpoint],
 def _may_take(endpoint: Endpoint) -> bool:
     """Whether no other process runs its execution by now, and so receives its calls."""
     return endpoint.attached or endpoint.shelf.is_unattended(endpoint.registration.execution_id)
+
+
+def _may_have(other: Endpoint, endpoint: Endpoint, event: StoredEvent | None) -> bool:
+    """Whether an event that was called in for one endpoint could have been for another."""
+    mine, its = endpoint.registration, other.registration
+    if event is None or its.token not in (None, mine.token) or its.signed != mine.signed:
+        return False
+    known = event.delivery in other.deliveries or any(name.id == event.id for name in other.names)
+    return not known and other.takes(event.body)
 
 
 def _delivery(endpoint: Endpoint, call: Call) -> str | None:

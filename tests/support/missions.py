@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from reqon.diagnostics import Source, render
 from reqon.events import Emitted, Event, EventBus
@@ -14,6 +15,7 @@ from reqon.runtime.plan import Plan
 from reqon.runtime.request import RunRequest
 from reqon.state.records import ExecutionRecord, RunError
 from reqon.values import Record, decode
+from reqon.webhooks.server import WebhookServer
 from tests.support.clocks import FakeClock
 from tests.support.servers import ScriptedServer
 
@@ -98,10 +100,11 @@ class Bench:
 
     api: ScriptedServer
     state: Path
-    clock: FakeClock = field(default_factory=FakeClock)
+    clock: Any = field(default_factory=FakeClock)
     environment: Mapping[str, str] = field(default_factory=dict)
     listen: Sequence[type[Event]] = ()
     runner: KeepingRunner | None = None  # the one of the run in work
+    webhooks: WebhookServer | None = None
     heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
     on_bus: Callable[[EventBus], object] | None = None  # who else listens
 
@@ -115,7 +118,7 @@ class Bench:
         if self.on_bus is not None:
             self.on_bus(bus)
         runner = self.runner = KeepingRunner(
-            RunnerSettings(state_directory=self.state),
+            RunnerSettings(state_directory=self.state, webhooks=self.webhooks),
             clock=self.clock,
             bus=bus,
             environment={"API": self.api.url, **self.environment},

@@ -17,6 +17,7 @@ from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.endpoints import Ahead, WaitSpec, open_early
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import RetryFetch
 from reqon.runtime.steps.watching import is_told, type_of
@@ -87,6 +88,9 @@ class Emitter:
         self.following: Sequence[nodes.Step] = ()
         self.guarded_match = False
         self.caught = False  # a `catch` sees what the step being written raises
+        self.plain = Scope()  # what is known when the action starts: no variables of its own
+        self.waits: Mapping[int, WaitSpec] = {}
+        self.next_waits = flow.next_waits(action.steps)
         self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
 
     # --- expressions --------------------------------------------------------------------------------------------------
@@ -121,10 +125,14 @@ class Emitter:
 
     def steps(self, steps: Sequence[nodes.Step], scope: Scope, code: Code, place: Place, *, start: int = 0) -> None:
         """Write a nested list of steps, or its rest from one on: an arm's block, a loop's body."""
+        if place.in_loop and start == 0:
+            self._open_early(steps, code, place)
         for index in range(start, len(steps)):
             step = steps[index]
             if isinstance(step, nodes.Continue):
                 return
+            if self.runs_inside_wait(steps, index):
+                continue
             if id(step) in self.repeated:
                 self._repeatable(steps, index, scope, code, place)
                 return
@@ -156,7 +164,43 @@ class Emitter:
                     "this construct is read and checked, but this release does not run it",
                 ),
             )
-        return emit(self, step, scope, code, place)
+        return emit(self, step, self._looking_ahead(step, scope, place), code, place)
+
+    def runs_inside_wait(self, steps: Sequence[nodes.Step], index: int) -> bool:
+        """Whether the `wait` before a step runs it. One that a `retry` repeats stays where it is."""
+        return flow.runs_inside_wait(steps, index) and id(steps[index]) not in self.repeated
+
+    # --- webhooks -----------------------------------------------------------------------------------------------------
+
+    def _looking_ahead(self, step: nodes.Step, scope: Scope, place: Place) -> Scope:
+        """The scope in which `response` also has the endpoint of the `wait` that comes next."""
+        if not self.waits:
+            return scope
+        spec = self.waits.get(id(self.next_waits.get(id(step))))
+        if spec is None or not spec.early:
+            return replace(scope, meta=load(place.meta))
+        ahead = expression(
+            "Ahead(f, META, SPEC, INDICES)",
+            step,
+            Ahead=self.constant(Ahead, "Ahead"),
+            META=place.meta,
+            SPEC=self.constant(spec, "wait"),
+            INDICES=self.indices(replace(place, indices=place.indices[: max(0, spec.depth - 1)]), step),
+        )
+        return replace(scope, meta=ahead)
+
+    def _open_early(self, steps: Sequence[nodes.Step], code: Code, place: Place) -> None:
+        """In each round of a loop: paths that senders may know beforehand take calls from its begin on."""
+        for step in steps:
+            spec = self.waits.get(id(step))
+            if spec is not None and spec.early and spec.path is not None:
+                code.add(
+                    "open_early(f, SPEC, INDICES)",
+                    step,
+                    open_early=self.constant(open_early, "open_early"),
+                    SPEC=self.constant(spec, "wait"),
+                    INDICES=self.indices(place, step),
+                )
 
     def _nested(self, step: nodes.Step, scope: Scope, code: Code, place: Place, index: int) -> Scope:
         """A step of a nested list, its events around it where somebody listens."""
@@ -267,4 +311,11 @@ def _names(node: nodes.Node, name: str) -> bool:
     if isinstance(node, nodes.NamePattern):
         return node.name.text.partition(".")[0] == name
     # A placeholder is text to the tree. Reading a variable in vain costs nothing.
-    return isinstance(node, nodes.Fetch) and isinstance(node.path, nodes.Literal_) and name in str(node.path.value)
+    path = node.path if isinstance(node, nodes.Fetch) else _path_option(node)
+    return isinstance(path, nodes.Literal_) and name in str(path.value)
+
+
+def _path_option(node: nodes.Node) -> object:
+    if not isinstance(node, nodes.Wait):
+        return None
+    return next((option.value for option in node.options if option.key == "path"), None)

@@ -26,7 +26,7 @@ _STATIC = frozenset(("source", "paginate", "until", "since"))
 def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: Place) -> Scope:
     options = {o.key: o for o in step.options}
     source = _source(e, step, options)
-    parts, used = _parts(e, step, scope, options)
+    parts, used = path_parts(e, step.path, scope, options)
     since = _since(e, step, options)
     uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
     keeps_sync = (since is not None and since.uses_checkpoint) or uses_last_sync or "syncKey" in options
@@ -47,7 +47,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
     )
     spec_name = e.constant(spec, "fetch")
     target = e.unit.local("target")
-    made = _target(e, step, parts)
+    made = path_target(e, step.path, parts)
     call = code.child()
     within = scope
     if uses_last_sync:
@@ -139,11 +139,10 @@ def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> 
 # --- the path --------------------------------------------------------------------------------------------------------
 
 
-def _parts(
-    e: Emitter, step: nodes.Fetch, scope: Scope, options: dict[str, nodes.Option]
+def path_parts(
+    e: Emitter, path: nodes.Expression, scope: Scope, options: dict[str, nodes.Option]
 ) -> tuple[list[tuple[PathPart, ast.expr | None]], set[str]]:
     """The parts of a path, each with the expression of its value; and the parameters it used up."""
-    path = step.path
     used: set[str] = set()
     if isinstance(path, nodes.Literal_) and isinstance(path.value, str):
         out: list[tuple[PathPart, ast.expr | None]] = []
@@ -208,7 +207,7 @@ def _placeholder(
     return e.value(node, scope)
 
 
-def _target(e: Emitter, step: nodes.Fetch, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
+def path_target(e: Emitter, path: nodes.Expression, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
     """The assembled path: a constant where it is one."""
     if all(value is None for _, value in parts):
         return constant(assemble([part for part, _ in parts]))
@@ -220,7 +219,7 @@ def _target(e: Emitter, step: nodes.Fetch, parts: list[tuple[PathPart, ast.expr 
             made.append(
                 expression(
                     "PathPart(KIND, VALUE, TEXT)",
-                    step.path,
+                    path,
                     PathPart=e.constant(PathPart, "PathPart"),
                     KIND=e.constant(part.kind, "kind"),
                     VALUE=value,
@@ -229,7 +228,7 @@ def _target(e: Emitter, step: nodes.Fetch, parts: list[tuple[PathPart, ast.expr 
             )
     return expression(
         "assemble(PARTS)",
-        step.path,
+        path,
         assemble=e.constant(assemble, "assemble"),
         PARTS=ast.Tuple(made, ast.Load(), lineno=1, col_offset=0),
     )

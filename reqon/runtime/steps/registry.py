@@ -11,6 +11,7 @@ from reqon.runtime.steps.mapping import emit_apply, emit_let, emit_map
 from reqon.runtime.steps.matching import emit_match
 from reqon.runtime.steps.storing import emit_clear, emit_delete, emit_queue, emit_store
 from reqon.runtime.steps.validation import emit_validate
+from reqon.runtime.steps.wait import emit_wait
 
 EMITTERS: Mapping[type[nodes.Node], Any] = {
     nodes.Fetch: emit_fetch,
@@ -30,4 +31,5 @@ EMITTERS: Mapping[type[nodes.Node], Any] = {
     nodes.Retry: emit_retry,
     nodes.Jump: emit_jump,
     nodes.Run: emit_run,
+    nodes.Wait: emit_wait,
 }
