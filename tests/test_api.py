@@ -106,6 +106,7 @@ def test_the_public_names_are_these() -> None:
         "Progress",
         "ProgressCallbacks",
         "StoreResult",
+        "WebhookServer",
         "clear_sync_checkpoint",
         "clear_sync_checkpoint_sync",
         "clear_sync_checkpoints",
