@@ -320,6 +320,32 @@ def copy_file(path: Path, target: Path) -> None:
         os.close(source)
 
 
+def append_lines(path: Path, lines: bytes) -> int:
+    """Add lines for people to a file, made if need be, with its directory; its size then. They survive SIGKILL only.
+
+    Raises:
+        OSError: they may be there in part: the next lines begin on a line of their own all the same.
+    """
+    make_directory(path.parent)
+    try:
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    except DamagedFileError as error:
+        raise OSError(errno.EINVAL, "it is no regular file", str(path)) from error
+    try:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            lines = b"\n" + lines
+        DISK.append(fd, lines)
+        return size + len(lines)
+    finally:
+        os.close(fd)
+
+
+def replace_older(path: Path, older: Path) -> None:
+    """Put a file in the place of an older one that may go."""
+    os.replace(path, older)
+
+
 def write_report(path: Path, data: bytes) -> None:
     """Write a file that a person asked for (an export, a dry run's output), at once, with the user's own mode."""
     temporary = temporary_beside(path)

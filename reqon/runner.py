@@ -32,6 +32,7 @@ from reqon.http.connections import Connections
 from reqon.http.messages import SourceSettings
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
+from reqon.observe.runlog import RunLogs
 from reqon.runtime.endpoints import WaitingRoom
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
@@ -151,6 +152,7 @@ class Runner:
             only=settings.state_store,
             environment=self.environment,
         )
+        self.logs = RunLogs(self.directory, self.bus)
         self._keep_state = keep_state
         self._opened = False
         self._connections: Connections | None = None
@@ -290,9 +292,12 @@ class Runner:
             raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
         try:
             record = self._save_begin(plan, record, resumed=resumed)
-            outcome = await _Run(self, plan, record, resumed=resumed).execute()
-            if plan.enable_state:
-                await asyncio.to_thread(self.sweep, plan)
+            run = _Run(self, plan, record, resumed=resumed)
+            if not plan.enable_state:
+                return await run.execute()
+            with self.logs.of(record.execution_id, plan.name):
+                outcome = await run.execute()
+            await asyncio.to_thread(self.sweep, plan)
             return outcome
         finally:
             if plan.enable_state:

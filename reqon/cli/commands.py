@@ -10,7 +10,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "What ran": {
         "status": "look:status",
         "history": "look:history",
-        "logs": "look:logs",
+        "logs": "logs:logs",
         "cleanup": "cleanup:cleanup",
     },
     "The running daemon": {

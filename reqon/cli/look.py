@@ -1,4 +1,4 @@
-"""`reqon status`, `history`, `logs`: what ran, what runs, and why it failed (spec/state.md 8)."""
+"""`reqon status` and `history`: what ran, what runs, and why it failed (spec/state.md 8)."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ def status(
         else:
             _table(records, mission_column=True)
         raise Done
-    record = _one(backend, mission, execution)
+    record = the_execution(backend, mission, execution)
     if json:
         show.as_json(to_dict(record))
     else:
@@ -80,17 +80,6 @@ def history(
     raise Done
 
 
-def logs(
-    execution: Annotated[str, Argument(metavar="EXECUTION", help="The execution's id.")],
-    state_dir: StateDir = None,
-    state_store: StateStore = None,
-) -> None:
-    """Show what is known of one execution: its errors, with their places, and how far it got."""
-    backend = state_stores(state_dir, state_store)
-    _describe(_one(backend, None, execution))
-    raise Done
-
-
 def _instant(text: str | None) -> datetime | None:
     if text is None:
         return None
@@ -110,7 +99,12 @@ def _known(backend: StateStores, mission: str) -> None:
         )
 
 
-def _one(backend: StateStores, mission: str | None, execution: str | None) -> ExecutionRecord:
+def the_execution(backend: StateStores, mission: str | None, execution: str | None) -> ExecutionRecord:
+    """The execution of this id, else the mission's last one.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     if execution is not None:
         record = backend.load(execution) if is_execution_id(execution) else None
         if record is None or mission not in (None, record.mission):

@@ -252,8 +252,8 @@ class CustomBackend:
                 raise StateError(f"{record.execution_id} of {record.mission} is running elsewhere", code="running")
             freed = self.stored_bytes(record)
             self.journal(record).discard()
-            self._call("delete", record.execution_id)
             self.directory.remove_log(record.execution_id)
+            self._call("delete", record.execution_id)
             if self._index is not None:
                 self._index.remove(record.execution_id)
             lock.remove()

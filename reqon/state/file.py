@@ -97,9 +97,9 @@ class FileBackend:
         try:
             freed = self.stored_bytes(record)
             # The record last: as long as it is there, it names the rest.
+            self.directory.remove_log(record.execution_id)
             for path in (self._journal_path(record), self._spare(record.file_name), self._path(record.file_name)):
                 self._disk.remove(path)
-            self.directory.remove_log(record.execution_id)
             lock.remove()
         except OSError as error:
             raise self.directory.write_error(self._path(record.file_name), error) from error

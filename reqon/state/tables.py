@@ -217,8 +217,8 @@ class TableBackend:
                 session.execute("DELETE FROM journal WHERE name = ?", (record.file_name,))
                 session.execute("DELETE FROM records WHERE name = ?", (record.file_name,))
 
-            self.database.change(remove, durable=True)
             self.directory.remove_log(record.execution_id)
+            self.database.change(remove, durable=True)
             lock.remove()
         finally:
             lock.release()

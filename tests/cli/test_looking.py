@@ -87,7 +87,7 @@ def test_for_people_they_are_plain_tables_in_a_pipe(home: Path) -> None:
     assert "--resume --execution exec_" in one
     same = reqon("logs", records(home)[0]["executionId"], cwd=home)
     assert same.code == 0
-    assert "Alpha" in same.out
+    assert "mission.complete" in same.out
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,218 @@
+"""What each execution did, line by line, in its own file of the state directory: what `reqon logs` shows.
+
+Kept for every run whose record is kept, whatever the log of the process shows; lines are those of level info and above,
+without the ones that come per item. Bounded: the newest megabyte or two of an execution. No promise hangs on a line, so
+none is synced, and a disk that takes none ends no run. They go with the execution's record.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from threading import RLock
+from typing import Any
+
+from reqon.clock import SYSTEM, rfc3339
+from reqon.events import (
+    BreakerChanged,
+    CheckpointResumed,
+    DataStored,
+    Emitted,
+    ErrorRecorded,
+    Event,
+    EventBus,
+    FetchCompleted,
+    FetchFailed,
+    FetchRetried,
+    MissionCompleted,
+    MissionEnded,
+    MissionFailed,
+    MissionPaused,
+    MissionStarted,
+    Noticed,
+    RateLimitHit,
+    RateLimitResumed,
+    StageEnded,
+    StageStarted,
+    SyncCheckpointMoved,
+    camel,
+)
+from reqon.files import append_lines, replace_older
+from reqon.secrets import SECRETS
+from reqon.state.directory import StateDirectory
+from reqon.state.records import MAX_ERRORS
+from reqon.values import encode, to_builtins
+
+FILE_BYTES = 1 << 20  # of each of the two files
+REQUESTS = 200  # lines for single requests; a mission may send a million
+STORE_SECONDS = 10.0
+_FLUSH_SECONDS = 0.2
+_FLUSH_BYTES = 64 * 1024
+_FIELD = 8 * 1024
+_PER_ITEM = (FetchCompleted, FetchRetried)
+_LEVELS: Mapping[type[Event], str] = {
+    MissionStarted: "info",
+    MissionCompleted: "info",
+    MissionPaused: "info",
+    MissionFailed: "error",
+    StageStarted: "info",
+    StageEnded: "info",
+    CheckpointResumed: "info",
+    FetchCompleted: "info",
+    FetchRetried: "warning",
+    FetchFailed: "error",
+    DataStored: "info",
+    SyncCheckpointMoved: "info",
+    RateLimitHit: "warning",
+    RateLimitResumed: "warning",
+    BreakerChanged: "warning",
+    ErrorRecorded: "error",
+}
+
+_current: "ContextVar[_Lines | None]" = ContextVar("reqon_run_log", default=None)
+
+
+class RunLogs:
+    """The logs of a process's executions: hears their events, and what is logged while they run."""
+
+    def __init__(self, directory: StateDirectory, bus: EventBus) -> None:
+        self._directory = directory
+        self._bus = bus
+        self._open: dict[str, _Lines] = {}
+        self._listening = False
+
+    @contextmanager
+    def of(self, execution_id: str, mission: str) -> Iterator[None]:
+        """Keep the lines of this execution, which runs in here."""
+        if not self._listening:
+            self._listening = True
+            for kind in (*_LEVELS, Noticed):
+                self._bus.on(kind, self._heard)
+            logging.getLogger("reqon").addFilter(_tee)
+        lines = self._open[execution_id] = _Lines(self._directory, execution_id, mission)
+        token = _current.set(lines)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+            del self._open[execution_id]
+            lines.close()
+
+    def _heard(self, emitted: Emitted) -> None:
+        lines = self._open.get(emitted.execution_id)
+        if lines is not None:
+            lines.hear(emitted)
+
+
+def _tee(record: logging.LogRecord) -> bool:
+    """Let a logged line through, and keep a copy for the execution in whose context it is logged."""
+    lines = _current.get()
+    if lines is not None and record.levelno >= logging.INFO:
+        fields = {"message": record.getMessage()}
+        if record.exc_info:
+            fields["exception"] = logging.Formatter().formatException(record.exc_info)
+        lines.add(record.levelname.lower(), fields)
+    return True
+
+
+class _Lines:
+    """One execution's lines on their way to its files; any thread may add some."""
+
+    def __init__(self, directory: StateDirectory, execution_id: str, mission: str) -> None:
+        self._directory = directory
+        self._older, self._path = directory.log_files(execution_id)
+        self._about = {"mission": mission, "execution_id": execution_id}
+        self._buffer: list[bytes] = []
+        self._bytes = 0
+        self._written_at = 0.0
+        self._later: asyncio.TimerHandle | None = None
+        self._lock = RLock()  # a warning about these lines is a line itself
+        self._closed = False
+        self._requests = self._errors = 0
+        self._stored: dict[str, dict[str, int]] = {}  # by store: what was written since the last line about it
+        self._stored_at = SYSTEM.monotonic()
+
+    def hear(self, emitted: Emitted) -> None:
+        event = emitted.event
+        if isinstance(event, FetchFailed) and event.delivered:
+            return  # the mission decided about it
+        if isinstance(event, _PER_ITEM):
+            self._requests += 1
+            if self._requests > REQUESTS:
+                if self._requests == REQUESTS + 1:
+                    self.add("info", {"message": f"{REQUESTS} requests are listed; more are only counted"})
+                return
+        if isinstance(event, ErrorRecorded):
+            self._errors += 1
+            if self._errors > MAX_ERRORS:
+                return  # as in the record
+        if isinstance(event, DataStored):
+            counts = self._stored.setdefault(event.store_name, dict.fromkeys(_COUNTS, 0))
+            for name in _COUNTS:
+                counts[name] += getattr(event, name)
+            if SYSTEM.monotonic() - self._stored_at >= STORE_SECONDS:
+                self._tell_stored()
+            return
+        if isinstance(event, StageEnded | MissionEnded):
+            self._tell_stored()
+        fields = {camel(name): getattr(event, name) for name in event.__struct_fields__}
+        level = fields.pop("level") if isinstance(event, Noticed) else _LEVELS.get(type(event), "info")
+        fields.setdefault("message", emitted.type)
+        self.add(level, {**fields, "action": emitted.action, "duration": emitted.duration})
+
+    def _tell_stored(self) -> None:
+        self._stored_at = SYSTEM.monotonic()
+        stored, self._stored = self._stored, {}
+        for name, counts in stored.items():
+            self.add("info", {"message": DataStored.type, "storeName": name, **counts})
+
+    def add(self, level: str, fields: Mapping[str, Any]) -> None:
+        """Keep a line; its texts masked and cut."""
+        shown = {"timestamp": rfc3339(SYSTEM.now()), "level": level, "message": fields["message"], **self._about}
+        shown |= {name: value for name, value in fields.items() if value is not None}
+        line = encode({name: _safe(value) for name, value in shown.items()}) + b"\n"
+        with self._lock:
+            if self._closed:
+                return  # what outlives the run: its record may be gone by now
+            self._buffer.append(line)
+            self._bytes += len(line)
+            if self._bytes >= _FLUSH_BYTES or SYSTEM.monotonic() - self._written_at >= _FLUSH_SECONDS:
+                self._write()
+            elif self._later is None:
+                with suppress(RuntimeError):  # a thread beside the loop: the next line takes it along
+                    self._later = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._write_later)
+
+    def _write_later(self) -> None:
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if not self._buffer:
+            return
+        lines, self._buffer, self._bytes = b"".join(self._buffer), [], 0
+        self._written_at = SYSTEM.monotonic()
+        try:
+            if append_lines(self._path, lines) >= FILE_BYTES:
+                replace_older(self._path, self._older)
+        except OSError as error:
+            self._directory.warn_once(f"log lines of executions are not kept: {self._path.parent}: {error.strerror}")
+
+    def close(self) -> None:
+        self._tell_stored()
+        with self._lock:
+            self._write()
+            self._closed = True
+
+
+_COUNTS = ("added", "updated", "unchanged", "deleted")
+
+
+def _safe(value: Any) -> Any:
+    safe = SECRETS.redact_value(value if isinstance(value, str) else to_builtins(value))
+    if isinstance(safe, str) and len(safe) > _FIELD:
+        return safe[:_FIELD] + "…"
+    return safe
