@@ -1,5 +1,6 @@
 """`reqon logs EXEC`: the log lines of one execution, while it runs and after (spec/daemon.md 1)."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,7 @@ def _followed(stores: StateStores, record: ExecutionRecord) -> Iterator[dict[str
         yield from lines
         if now is None or now.status is not ExecutionStatus.RUNNING:
             return
+        sys.stdout.flush()  # whoever follows wants to see it now, in a pipe too
         wait_blocking(_LOOK_SECONDS)
 
 
