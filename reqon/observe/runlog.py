@@ -15,8 +15,8 @@ from typing import Any
 
 from reqon.clock import SYSTEM, rfc3339
 from reqon.events import (
-    BreakerChanged,
     CheckpointResumed,
+    DataRefused,
     DataStored,
     Emitted,
     ErrorRecorded,
@@ -25,50 +25,27 @@ from reqon.events import (
     FetchCompleted,
     FetchFailed,
     FetchRetried,
-    MissionCompleted,
     MissionEnded,
-    MissionFailed,
-    MissionPaused,
-    MissionStarted,
     Noticed,
-    RateLimitHit,
-    RateLimitResumed,
     StageEnded,
-    StageStarted,
-    SyncCheckpointMoved,
     camel,
 )
 from reqon.files import append_lines, replace_older
-from reqon.secrets import SECRETS
+from reqon.observe.levels import kinds_shown, level_of
+from reqon.observe.plain import safe_field
 from reqon.state.directory import StateDirectory
 from reqon.state.records import MAX_ERRORS
-from reqon.values import encode, to_builtins
+from reqon.values import encode
 
 FILE_BYTES = 1 << 20  # of each of the two files
-REQUESTS = 200  # lines for single requests; a mission may send a million
+MOST = 200  # lines about what may happen once per item, of each kind; a mission may send a million requests
 STORE_SECONDS = 10.0
 _FLUSH_SECONDS = 0.2
 _FLUSH_BYTES = 64 * 1024
-_FIELD = 8 * 1024
-_PER_ITEM = (FetchCompleted, FetchRetried)
-_LEVELS: Mapping[type[Event], str] = {
-    MissionStarted: "info",
-    MissionCompleted: "info",
-    MissionPaused: "info",
-    MissionFailed: "error",
-    StageStarted: "info",
-    StageEnded: "info",
-    CheckpointResumed: "info",
-    FetchCompleted: "info",
-    FetchRetried: "warning",
-    FetchFailed: "error",
-    DataStored: "info",
-    SyncCheckpointMoved: "info",
-    RateLimitHit: "warning",
-    RateLimitResumed: "warning",
-    BreakerChanged: "warning",
-    ErrorRecorded: "error",
-}
+_AT_MOST = dict.fromkeys((FetchCompleted, FetchRetried, FetchFailed, DataRefused), MOST) | {ErrorRecorded: MAX_ERRORS}
+# What else tells where a run failed or went on.
+_ALSO: Mapping[type[Event], str] = {ErrorRecorded: "error", CheckpointResumed: "info"}
+_COUNTS = ("added", "updated", "unchanged", "deleted")
 
 _current: "ContextVar[_Lines | None]" = ContextVar("reqon_run_log", default=None)
 
@@ -87,8 +64,8 @@ class RunLogs:
         """Keep the lines of this execution, which runs in here."""
         if not self._listening:
             self._listening = True
-            for kind in (*_LEVELS, Noticed):
-                self._bus.on(kind, self._heard)
+            for kind in (*kinds_shown(logging.INFO), *_ALSO):
+                self._bus.on(kind, self._heard, exactly=True)
             logging.getLogger("reqon").addFilter(_tee)
         lines = self._open[execution_id] = _Lines(self._directory, execution_id, mission)
         token = _current.set(lines)
@@ -129,24 +106,22 @@ class _Lines:
         self._later: asyncio.TimerHandle | None = None
         self._lock = RLock()  # a warning about these lines is a line itself
         self._closed = False
-        self._requests = self._errors = 0
+        self._told: dict[type[Event], int] = {}
         self._stored: dict[str, dict[str, int]] = {}  # by store: what was written since the last line about it
         self._stored_at = SYSTEM.monotonic()
 
     def hear(self, emitted: Emitted) -> None:
         event = emitted.event
-        if isinstance(event, FetchFailed) and event.delivered:
-            return  # the mission decided about it
-        if isinstance(event, _PER_ITEM):
-            self._requests += 1
-            if self._requests > REQUESTS:
-                if self._requests == REQUESTS + 1:
-                    self.add("info", {"message": f"{REQUESTS} requests are listed; more are only counted"})
+        kind = type(event)
+        level = _ALSO.get(kind) or level_of(event)
+        if level == "debug":
+            return
+        if (most := _AT_MOST.get(kind)) is not None:
+            told = self._told[kind] = self._told.get(kind, 0) + 1
+            if told > most:
+                if told == most + 1:
+                    self.add("info", {"message": f"{most} lines of {emitted.type}; more are only counted"})
                 return
-        if isinstance(event, ErrorRecorded):
-            self._errors += 1
-            if self._errors > MAX_ERRORS:
-                return  # as in the record
         if isinstance(event, DataStored):
             counts = self._stored.setdefault(event.store_name, dict.fromkeys(_COUNTS, 0))
             for name in _COUNTS:
@@ -157,7 +132,8 @@ class _Lines:
         if isinstance(event, StageEnded | MissionEnded):
             self._tell_stored()
         fields = {camel(name): getattr(event, name) for name in event.__struct_fields__}
-        level = fields.pop("level") if isinstance(event, Noticed) else _LEVELS.get(type(event), "info")
+        if isinstance(event, Noticed):
+            del fields["level"]
         fields.setdefault("message", emitted.type)
         self.add(level, {**fields, "action": emitted.action, "duration": emitted.duration})
 
@@ -171,7 +147,7 @@ class _Lines:
         """Keep a line; its texts masked and cut."""
         shown = {"timestamp": rfc3339(SYSTEM.now()), "level": level, "message": fields["message"], **self._about}
         shown |= {name: value for name, value in fields.items() if value is not None}
-        line = encode({name: _safe(value) for name, value in shown.items()}) + b"\n"
+        line = encode({name: safe_field(value) for name, value in shown.items()}) + b"\n"
         with self._lock:
             if self._closed:
                 return  # what outlives the run: its record may be gone by now
@@ -206,13 +182,3 @@ class _Lines:
         with self._lock:
             self._write()
             self._closed = True
-
-
-_COUNTS = ("added", "updated", "unchanged", "deleted")
-
-
-def _safe(value: Any) -> Any:
-    safe = SECRETS.redact_value(value if isinstance(value, str) else to_builtins(value))
-    if isinstance(safe, str) and len(safe) > _FIELD:
-        return safe[:_FIELD] + "…"
-    return safe

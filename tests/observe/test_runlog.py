@@ -150,10 +150,10 @@ def test_secrets_are_masked_and_long_fields_cut(directory: StateDirectory) -> No
 def test_single_requests_are_listed_up_to_a_number(directory: StateDirectory) -> None:
     bus = EventBus()
     with RunLogs(directory, bus).of(ID, "Customers"):
-        for n in range(runlog.REQUESTS * 3):
+        for n in range(runlog.MOST * 3):
             bus.emit(emitted(a_request(n)))
     found = lines(directory)
-    assert len(found) == runlog.REQUESTS + 1
+    assert len(found) == runlog.MOST + 1
     assert "more are only counted" in found[-1]["message"]
 
 
