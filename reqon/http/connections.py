@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from reqon.clock import Clock
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.files import DISK, locked
 from reqon.http.addresses import origin_of
 from reqon.http.auth import Credentials, Fields
-from reqon.http.breaker import Breaker
 from reqon.http.client import Client
 from reqon.http.gate import Emit, SharedState, Wants
-from reqon.http.messages import SourceSettings
+from reqon.http.limits import Limits, OwnLimits
+from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.oauth import OAuthTokens, OnRefresh, TokenFile
 from reqon.http.rate_limit import RateLimiter
 from reqon.http.tokens import AuthProvider, BearerToken, ProviderTokens, Tokens
@@ -24,11 +25,25 @@ AuthProviders = Mapping[str, Callable[[Fields], AuthProvider]]
 
 _KEPT_LIMITS = "rate-limits.json"
 
+# A source's name, its origin, and the fingerprint of its credentials.
+LimitsKey = tuple[str, str, str]
+
+
+class LimitsElsewhere(Protocol):
+    """Where another process holds limits and breakers."""
+
+    def limits(
+        self, key: LimitsKey, rate_limit: RateLimitSettings | None, breaker: BreakerSettings | None
+    ) -> Limits: ...
+
+    async def keep_limits(self) -> None: ...
+
 
 class Connections:
     """One per process and event loop. Nothing is opened before the first request.
 
-    `state_directory` is where rotated tokens and long waits are kept; None keeps them in memory only.
+    `state_directory` is where rotated tokens and long waits are kept; None keeps them in memory only. `limits` asks
+    another process for limits and breakers.
     """
 
     def __init__(
@@ -39,6 +54,7 @@ class Connections:
         state_directory: Path | None,
         random: Callable[[], float],
         transport: Transport | None = None,
+        limits: LimitsElsewhere | None = None,
         on_token_refresh: OnRefresh | None = None,
         auth_providers: AuthProviders | None = None,
     ) -> None:
@@ -49,7 +65,8 @@ class Connections:
         self._transport = transport
         self._on_token_refresh = on_token_refresh
         self._auth_providers = auth_providers or {}
-        self._shared: dict[tuple[str, str, str], SharedState] = {}
+        self._limits_elsewhere = limits
+        self._limits: dict[LimitsKey, OwnLimits] = {}
         self._tokens: dict[str, Tokens] = {}
         self._token_file = TokenFile(state_directory) if state_directory is not None else None
         self._kept: Record | None = None
@@ -78,16 +95,16 @@ class Connections:
 
         Times are instants.
         """
-        for (name, _, _), shared in self._shared.items():
-            if name == source and shared.breaker is not None:
-                return shared.breaker.status(self._clock.monotonic(), self._clock.now())
+        for (name, _, _), limits in self._limits.items():
+            if name == source and limits.breaker is not None:
+                return limits.breaker.status(self._clock.monotonic(), self._clock.now())
         return None
 
     def reset_breaker(self, source: str) -> None:
         """Close a source's breaker by hand."""
-        for (name, _, _), shared in self._shared.items():
-            if name == source and shared.breaker is not None:
-                shared.breaker.reset()
+        for (name, _, _), limits in self._limits.items():
+            if name == source and limits.breaker is not None:
+                limits.breaker.reset()
 
     async def close(self) -> None:
         """Close all connections, within a second or two. What is in flight fails."""
@@ -105,22 +122,24 @@ class Connections:
         return self._transport
 
     def _state_of(self, settings: SourceSettings, credentials: Credentials | None) -> SharedState:
-        origin = origin_of(settings.base)
-        key = (settings.name, origin, credentials.fingerprint if credentials else "")
+        key = (settings.name, origin_of(settings.base), credentials.fingerprint if credentials else "")
         tokens = self._tokens_of(settings.name, credentials)
-        shared = self._shared.get(key)
-        if shared is None:
-            limiter = RateLimiter(settings.rate_limit)
-            self._recall(settings.name, origin, limiter)
-            shared = self._shared[key] = SharedState(limiter, tokens, self._keep_limits)
-        shared.limiter.use(settings.rate_limit)
-        if settings.breaker is None:
-            shared.breaker = None
-        elif shared.breaker is None:
-            shared.breaker = Breaker(settings.breaker)
-        else:
-            shared.breaker.settings = settings.breaker
-        return shared
+        elsewhere = self._limits_elsewhere
+        if elsewhere is None:
+            return SharedState(self.limits(key, settings.rate_limit, settings.breaker), tokens, self.keep_limits)
+        return SharedState(elsewhere.limits(key, settings.rate_limit, settings.breaker), tokens, elsewhere.keep_limits)
+
+    def limits(
+        self, key: LimitsKey, rate_limit: RateLimitSettings | None, breaker: BreakerSettings | None
+    ) -> OwnLimits:
+        """The limits and the breaker that sources of equal name, origin and credential share."""
+        found = self._limits.get(key)
+        if found is None:
+            limiter = RateLimiter(rate_limit)
+            self._recall(key[0], key[1], limiter)
+            found = self._limits[key] = OwnLimits(limiter, self._clock)
+        found.use(rate_limit, breaker)
+        return found
 
     # --- tokens ---
 
@@ -165,16 +184,22 @@ class Connections:
         if isinstance(kept, dict) and kept.get("origin") == origin:
             limiter.restore(kept, self._clock.monotonic(), self._clock.now())
 
-    async def _keep_limits(self) -> None:
+    async def keep_limits(self) -> None:
+        """Write down long waits for the next process."""
         if self._state_directory is not None:
             found = self._long_waits(self._clock.monotonic(), self._clock.now())
             await asyncio.to_thread(_write_kept, self._state_directory, found)
 
+    def write_limits(self) -> None:
+        """As `keep_limits`, for whoever may block."""
+        if self._state_directory is not None:
+            _write_kept(self._state_directory, self._long_waits(self._clock.monotonic(), self._clock.now()))
+
     def _long_waits(self, now: float, wall: datetime) -> dict[str, Record]:
         """What each of our sources should find after a restart; an empty record for those that need not wait."""
         found: dict[str, Record] = {}
-        for (source, origin, _), shared in self._shared.items():
-            kept = shared.limiter.keep(now, wall)
+        for (source, origin, _), limits in self._limits.items():
+            kept = limits.limiter.keep(now, wall)
             if kept is not None:
                 found[source] = {"origin": origin, **kept}
             else:
