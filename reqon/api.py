@@ -38,6 +38,7 @@ from reqon.state.records import (
     to_json,
 )
 from reqon.stores.registry import register_store_adapter
+from reqon.stores.waiting import wait_elsewhere
 from reqon.values import Record, Value
 from reqon.webhooks.server import WebhookServer
 
@@ -120,6 +121,9 @@ class ExecutionOptions(TypedDict, total=False):
     dry_run: print what would be done; send nothing, write nothing.
     state_dir: where state lives; else REQON_STATE_DIR, else `.vague-data` in the working directory.
     state_store: keep the execution in this store, whatever the mission says: file, sqlite, or a registered one.
+    store_config: which databases stand behind `sql`, `nosql` and `postgrest`: the path of a file, or its content.
+    stores: adapters of your own by the names that the mission gives its stores. They are connected, never closed.
+    development_mode: False: a `nosql` store that nothing configures is an error, not a file.
     output: write the stores' records as JSON when it completed: into a folder, or one file that ends in .json.
     webhook_server: what receives the calls that the mission waits for: a `WebhookServer`; True: one with defaults.
     clock: another clock, for tests.
@@ -135,6 +139,9 @@ class ExecutionOptions(TypedDict, total=False):
     dry_run: bool
     state_dir: Path | str | None
     state_store: str | None
+    store_config: Mapping[str, Mapping[str, Value]] | Path | str | None
+    stores: Mapping[str, object] | None
+    development_mode: bool
     output: Path | str | None
     webhook_server: WebhookServer | bool | None
     clock: Clock
@@ -245,12 +252,15 @@ def _chosen(program: Program, name: str | None) -> MissionProgram:
 
 
 def _settings(options: ExecutionOptions) -> RunnerSettings:
-    auth, output = options.get("auth"), options.get("output")
+    auth, output, config = options.get("auth"), options.get("output"), options.get("store_config")
     credentials = auth if isinstance(auth, Mapping) else None
     return RunnerSettings(
         state_directory=_state_path(options.get("state_dir"), options.get("environment")),
         auth_file=Path(auth) if isinstance(auth, Path | str) else None,
         auth=credentials,
+        store_config=Path(config) if isinstance(config, str) else config,
+        stores=options.get("stores"),
+        development_mode=options.get("development_mode", True),
         output=None if output is None else Path(output),
         state_store=options.get("state_store"),
         webhooks=_webhooks(options),
@@ -273,6 +283,7 @@ class _KeepingRunner(Runner):
     def __init__(self, settings: RunnerSettings, options: ExecutionOptions) -> None:
         super().__init__(settings, clock=options.get("clock", SYSTEM), environment=options.get("environment"))
         self._seen: dict[str, OpenStore] = {}
+        self._options = options
 
     def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
         opened = super().open_store(plan, name, before)
@@ -293,11 +304,25 @@ class _KeepingRunner(Runner):
             state=record,
         )
 
+    async def _read_remote(self, plan: Plan, name: str, record: ExecutionRecord) -> list[Record]:
+        again = _KeepingRunner(self.settings, self._options)
+        again.read_store_config()
+        remote = Runner.open_store(again, plan, name, record).remote
+        assert remote is not None
+        await remote.open()
+        try:
+            return await remote.adapter.list()
+        finally:
+            await remote.aclose()
+            await again.close()
+
     def _store_result(self, plan: Plan, name: str, totals: StoreTotals, record: ExecutionRecord) -> StoreResult:
         def read() -> list[Record]:
             known = self._seen.get(name)
             if known is not None and known.is_memory:
                 return list(known.store.records())
+            if known is not None and known.remote is not None:
+                return wait_elsewhere(lambda: asyncio.run(self._read_remote(plan, name, record)))
             opened = (
                 self.dead_letters(plan) if known is None else super(_KeepingRunner, self).open_store(plan, name, record)
             )
@@ -350,7 +375,8 @@ def _show(runner: Runner, plan: Plan) -> None:
     from reqon.runtime.dryrun import DryRun  # noqa: PLC0415  # only where asked for
 
     runner.read_credentials()
-    dry = DryRun(plan)
+    runner.read_store_config()
+    dry = DryRun(plan, store=lambda name: runner.chosen_store(plan, name))
     for settings in dry.settings().values():
         try:
             runner.credentials(settings)

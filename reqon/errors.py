@@ -285,7 +285,11 @@ class WebhookTimeoutError(ReqonRuntimeError):
 
 
 class StoreError(StepError):
-    """A store refused or failed. `operation` is init, get, set, update, delete, list, count or clear."""
+    """A store refused or failed. `operation` is init, get, set, update, delete, list, count or clear.
+
+    `backend_code` is the back end's own word or number, `status` that of an HTTP answer. `refused`: the record itself
+    is at fault, and others might be written.
+    """
 
     code = "store"
     kind = "store"
@@ -298,6 +302,8 @@ class StoreError(StepError):
         operation: str = "set",
         key: str | None = None,
         code: str | None = None,
+        status: int | None = None,
+        refused: bool = False,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
@@ -305,6 +311,8 @@ class StoreError(StepError):
         self.operation = operation
         self.key = key
         self.backend_code = code
+        self.status = status
+        self.refused = refused
 
 
 class ParallelError(ReqonRuntimeError):

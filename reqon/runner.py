@@ -52,8 +52,11 @@ from reqon.state.ids import new_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
 from reqon.state.retention import expired
 from reqon.state.webhooks import WebhookShelf
-from reqon.stores.base import LocalStore
-from reqon.stores.registry import open_store
+from reqon.stores.base import LocalStore, WriteMode
+from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
+from reqon.stores.memory import MemoryStore
+from reqon.stores.registry import chosen_store, open_store
+from reqon.stores.remote import RemoteStore
 from reqon.values import Value, encode
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("reqon")
 
 LOCK_POLL_SECONDS = 0.2
+STORES_SECONDS = 2.0  # how long a run that was told to stop may write to remote stores
 
 
 class ResumeRefusedError(ReqonError):
@@ -85,6 +89,8 @@ class RunnerSettings:
 
     Attributes:
         auth_file: the `--auth` file; auth: credentials given in Python, which win over it.
+        store_config: the `--store-config` file, or its content; stores: adapters by their names in missions.
+        development_mode: whether a `nosql` store that nothing configures is a file.
         output: `--output`: a directory, or a file that ends in .json.
         checkpoint_seconds: how often a loop makes itself safe from a power loss.
         retention_seconds: how long records are kept where the mission says nothing; None: for ever.
@@ -96,6 +102,9 @@ class RunnerSettings:
     state_directory: Path = Path(".vague-data")
     auth_file: Path | None = None
     auth: Mapping[str, Mapping[str, Value]] | None = None
+    store_config: Path | Mapping[str, Any] | None = None
+    stores: Mapping[str, object] | None = None
+    development_mode: bool = True
     output: Path | None = None
     checkpoint_seconds: float = 1.0
     journal_max_bytes: int = 1024 * 1024 * 1024
@@ -157,6 +166,7 @@ class Runner:
         self._opened = False
         self._connections: Connections | None = None
         self._auth: Mapping[str, Any] | None = None
+        self._stores = StoreConfiguration()
         self._locks: dict[str, _Held] = {}
         self.webhooks = settings.webhooks
         self._opened_webhooks = False
@@ -175,6 +185,7 @@ class Runner:
             if self.webhooks is not None:
                 self.webhooks.bind()
             self.read_credentials()
+            self.read_store_config()
             if self.settings.output is not None:
                 # Before the first request: a run of hours must not end in a folder that cannot be.
                 with _writing(self.settings.output) as output:
@@ -188,6 +199,19 @@ class Runner:
         for source, record in (self.settings.auth or {}).items():
             known[source] = {**known.get(source, {}), **record}
         self._auth = known or None
+
+    def read_store_config(self) -> None:
+        """Read the `--store-config` file again.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
+        given = self.settings.store_config
+        if isinstance(given, Path):
+            entries = load_store_config(given, self.environment)
+        else:
+            entries = store_entries(given, self.environment, "store_config") if given else {}
+        self._stores = StoreConfiguration(entries, self.settings.stores or {}, self.settings.development_mode)
 
     @property
     def connections(self) -> Connections:
@@ -456,12 +480,32 @@ class Runner:
                 directory=self.directory.stores,
                 mission_directory=self._mission_directory(plan),
                 track=plan.enable_state,
+                store=name,
+                configuration=self._stores,
+                connections=self.connections,
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
         carried = before.stores.get(name, StoreTotals())
         handle = StoreHandle(name, store, getattr(store, "partial", None))
         return OpenStore(name=name, store=store, handle=handle, before=store.counts.copy(), carried=carried)
+
+    def chosen_store(self, plan: Plan, name: str) -> ChosenStore | None:
+        """What a store of the mission is, without opening it; None: an object that was given in Python.
+
+        Raises:
+            ConfigurationError: a run would not start.
+        """
+        definition = plan.program.stores[name]
+        if name in self._stores.adapters:
+            return None
+        chosen = store_settings(definition, plan.evaluate)
+        try:
+            return chosen_store(
+                chosen.adapter, chosen.identifier, chosen.options, store=name, configuration=self._stores
+            )
+        except ReqonError as error:
+            raise error.locate(definition.adapter.span) from error
 
     def dead_letters(self, plan: Plan) -> OpenStore:
         path = self.directory.dead_letters(plan.name)
@@ -562,6 +606,9 @@ class _Run:
             )
             return await self._pipeline(x, engine, began)
         finally:
+            for opened in x.stores.values():
+                if opened.remote is not None:
+                    await self._close_remote(opened.remote)
             # Closing folds what was written, which takes its time.
             await asyncio.to_thread(self._close, x)
 
@@ -573,6 +620,7 @@ class _Run:
         if backend is not None:
             self.journal = backend.journal(self.record)
         self.stores = await asyncio.to_thread(self._open_stores)
+        await self._connect_stores()
         lets = plan.evaluate_lets() if plan.program.lets else {}
         sync = PendingSync()
         if plan.reads_sync and backend is not None:
@@ -585,9 +633,12 @@ class _Run:
             positions = {n: s.store.position() for n, s in self.stores.items() if not s.is_memory}
             resume, memory = ResumePoint.read(self.journal, positions)
             for name, changes in memory:
-                self.stores[name].store.restore(changes)  # type: ignore[attr-defined]  # only memory stores are journaled
+                if isinstance(kept_here := self.stores[name].store, MemoryStore):
+                    kept_here.restore(changes)
             for opened in self.stores.values():
                 opened.before = opened.store.counts.copy()
+            for name, back in resume.kept.items():
+                _bring_back(self.stores[name].store, list(back.changes.values()), back.last)
             lets |= {n: given_back(v, resume, lambda name: self.stores[name].handle) for n, v in resume.lets.items()}
             sync.restore(resume.sync, resume.synced)
         elif self.journal is not None and (lets or sync.known):
@@ -614,8 +665,7 @@ class _Run:
         try:
             x.clients = runner.clients(plan, x.emit, x.wants)
         except ReqonError:
-            for opened in self.stores.values():
-                opened.store.close()
+            await self._let_go()
             raise
         if runner.webhooks is not None and plan.waits is not None:
             x.room = WaitingRoom(x, runner.webhooks, runner.shelf)
@@ -624,9 +674,38 @@ class _Run:
                 x.room.load()
         return x
 
+    async def _connect_stores(self) -> None:
+        """Open what answers over a network or through a driver."""
+        try:
+            for name in sorted(self.stores):
+                if (remote := self.stores[name].remote) is not None:
+                    try:
+                        await remote.open()
+                    except ReqonError as error:
+                        raise error.locate(self.plan.program.stores[name].adapter.span) from error
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def _let_go(self) -> None:
+        for opened in self.stores.values():
+            if opened.remote is not None:
+                await self._close_remote(opened.remote)
+            else:
+                opened.store.close()
+
+    async def _close_remote(self, store: RemoteStore) -> None:
+        """What it holds is written by now; one that will not close fails nothing."""
+        try:
+            async with asyncio.timeout(STORES_SECONDS):
+                await store.aclose()
+        except (ReqonError, TimeoutError) as error:
+            log.warning("the store '%s' could not be closed: %s", store.name, error)
+
     def _close(self, x: Execution) -> None:
         for opened in x.stores.values():
-            opened.store.close()
+            if opened.remote is None:
+                opened.store.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -638,7 +717,8 @@ class _Run:
                 opened[name] = self.runner.open_store(self.plan, name, self.record)
         except BaseException:
             for store in opened.values():
-                store.store.close()
+                if store.remote is None:
+                    store.store.close()
             raise
         return opened
 
@@ -646,15 +726,18 @@ class _Run:
         try:
             async with asyncio.TaskGroup() as background:
                 x.background = background
-                success = await engine.run()
+                writing = background.create_task(x.keep_writing_out())
+                success = await x.with_stores(engine.run())
+                writing.cancel()
             if success:
-                await self._make_safe(x)
+                await x.with_stores(self._make_safe(x))
             status = ExecutionStatus.COMPLETED if success else ExecutionStatus.FAILED
         except asyncio.CancelledError as cancelled:
             reason = str(cancelled.args[0]) if cancelled.args else CancelReason.STOP
             failed = reason in (CancelReason.TIMEOUT, CancelReason.STUCK)
             if failed:
                 self._note(x, f"cancelled: {reason}", reason)
+            await self._write_rest(x, seconds=STORES_SECONDS)
             record = self._finish(
                 x, engine, ExecutionStatus.FAILED if failed else ExecutionStatus.INTERRUPTED, began, reason
             )
@@ -664,14 +747,29 @@ class _Run:
         except BaseExceptionGroup as group:
             first = group.exceptions[0]
             if isinstance(first, StopRun):
+                await self._write_rest(x, seconds=STORES_SECONDS)
                 return Outcome(self._finish(x, engine, ExecutionStatus.INTERRUPTED, began, CancelReason.STOP))
             self._failed(x, first)
             status = ExecutionStatus.FAILED
         except Exception as error:  # noqa: BLE001  # one of the four walls: around one run; logged with its traceback
             self._failed(x, error)
             status = ExecutionStatus.FAILED
+        if status is ExecutionStatus.FAILED:
+            await self._write_rest(x)
         record = self._finish(x, engine, status, began, None)
         return Outcome(record, tuple(x.raised))
+
+    async def _write_rest(self, x: Execution, *, seconds: float | None = None) -> None:
+        """What a run that did not complete had written before goes to its remote stores; what cannot is journaled."""
+        try:
+            async with asyncio.timeout(seconds):
+                await x.write_out()
+                await x.ask_sizes()
+        except TimeoutError:
+            x.notice("a remote store takes long: what was to be written is kept for the resume", level="warning")
+        except ReqonError as error:
+            if all(error.message != known.message for known in x.raised):
+                self._failed(x, error)
 
     def _failed(self, x: Execution, error: BaseException) -> None:
         failure = error if isinstance(error, ReqonError) else internal_error(error, x.record.execution_id)
@@ -687,8 +785,10 @@ class _Run:
 
         The stores' files as people read them: a run killed while they are folded is resumed, and repeats nothing.
         """
+        await x.write_out()
         x.flush_stores()
-        stores = [s.store for s in x.stores.values() if not s.is_memory]
+        await x.ask_sizes()
+        stores = [s.store for s in x.stores.values() if not s.is_memory and s.remote is None]
         if stores:
             await asyncio.to_thread(_fold, stores)
         changes = x.sync.changes(self.plan.name)
@@ -806,6 +906,20 @@ class _Run:
                 Emitted(event, seq, record.execution_id, record.mission, clock.now(), None, record.duration_ms)
             )
         return Outcome(record, (error,))
+
+
+def _bring_back(store: LocalStore, changes: Sequence[Value], last: int) -> None:
+    """What a killed run had not written to its remote store; to whatever the store is by now."""
+    if isinstance(store, RemoteStore):
+        store.restore(changes, last)
+        return
+    for _, what, key, record in changes:
+        if what == "clear":
+            store.clear()
+        elif what == "delete":
+            store.delete(key)
+        else:
+            store.put(key, record, WriteMode(what))
 
 
 def _fold(stores: Sequence[LocalStore]) -> None:

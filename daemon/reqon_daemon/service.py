@@ -112,6 +112,7 @@ class Service:
         shared = RunnerSettings(
             state_directory=settings.state_dir,
             auth_file=settings.auth,
+            store_config=settings.store_config,
             retention_seconds=settings.state_retention,
             state_store=settings.state_store,
             webhooks=_webhook_server(settings, self.clock),
@@ -447,6 +448,7 @@ class Service:
         """
         if everything:
             self.runner.read_credentials()
+            self.runner.read_store_config()
         broken = self.catalog.broken
         reload = await self.catalog.reload(everything=everything)
         if reload or everything or self.catalog.broken != broken:

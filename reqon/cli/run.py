@@ -61,6 +61,10 @@ def run(
         Path | None, Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
     ] = None,
     env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
+    store_config: Annotated[
+        Path | None,
+        Option("--store-config", metavar="FILE", help="Which databases stand behind sql, nosql and postgrest."),
+    ] = None,
     output: Annotated[
         Path | None,
         Option("--output", metavar="PATH", help="Write the stores' records as JSON: a folder, or one .json file."),
@@ -177,6 +181,7 @@ def run(
     settings = RunnerSettings(
         state_directory=state_directory(state_dir),
         auth_file=auth,
+        store_config=store_config or _path(os.environ.get("REQON_STORE_CONFIG")),
         output=output,
         state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
         checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
@@ -201,6 +206,7 @@ def run(
             {
                 "--auth": auth,
                 "--env": env,
+                "--store-config": store_config,
                 "--state-dir": state_dir,
                 "--state-store": state_store,
                 "--webhook": True if webhook else None,
@@ -231,6 +237,10 @@ def _webhooks(asked: bool, host: str | None, port: int | None, url: str | None) 
         port=int(written),
         url=url or known.get("REQON_WEBHOOK_URL") or None,
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _given(options: Mapping[str, object]) -> tuple[str, ...]:
@@ -303,8 +313,10 @@ class OneShot:
 
         runner = Runner(self.settings, environment=self.variables)
         runner.read_credentials()
+        runner.read_store_config()
         for mission in missions:
-            dry = DryRun(runner.plan(mission))
+            plan = runner.plan(mission)
+            dry = DryRun(plan, store=lambda name, plan=plan: runner.chosen_store(plan, name))  # type: ignore[misc]
             for name, settings in dry.settings().items():
                 try:
                     runner.credentials(settings)

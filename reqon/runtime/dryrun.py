@@ -4,7 +4,7 @@ No socket is opened, nothing is written, no record is made. Every arm and every 
 on answers is shown by its expression.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from reqon.diagnostics import Diagnostic, render
 from reqon.errors import ReqonError
@@ -15,6 +15,7 @@ from reqon.lang.placeholders import Placeholder, split
 from reqon.runtime.plan import Plan
 from reqon.runtime.settings import source_settings, store_settings
 from reqon.secrets import SECRETS
+from reqon.stores.config import ChosenStore
 from reqon.values import Value
 
 _STRATEGIES = {
@@ -28,8 +29,10 @@ _STRATEGIES = {
 class DryRun:
     """Walks one plan. `lines` are what would be done, in order, indented as the mission nests."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, store: Callable[[str], ChosenStore | None] = lambda _: None) -> None:
+        """`store` tells what a store of this name is, and raises what would keep a run from starting."""
         self.plan = plan
+        self._store = store
         self.program = plan.program
         self.sources: dict[str, SourceSettings] = {}
         self._walking: list[str] = []
@@ -53,8 +56,10 @@ class DryRun:
     def _lines(self) -> Iterator[str]:
         yield f"mission {self.program.name} ({self.program.path})"
         for name, definition in self.program.stores.items():
-            chosen = store_settings(definition, self.plan.evaluate)
-            yield f'  store {name}: {chosen.adapter}("{chosen.identifier}")'
+            written = store_settings(definition, self.plan.evaluate)
+            chosen = self._store(name)
+            where = "" if chosen is None or chosen.kind == written.adapter else f", in {chosen.kind}"
+            yield f'  store {name}: {written.adapter}("{written.identifier}"){where}'
         if self.program.pipeline is None:
             yield "  nothing to run"
         for number, stage in enumerate(self.program.pipeline.stages if self.program.pipeline else (), 1):

@@ -167,7 +167,7 @@ class Engine:
             async with asyncio.TaskGroup() as members:
                 for name in stage.actions:
                     if _key(stage.index, name) not in completed:
-                        members.create_task(member(name))
+                        members.create_task(self.x.with_stores(member(name)))
         except BaseExceptionGroup as group:
             raise _first(group) from None
         if failures:
@@ -190,6 +190,7 @@ class Engine:
         start = self._restore(frame, position) if position is not None else 0
         try:
             await self._all_steps(frame, plan, start)
+            await x.write_out()
         except (asyncio.CancelledError, StopRun):
             self._remember_active(frame, plan)
             raise
@@ -374,7 +375,7 @@ class Engine:
                 try:
                     async with asyncio.TaskGroup() as members:
                         for name in names:
-                            members.create_task(self.call(caller, name, response, place))
+                            members.create_task(self.x.with_stores(self.call(caller, name, response, place)))
                 except BaseExceptionGroup as group:
                     raise _first(group) from None
                 response = None

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reqon.clock import Clock
 from reqon.errors import ReqonError
@@ -22,7 +22,7 @@ from reqon.events import (
     Noticed,
     Progressed,
 )
-from reqon.runtime.stopping import StopSignal
+from reqon.runtime.stopping import StopRun, StopSignal
 from reqon.runtime.world import RunWorld
 from reqon.secrets import SECRETS
 from reqon.state.backend import Journal, StateBackend
@@ -36,6 +36,8 @@ from reqon.state.records import (
     StoreTotals,
 )
 from reqon.stores.base import LocalStore, WriteCounts
+from reqon.stores.remote import RemoteStore, WriteThrough
+from reqon.stores.waiting import bridged
 from reqon.values import Value
 
 if TYPE_CHECKING:
@@ -48,10 +50,12 @@ if TYPE_CHECKING:
     from reqon.runtime.sync import PendingSync
 
 log = logging.getLogger("reqon")
+T = TypeVar("T")
 
 PREVIEW_BYTES = 200
 RECORD_INTERVAL_SECONDS = 0.1
 PROGRESS_INTERVAL_SECONDS = 0.1
+WRITE_OUT_SECONDS = 1.0  # how long a remote store's writes may be kept back
 
 
 @dataclass(slots=True)
@@ -69,12 +73,27 @@ class OpenStore:
     def is_memory(self) -> bool:
         return self.store.kind == "memory"
 
+    @property
+    def remote(self) -> RemoteStore | None:
+        return self.store if isinstance(self.store, RemoteStore) else None
+
+    @property
+    def through(self) -> "LocalStore | WriteThrough":
+        """The store for steps whose failure somebody sees, so that nothing may be kept back."""
+        return self.store if self.remote is None else WriteThrough(self.remote)
+
     def totals(self) -> StoreTotals:
-        return replace(self.totals_without_count(), count=self.store.count())
+        """What was done to it; `count` of a remote one as it was last asked for."""
+        remote = self.remote
+        return replace(self.totals_without_count(), count=self.store.count() if remote is None else remote.size)
 
     def totals_without_count(self) -> StoreTotals:
         own = self.store.counts - self.before
         carried = self.carried
+        if self.remote is not None and not self.remote.adapter.counts_changes:
+            return StoreTotals(
+                added=carried.added + own.added, updated=None, unchanged=None, deleted=carried.deleted + own.deleted
+            )
         return StoreTotals(
             added=carried.added + own.added,
             updated=(carried.updated or 0) + own.updated,
@@ -162,8 +181,12 @@ class Execution:
         self.engine: Engine
         self.background: asyncio.TaskGroup | None = None
         # File stores are flushed before anything that relies on them; memory ones are journaled instead.
-        self._file_stores = [s for s in self.stores.values() if not s.is_memory]
+        self._file_stores = [s for s in self.stores.values() if not s.is_memory and s.remote is None]
         self._memory_stores = [s for s in self.stores.values() if s.is_memory]
+        self._remotes = {s.name: s.remote for s in self.stores.values() if s.remote is not None}
+        self._dirty = asyncio.Event()
+        for remote in self._remotes.values():
+            remote.changed = self._dirty.set
         self._wants_progress = bus.wants(Progressed)
 
     # --- telling ------------------------------------------------------------------------------------------------------
@@ -269,7 +292,10 @@ class Execution:
         return self.journal is not None
 
     def flush_stores(self) -> None:
-        """What was written to stores survives SIGKILL on return: files have it, the journal's buffer has memory's."""
+        """What was written to stores survives SIGKILL on return: files have it, the journal's buffer the rest.
+
+        That is what memory stores hold, and what remote ones still keep back.
+        """
         for opened in self._file_stores:
             opened.store.flush()
         journal = self.journal
@@ -278,6 +304,40 @@ class Execution:
                 changes = opened.store.take_changes()  # type: ignore[attr-defined]
                 if changes:
                     journal.append("memory", {"store": opened.name, "changes": changes})
+            for name, remote in self._remotes.items():
+                if kept_back := remote.take_changes():
+                    journal.append("kept", {"store": name, "changes": kept_back})
+                if (done := remote.take_done()) is not None:
+                    journal.append("written", {"store": name, **done})
+
+    def with_stores(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """A coroutine for a task of its own, ready to ask remote stores."""
+        return bridged(work) if self._remotes else work
+
+    async def write_out(self) -> None:
+        """Remote stores have all that was written to them.
+
+        Raises:
+            StoreError: one refused something, or cannot be reached.
+        """
+        for remote in self._remotes.values():
+            await remote.drain()
+
+    async def keep_writing_out(self) -> None:
+        """Write to remote stores at least once a second, while there is something to write."""
+        while self._remotes:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self.clock.sleep(WRITE_OUT_SECONDS)
+            except StopRun:
+                return
+            await self.write_out()
+
+    async def ask_sizes(self) -> None:
+        """Ask remote stores how many records they hold."""
+        for remote in self._remotes.values():
+            await remote.ask_count()
 
     def store_positions(self) -> dict[str, int]:
         """The number of the last line of each file store: what an entry relies on."""
@@ -319,6 +379,7 @@ class Execution:
     ) -> None:
         """Make everything so far survive a power loss: stores, then journal, then the record; then say so."""
         async with self._sync_lock:
+            await self.write_out()
             self.flush_stores()
             await asyncio.to_thread(self._sync)
         self.save_record(force=True)

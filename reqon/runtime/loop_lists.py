@@ -10,6 +10,7 @@ from reqon.runtime.frame import Frame
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot
+from reqon.stores.remote import RemoteSnapshot, RemoteStore
 from reqon.values import Record, Value
 
 
@@ -59,6 +60,8 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
         store = f.x.stores[collection.name].store
         if store.kind == "memory":
             return FrozenRecords(store, store.keys(), collection.records())
+        if isinstance(store, RemoteStore):
+            return store.frozen()
         assert isinstance(store, FileStore)
         return StoreSnapshot(store, store.keys())
     if isinstance(collection, Sequence) and not isinstance(collection, str):
@@ -72,9 +75,9 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
 
 
 def iterate(items: Sequence[Value], start: int) -> Iterable[Value]:
-    if start == 0:
+    if start == 0 and not isinstance(items, RemoteSnapshot):
         return items
-    if isinstance(items, StoreSnapshot):
+    if isinstance(items, StoreSnapshot | RemoteSnapshot):
         return items.since(start)
     if isinstance(items, list | tuple):
         return islice(items, start, None)
@@ -88,6 +91,8 @@ def filtered(items: Sequence[Value], keep: Callable[[Value], object] | None) -> 
     if isinstance(items, StoreSnapshot):
         pairs = zip(items.keys, items, strict=True)
         return StoreSnapshot(items.store, [key for key, record in pairs if keep(record)])
+    if isinstance(items, RemoteSnapshot):
+        return RemoteSnapshot(items.store, [key for key, record in zip(items.keys, items, strict=True) if keep(record)])
     if isinstance(items, FrozenRecords):
         kept = [pair for pair in zip(items.keys, items, strict=True) if keep(pair[1])]
         return FrozenRecords(items.store, [key for key, _ in kept], [record for _, record in kept])

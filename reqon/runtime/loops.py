@@ -19,6 +19,7 @@ from reqon.runtime.telling import tell_iteration, tell_loop, tell_loop_end
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot
+from reqon.stores.remote import RemoteSnapshot, RemoteStore
 from reqon.values import Value, encode
 
 SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised
@@ -156,7 +157,7 @@ class LoopRun:
             fields["done"] = sorted(self.finished)
         if f.inner:
             fields["in"] = list(f.inner)
-        if isinstance(self.items, StoreSnapshot) and index < self.total:
+        if isinstance(self.items, StoreSnapshot | RemoteSnapshot) and index < self.total:
             fields["key"] = self.items.keys[index]
         x.write_progress(kind, fields)
         self._written, self._written_at = written, perf_seconds()
@@ -168,7 +169,7 @@ class LoopRun:
     def frozen(self) -> tuple[dict[str, Value], bytes | None]:
         """The journal entry that lets a resume go on in the same list: its keys, how to get it again, or itself."""
         fields: dict[str, Value] = {"p": self.spec.path, "total": self.total}
-        if isinstance(self.items, StoreSnapshot | FrozenRecords):
+        if isinstance(self.items, StoreSnapshot | RemoteSnapshot | FrozenRecords):
             fields["keys"] = self.items.keys
         elif not self.spec.repeatable:
             return fields, encode(kept(list(self.items), self.f.x.journal))
@@ -316,7 +317,7 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(max(1, min(limit, loop.total - start))):
-                workers.create_task(worker())
+                workers.create_task(f.x.with_stores(worker()))
     except BaseExceptionGroup as group:
         errors = [e for e in group.exceptions if isinstance(e, ReqonError)]
         if errors:
@@ -348,8 +349,11 @@ def _resumed(
         store = f.x.stores[collection.name].store
         # What is gone was deleted by items that are done, or by the one in work: then that is done too.
         done, ahead = position.keys[: position.index], position.keys[position.index :]
-        keys = done + [key for key in ahead if store.get(key) is not None]
-        if isinstance(store, FileStore):
+        there = set(store.keys()) if isinstance(store, RemoteStore) else None
+        keys = done + [key for key in ahead if (store.get(key) is not None if there is None else key in there)]
+        if isinstance(store, RemoteStore):
+            items = RemoteSnapshot(store, keys)
+        elif isinstance(store, FileStore):
             items = StoreSnapshot(store, keys)
         else:
             items = FrozenRecords(store, keys, [store.get(key) or {} for key in keys])
@@ -432,7 +436,7 @@ async def run_inner_parallel(
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(max(1, limit)):
-                workers.create_task(worker())
+                workers.create_task(f.x.with_stores(worker()))
     except BaseExceptionGroup as group:  # told to stop, or to begin the action again
         raise group.exceptions[0] from None
     failed = len(failures)

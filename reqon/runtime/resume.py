@@ -56,6 +56,24 @@ class ActionPosition:
     replies: dict[str, JournalEntry] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class KeptBack:
+    """What was to be written to a remote store and had not been: changes by their numbers, and the last number."""
+
+    changes: dict[int, Value] = field(default_factory=dict)
+    last: int = 0
+
+    def take(self, entry: JournalEntry) -> None:
+        if entry.kind == "kept":
+            for change in entry.fields["changes"]:
+                self.changes[change[0]] = change
+                self.last = max(self.last, change[0])
+            return
+        done, but = entry.fields["done"], set(entry.fields["but"])
+        self.changes = {n: change for n, change in self.changes.items() if n > done or n in but}
+        self.last = max(self.last, done)
+
+
 class ResumePoint:
     """All that a resume needs, read once from the journal."""
 
@@ -69,6 +87,7 @@ class ResumePoint:
         self.sync: Mapping[str, Value] = {}
         self.synced: list[Mapping[str, Value]] = []
         self.totals: Mapping[str, Value] | None = None
+        self.kept: dict[str, KeptBack] = {}  # by store
 
     @classmethod
     def read(
@@ -89,6 +108,9 @@ class ResumePoint:
 
     def _take(self, entry: JournalEntry, positions: Mapping[str, int]) -> None:
         fields = entry.fields
+        if entry.kind in ("kept", "written"):
+            self.kept.setdefault(fields["store"], KeptBack()).take(entry)
+            return
         if entry.kind == "start":
             self.lets = fields.get("lets") or {}
             self.sync = fields.get("sync") or {}

@@ -1,16 +1,17 @@
 """What a store can do, as the runtime needs it (spec/runtime.md 9).
 
-Two levels. A *local* store (memory, file) answers at once, so loops call it without an await. A *remote* one is async
-and gets its writes in batches. A user's own adapter (async or plain `get set update delete list clear`) is wrapped as
-remote by `registry.py`.
+Two levels. A `LocalStore` is what missions see: it answers at once, so loops call it without an await. A `StoreAdapter`
+is what answers over a network or through a driver; `remote.py` makes a `LocalStore` of it, which keeps writes until
+they are flushed in batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from reqon.errors import StoreError
+from reqon.stores.filters import StoreFilter
 from reqon.values import Record
 
 
@@ -97,6 +98,61 @@ class LocalStore(Protocol):
         """Flush, fold the log where there is one, release the lock."""
 
 
+T = TypeVar("T")
+MaybeAwaitable: TypeAlias = T | Awaitable[T]
+
+
+class StoreAdapter(Protocol):
+    """A store behind a driver or a network, ours or a user's own. Each method may be plain or async.
+
+    Plain ones are called in a thread. Calls for different keys may come at the same time, for one key they never do.
+    What it raises becomes a StoreError; keys are texts, records JSON objects.
+    """
+
+    def get(self, key: str) -> MaybeAwaitable[Record | None]: ...
+
+    def set(self, key: str, value: Record) -> MaybeAwaitable[None]:
+        """Insert, or replace the whole record; that keeps its place in the order."""
+
+    def update(self, key: str, partial: Record) -> MaybeAwaitable[None]:
+        """Merge fields into the record, one level deep; a new key is inserted."""
+
+    def delete(self, key: str) -> MaybeAwaitable[None]:
+        """Remove a record; fine if it isn't there. May answer how many went."""
+
+    def list(self, filter: StoreFilter | None = None) -> MaybeAwaitable[list[Record]]:  # noqa: A002  # documented so
+        """The records that are asked for, in order of insertion."""
+
+    def clear(self) -> MaybeAwaitable[None]:
+        """Remove all records. May answer how many went."""
+
+
+class FullStoreAdapter(StoreAdapter, Protocol):
+    """The optional methods: with them a store is quicker, counts better, or needs less memory."""
+
+    def count(self, filter: StoreFilter | None = None) -> MaybeAwaitable[int]:  # noqa: A002  # documented so
+        """How many records match; `limit` and `offset` are ignored."""
+
+    def get_many(self, keys: Sequence[str]) -> MaybeAwaitable[Mapping[str, Record]]:
+        """The records that are there, by key."""
+
+    def bulk_upsert(self, records: Sequence[tuple[str, Record]], mode: str) -> MaybeAwaitable[WriteCounts]:
+        """Write a batch, all or nothing, equal keys in order. `mode`: set, merge, or update (a new key is an error)."""
+
+    def iterate(
+        self,
+        filter: StoreFilter | None = None,  # noqa: A002  # documented so
+        batch_size: int = 500,
+    ) -> AsyncIterator[tuple[str, Record]] | Iterator[tuple[str, Record]]:
+        """Keys and records in order, read some at a time."""
+
+    def connect(self) -> MaybeAwaitable[None]: ...
+
+    def flush(self) -> MaybeAwaitable[None]: ...
+
+    def close(self) -> MaybeAwaitable[None]: ...
+
+
 def absent(store: str, key: str) -> StoreError:
     """What a write that only updates answers when the key isn't there."""
     error = StoreError(
@@ -105,6 +161,7 @@ def absent(store: str, key: str) -> StoreError:
         operation="update",
         key=key,
         code="not_found",
+        refused=True,
         hint="leave out upsert: false to insert it",
     )
     error.kind = "not_found"

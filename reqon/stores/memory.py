@@ -34,7 +34,7 @@ class MemoryStore:
 
     def get(self, key: str) -> Record | None:
         record = self._records.get(key)
-        return None if record is None else _as_stored(record)
+        return None if record is None else as_stored(record)
 
     def put(self, key: str, record: Record, mode: WriteMode = WriteMode.REPLACE) -> None:
         records = self._records
@@ -66,7 +66,7 @@ class MemoryStore:
     def _rewrite(self, key: str, record: Record, mode: WriteMode) -> None:
         old = self._records[key]
         new = dict(record) if mode is WriteMode.REPLACE else {**old, **record}
-        if equal_json(old, new) or equal_json(_as_stored(old), _as_stored(new)):
+        if equal_json(old, new) or equal_json(as_stored(old), as_stored(new)):
             self.counts.unchanged += 1
             return
         self._records[key] = new
@@ -96,7 +96,7 @@ class MemoryStore:
 
     def records(self, start: int = 0) -> Iterator[Record]:
         for record in islice(list(self._records.values()), start, None):
-            yield _as_stored(record)
+            yield as_stored(record)
 
     def take_changes(self) -> list[Change]:
         """What was written since the last call, in order; empty unless the store tracks."""
@@ -129,7 +129,7 @@ class MemoryStore:
         """Nothing to do."""
 
 
-def _as_stored(record: Record) -> Record:
+def as_stored(record: Record) -> Record:
     """The record as any store would give it back: plain dicts, instants as text, durations as milliseconds."""
     if type(record) is dict and (_UNCHANGING.issuperset(map(type, record.values())) or is_plain(record)):
         return record
@@ -140,7 +140,7 @@ def _plain(value: Value) -> Value:
     if type(value) in _UNCHANGING:
         return value
     if isinstance(value, dict):
-        return _as_stored(value)
+        return as_stored(value)
     if isinstance(value, datetime | timedelta):
         return decode(encode(value))
     if isinstance(value, str):

@@ -1,18 +1,28 @@
 """Which adapter a store's words mean, and where its files lie (spec/runtime.md 9.5 to 9.7)."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reqon.errors import ConfigurationError
+from reqon.stores.adapter import Adapter
 from reqon.stores.base import LocalStore
+from reqon.stores.config import ChosenStore, StoreConfiguration, choose
 from reqon.stores.file import FileStore, StoreFile
 from reqon.stores.memory import MemoryStore
+from reqon.stores.remote import RemoteStore
 from reqon.values import Value
+
+if TYPE_CHECKING:
+    from reqon.http.connections import Connections
+
+log = logging.getLogger("reqon")
 
 BUILT_IN_ADAPTERS = ("file", "memory", "nosql", "postgrest", "sql")
 MAX_FILE_NAME = 200
@@ -21,7 +31,11 @@ MAX_FILE_NAME = 200
 AdapterFactory = Callable[[str, Mapping[str, Value]], Any]
 
 _registered: dict[str, AdapterFactory] = {}
-_FILE_OPTIONS = ("dir", "pretty", "persist", "debounceMs")
+_NONE = StoreConfiguration()
+DRIVERS = {
+    "postgres": ("psycopg", "postgres"),
+    "mysql": ("pymysql", "mysql"),
+}  # the package, and our extra that brings it
 _PERSIST = ("immediate", "batch", "debounce")
 
 
@@ -43,6 +57,44 @@ def known_adapters() -> tuple[str, ...]:
     return tuple(sorted({*BUILT_IN_ADAPTERS, *_registered}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where stores lie: files that name no `dir` in `directory`; a relative `dir` starts from the mission's."""
+
+    directory: Path
+    mission_directory: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of `sql` stores that name no other."""
+        return self.directory / "sql.db"
+
+
+def chosen_store(
+    word: str,
+    identifier: str,
+    options: Mapping[str, Value],
+    *,
+    store: str = "",
+    configuration: StoreConfiguration = _NONE,
+) -> ChosenStore:
+    """What `store: word("identifier", { options })` is, its options checked; nothing is opened.
+
+    Raises:
+        ConfigurationError: an unknown type or option, a missing driver, or an identifier that can be no file or table.
+    """
+    if word not in known_adapters():
+        raise ConfigurationError(f"no store adapter named '{word}'", hint=f"known: {', '.join(known_adapters())}")
+    chosen = choose(word, store or identifier, identifier, options, configuration, _registered)
+    if chosen.kind in DRIVERS:
+        driver, extra = DRIVERS[chosen.kind]
+        if find_spec(driver) is None:
+            raise ConfigurationError(
+                f"{chosen.kind} stores need the package {driver}", hint=f"pip install 'reqon[{extra}]'"
+            )
+    return chosen
+
+
 def open_store(
     kind: str,
     identifier: str,
@@ -51,28 +103,65 @@ def open_store(
     directory: Path,
     mission_directory: Path,
     track: bool = False,
+    store: str = "",
+    configuration: StoreConfiguration = _NONE,
+    connections: "Connections | None" = None,
 ) -> LocalStore:
-    """The store that `kind("identifier", { options })` declares, ready for use. Close it when the execution ends.
+    """The store that `kind("identifier", { options })` declares. Close it when the execution ends.
 
-    A file that somebody else writes to is waited for, up to 30 s: not a call for an event loop.
-
-    Files that name no `dir` lie in `directory`; a relative `dir` starts from `mission_directory`. With `track` a memory
-    store keeps its changes for `take_changes`.
+    A file that somebody else writes to is waited for, up to 30 s: not a call for an event loop. A `RemoteStore` is
+    still to be opened. With `track` a memory store keeps its changes for `take_changes`.
 
     Raises:
-        ConfigurationError: an unknown kind or option, or an identifier that can be no file.
+        ConfigurationError: an unknown kind or option, or an identifier that can be no file or table.
         StoreError: the file cannot be used (`operation` is init); it is left as it is.
     """
-    if kind == "memory":
-        _refuse_unknown(kind, options, ())
+    if (adapter := configuration.adapters.get(store)) is not None:
+        return RemoteStore(identifier, "custom", Adapter(store, adapter, borrowed=True))
+    chosen = chosen_store(kind, identifier, options, store=store, configuration=configuration)
+    places = Places(directory=directory, mission_directory=mission_directory)
+    if chosen.kind == "memory":
         return MemoryStore(identifier, track=track)
-    if kind == "file":
-        return _open_file(identifier, options, directory, mission_directory)
-    if kind in _registered or kind in BUILT_IN_ADAPTERS:
-        raise ConfigurationError(
-            f"{kind} stores are not built yet: '{identifier}' cannot be opened", hint='use file("…") for now'
+    if chosen.kind == "file":
+        if chosen.stand_in:
+            _warn_stand_in(store, identifier)
+        return _open_file(chosen, places)
+    counted = chosen.option("countChanges", bool, True)
+    if chosen.kind in _registered:
+        made = Adapter(
+            identifier,
+            make=_registered[chosen.kind],
+            arguments=(identifier, dict(chosen.options)),
+            counts_changes=counted,
         )
-    raise ConfigurationError(f"no store adapter named '{kind}'", hint=f"known: {', '.join(known_adapters())}")
+    else:
+        made = Adapter(identifier, _built(chosen, places, counted, connections), counts_changes=counted)
+    return RemoteStore(identifier, chosen.kind, made)
+
+
+def _built(chosen: ChosenStore, places: Places, counted: bool, connections: "Connections | None") -> object:
+    """An adapter of ours, not connected yet."""
+    if chosen.kind == "postgrest":
+        from reqon.stores.postgrest import PostgrestAdapter  # noqa: PLC0415  # with its client
+
+        return PostgrestAdapter.of(chosen, connections)
+    from reqon.stores.sql import SqlAdapter, sql_url  # noqa: PLC0415  # SQLAlchemy takes 0.2 s to import
+
+    url = sql_url(chosen.kind, chosen.option("url", str), places.database)
+    return SqlAdapter(chosen.kind, chosen.identifier, url, schema=chosen.option("schema", str), blind=not counted)
+
+
+_warned: set[str] = set()
+
+
+def _warn_stand_in(store: str, identifier: str) -> None:
+    if identifier not in _warned:
+        _warned.add(identifier)
+        log.warning(
+            "store '%s' is nosql(\"%s\") without an entry in the store configuration: a file stands in for it",
+            store or identifier,
+            identifier,
+        )
 
 
 def file_name(identifier: str) -> str:
@@ -113,16 +202,16 @@ _shared: dict[str, _Shared] = {}
 _sharing = Lock()
 
 
-def _open_file(identifier: str, options: Mapping[str, Value], directory: Path, mission_directory: Path) -> FileStore:
-    _refuse_unknown("file", options, _FILE_OPTIONS)
+def _open_file(chosen: ChosenStore, places: Places) -> FileStore:
+    identifier, directory = chosen.identifier, places.directory
     quarantine = directory.parent / "quarantine"
-    if own := _option(options, "dir", str, ""):
-        directory = mission_directory / own
-    persist = _option(options, "persist", str, "batch")
+    if own := chosen.option("dir", str, ""):
+        directory = places.mission_directory / own
+    persist = chosen.option("persist", str, "batch")
     if persist not in _PERSIST:
         raise ConfigurationError(f"persist must be immediate, batch or debounce, not '{persist}'")
-    _option(options, "debounceMs", int, 100)
-    pretty = _option(options, "pretty", bool, True)
+    chosen.option("debounceMs", int, 100)
+    pretty = chosen.option("pretty", bool, True)
     # Links are followed here and nowhere else, so that two ways to one directory are one store.
     path = Path(os.path.realpath(directory)) / f"{file_name(identifier)}.json"
     with _sharing:
@@ -162,22 +251,3 @@ def _forget(shared: _Shared) -> bool:
         if not shared.users:
             del _shared[str(shared.file.path)]
         return not shared.users
-
-
-def _refuse_unknown(kind: str, options: Mapping[str, Value], known: tuple[str, ...]) -> None:
-    for name in options:
-        if name not in known:
-            raise ConfigurationError(
-                f"unknown option '{name}' for a {kind} store",
-                hint=f"valid options: {', '.join(known)}" if known else "it takes none",
-            )
-
-
-def _option(options: Mapping[str, Value], name: str, kind: type, default: Any) -> Any:
-    value = options.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        noun = {str: "a text", bool: "true or false", int: "a number of milliseconds"}[kind]
-        raise ConfigurationError(f"option '{name}' of a file store must be {noun}")
-    return value

@@ -18,12 +18,20 @@ _PIECE = 1 << 20
 
 
 class UnreadableStoreError(StoreError):
-    """A store's file cannot be used; it is left as it is."""
+    """A store cannot be used: its file, which is left as it is, or its database cannot be opened."""
 
     exit_code = 3
 
-    def __init__(self, message: str, *, store: str = "", hint: str | None = None) -> None:
-        super().__init__(message, store=store, operation="init", hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        store: str = "",
+        code: str | None = None,
+        status: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, store=store, operation="init", code=code, status=status, hint=hint)
 
 
 class ForeignLayoutError(Exception):

@@ -85,7 +85,7 @@ def test_immediate_writes_at_once(tmp_path: Path) -> None:
         ({"persist": "never"}, "persist must be immediate, batch or debounce, not 'never'"),
         ({"pretty": "yes"}, "option 'pretty' of a file store must be true or false"),
         ({"dir": 7}, "option 'dir' of a file store must be a text"),
-        ({"debounceMs": True}, "option 'debounceMs' of a file store must be a number of milliseconds"),
+        ({"debounceMs": True}, "option 'debounceMs' of a file store must be a whole number"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Value], message: str, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
     mode = e.constant(_mode(step), "mode")
     options = {o.key: o.value for o in step.options}
     key = options.get("key")
-    store = _store(e, step.store.text, step)
+    store = _store(e, step.store.text, step, through=e.caught)
     record, number = e.unit.local("record"), e.unit.local("number")
     within = scope.with_current(load(record))
     made: ast.expr
@@ -119,7 +119,7 @@ def emit_delete(e: Emitter, step: nodes.Delete, scope: Scope, code: Code, place:
     inner.add(
         "STORE.delete(key_text(KEY))",
         step,
-        STORE=_store(e, step.store.text, step),
+        STORE=_store(e, step.store.text, step, through=e.caught),
         key_text=e.constant(key_text, "key_text"),
         KEY=e.value(step.key, scope),
     )
@@ -129,7 +129,7 @@ def emit_delete(e: Emitter, step: nodes.Delete, scope: Scope, code: Code, place:
 
 def emit_clear(e: Emitter, step: nodes.Clear, scope: Scope, code: Code, place: Place) -> Scope:
     inner = code.child()
-    inner.add("STORE.clear()", step, STORE=_store(e, step.store.text, step))
+    inner.add("STORE.clear()", step, STORE=_store(e, step.store.text, step, through=e.caught))
     e.effect(step, code, inner, place)
     return scope
 
@@ -154,7 +154,7 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
         set_aside=e.constant(set_aside, "set_aside"),
         STORE=none
         if step.store is None and "dlq" not in e.program.stores
-        else _store(e, step.store.text if step.store else "dlq", step),
+        else _store(e, step.store.text if step.store else "dlq", step, through=True),
         ITEM=given,
         KEY=made,
         MATCHED=matched,
@@ -167,8 +167,9 @@ def emit_queue(e: Emitter, step: nodes.Queue, scope: Scope, code: Code, place: P
     return scope
 
 
-def _store(e: Emitter, name: str, node: nodes.Node) -> ast.expr:
-    return expression("f.x.stores[NAME].store", node, NAME=ast.Constant(name, lineno=1, col_offset=0))
+def _store(e: Emitter, name: str, node: nodes.Node, *, through: bool = False) -> ast.expr:
+    template = "f.x.stores[NAME].through" if through else "f.x.stores[NAME].store"
+    return expression(template, node, NAME=ast.Constant(name, lineno=1, col_offset=0))
 
 
 # --- what the code calls ---------------------------------------------------------------------------------------------

@@ -1,28 +1,12 @@
-"""For the tests of those who write a state store: the checks that every store must pass (spec/state.md 10)."""
+"""The checks that every state store must pass (spec/state.md 10)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reqon.state.custom import CustomStore
+from reqon.testing.check import Check
 from reqon.values import Record, Value
 
-__all__ = ["Check", "state_store_suite"]
-
 _IDS = [f"exec_0000000000000000000000000{n}" for n in range(1, 8)]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: call it, and it raises an AssertionError where the store does something else. `name` is a sentence."""
-
-    name: str
-    run: Callable[[], None]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __call__(self) -> None:
-        self.run()
 
 
 def state_store_suite(make: Callable[[], object]) -> list[Check]:

@@ -1,0 +1,100 @@
+"""Which records of a store are asked for (spec/runtime.md 9.1)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypedDict
+
+from reqon.errors import StoreError
+from reqon.values import Record, Value, equal_json
+
+
+class Clause(TypedDict):
+    """One condition on a field, which may be dotted: `eq neq gt gte lt lte contains`."""
+
+    field: str
+    operator: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFilter:
+    """All clauses must hold; then `offset` records are left out, and at most `limit` of the others are given.
+
+    `where` may be a plain `{field: value}` too, which asks for equal values.
+    """
+
+    where: Sequence[Clause] | Mapping[str, Value] = ()
+    limit: int | None = None
+    offset: int = 0
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        if isinstance(self.where, Mapping):
+            return tuple(Clause(field=name, operator="eq", value=value) for name, value in self.where.items())
+        return tuple(self.where)
+
+
+EVERYTHING = StoreFilter()
+_ABSENT = object()
+
+
+def field_of(record: Value, path: str) -> Value:
+    """A field's value, `_ABSENT` where there is none. A name with dots in it wins over a path."""
+    if not isinstance(record, Mapping):
+        return _ABSENT
+    if path in record:
+        return record[path]
+    first, dot, rest = path.partition(".")
+    return field_of(record[first], rest) if dot and first in record else _ABSENT
+
+
+def _contains(found: Value, value: Value) -> bool:
+    if isinstance(found, str):
+        return isinstance(value, str) and value in found
+    return isinstance(found, Sequence) and any(equal_json(one, value) for one in found)
+
+
+def _ordered(found: Value, value: Value) -> bool:
+    both = (found, value)
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in both)
+    return numbers or all(isinstance(one, str) for one in both)
+
+
+_OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
+    "eq": lambda found, value: found is not _ABSENT and equal_json(found, value),
+    "neq": lambda found, value: found is _ABSENT or not equal_json(found, value),
+    "gt": lambda found, value: _ordered(found, value) and found > value,
+    "gte": lambda found, value: _ordered(found, value) and found >= value,
+    "lt": lambda found, value: _ordered(found, value) and found < value,
+    "lte": lambda found, value: _ordered(found, value) and found <= value,
+    "contains": _contains,
+}
+
+
+def matches(record: Record, clauses: Iterable[Clause]) -> bool:
+    """Whether a record meets all clauses.
+
+    Raises:
+        StoreError: there is no such operator.
+    """
+    for clause in clauses:
+        test = _OPERATORS.get(clause["operator"])
+        if test is None:
+            known = ", ".join(_OPERATORS)
+            raise StoreError(
+                f"no filter operator '{clause['operator']}'", operation="list", hint=f"the operators are {known}"
+            )
+        if not test(field_of(record, clause["field"]), clause["value"]):
+            return False
+    return True
+
+
+def chosen(records: Iterable[Record], wanted: StoreFilter | None) -> list[Record]:
+    """The records that a filter asks for, in their order."""
+    if wanted is None:
+        return list(records)
+    clauses = wanted.clauses
+    kept = (record for record in records if matches(record, clauses))
+    stop = None if wanted.limit is None else wanted.offset + wanted.limit
+    return list(islice(kept, wanted.offset, stop))
