@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from inspect import isawaitable, iscoroutinefunction
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from reqon.errors import ConfigurationError, ReqonError, StoreError
 from reqon.stores.base import WriteCounts, WriteMode, absent
@@ -25,7 +26,7 @@ _CLOSED = object()
 
 
 class Turns:
-    """Many may read at once, or one writes alone."""
+    """Many may read at once, or one has the store alone."""
 
     def __init__(self) -> None:
         self._readers = 0
@@ -90,6 +91,7 @@ class Adapter:
         self._make = make
         self._arguments = arguments
         self._turns = Turns()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # keys being read
         # Drivers of users' own may belong to the thread that made them; ours do not.
         self._thread = None if getattr(target, "thread_safe", False) else ThreadPoolExecutor(1, "reqon-store")
         if target is not None:
@@ -187,12 +189,13 @@ class Adapter:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Record | None:
-        async with self._turns.reading():
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with self._turns.reading(), lock:
             found = await self.call("get", key, key=key)
         return None if found is None else self._record(found, key)
 
     async def get_many(self, keys: Sequence[str]) -> Mapping[str, Record]:
-        async with self._turns.reading():
+        async with self._turns.writing():
             return await self._get_many(keys)
 
     async def _get_many(self, keys: Sequence[str]) -> Mapping[str, Record]:

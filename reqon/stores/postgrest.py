@@ -342,10 +342,10 @@ class PostgrestAdapter:
         for rows in groups.values():
             for at in range(0, len(rows), _ROWS):
                 part = rows[at : at + _ROWS]
-                key = str(part[0][self.key]) if len(part) == 1 else None
+                only = str(part[0][self.key]) if len(part) == 1 else None
                 query = [("on_conflict", self.key)]
                 wanted = "resolution=merge-duplicates,return=minimal"
-                await self._send("POST", query, "set", key=key, body=part, prefer=wanted)
+                await self._send("POST", query, "set", key=only, body=part, prefer=wanted)
 
     async def _patch(self, key: str, record: Record) -> None:
         body = {name: value for name, value in self._row(key, record).items() if name != self.key}

@@ -253,10 +253,9 @@ class SqlAdapter:
             attempt += 1
 
     def _failed(self, error: SQLAlchemyError, operation: str, key: str | None, code: str | None) -> StoreError:
-        original = getattr(error, "orig", None)
-        told = (
-            original.args[1] if self.kind == "mysql" and len(getattr(original, "args", ())) > 1 else original or error
-        )
+        original: Any = getattr(error, "orig", None)
+        numbered = self.kind == "mysql" and len(getattr(original, "args", ())) > 1
+        told = original.args[1] if numbered else original or error
         reason = (str(told).strip() or type(error).__name__).splitlines()[0][:300]
         kinds = ("IntegrityError", "DataError")
         return StoreError(
@@ -497,7 +496,8 @@ class SqlAdapter:
             return None
         data = self._table.c.data
         if self.kind == "sqlite":
-            return sa.func.json_extract(data, f"$.{field}") == value
+            narrowed: sa.ColumnElement[bool] = sa.func.json_extract(data, f"$.{field}") == value
+            return narrowed
         if self.kind == "mysql":
             # It takes what is nested too deeply for invalid.
             return sa.or_(sa.func.json_value(data, f"$.{field}") == value, sa.func.json_valid(data) == 0)

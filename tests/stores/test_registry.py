@@ -94,12 +94,6 @@ def test_wrong_options_are_named(options: dict[str, Value], message: str, tmp_pa
     assert caught.value.message == message
 
 
-@pytest.mark.parametrize("kind", ["sql", "nosql", "postgrest"])
-def test_what_is_not_built_yet_says_so(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{kind} stores are not built yet"):
-        open_kind(kind)
-
-
 def test_an_unknown_adapter_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="no store adapter named 'mongo'") as caught:
         open_kind("mongo")

@@ -1,7 +1,7 @@
 """Mission texts, run through the real loader, runner and stores against a scripted server."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class Bench:
     clock: Any = field(default_factory=FakeClock)
     environment: Mapping[str, str] = field(default_factory=dict)
     listen: Sequence[type[Event]] = ()
+    settings: RunnerSettings = field(default_factory=RunnerSettings)
     runner: KeepingRunner | None = None  # the one of the run in work
     webhooks: WebhookServer | None = None
     heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
@@ -118,7 +119,7 @@ class Bench:
         if self.on_bus is not None:
             self.on_bus(bus)
         runner = self.runner = KeepingRunner(
-            RunnerSettings(state_directory=self.state, webhooks=self.webhooks),
+            replace(self.settings, state_directory=self.state, webhooks=self.webhooks),
             clock=self.clock,
             bus=bus,
             environment={"API": self.api.url, **self.environment},
@@ -146,6 +147,8 @@ class Bench:
     def contents(self, opened: OpenStore) -> dict[str, Record]:
         """A closed store's records by key."""
         store = opened.store
+        if opened.remote is not None:
+            return {}  # whoever wants to know asks the adapter
         if store.kind == "memory":
             return {key: store.get(key) or {} for key in store.keys()}  # noqa: SIM118  # a method of the store
         return self.file_store(opened.name)
