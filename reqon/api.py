@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from reqon.callbacks import ProgressCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Source, did_you_mean
 from reqon.errors import ConfigurationError, ParseError, ReqonError
 from reqon.extensions import registered
+from reqon.lang.check import Registered
 from reqon.lang.functions import register_function
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
@@ -58,6 +59,9 @@ __all__ = [
     "register_store_adapter",
     "set_state_store",
 ]
+
+if TYPE_CHECKING:
+    from reqon.http.openapi.loading import Specifications
 
 T = TypeVar("T")
 log = logging.getLogger("reqon")
@@ -159,7 +163,7 @@ def parse(source: str, *, name: str = "<source>", mission_dir: Path | str | None
     if "\n" not in source and source.endswith(".vague"):
         raise ParseError(f"'{source}' is no mission's text", hint="to run a file: from_file(path)")
     folder = None if mission_dir is None else Path(mission_dir)
-    return _sound(load_text(Source(name, source), known=registered(), folder=folder))
+    return _sound(load_text(Source(name, source), known=_registered(folder), folder=folder))
 
 
 async def execute(source: str | Program | MissionProgram, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -210,6 +214,17 @@ async def from_path(path: Path | str, **options: Unpack[ExecutionOptions]) -> Ex
     return await execute(await asyncio.to_thread(_loaded, Path(path), options), **options)
 
 
+def _registered(folder: Path | None = None) -> Registered:
+    """What is known of the language now. Documents from URLs are looked at when a run is planned."""
+
+    def specifications() -> "Specifications":
+        from reqon.http.openapi.loading import Specifications  # noqa: PLC0415  # only where a source has one
+
+        return Specifications(offline=True)
+
+    return registered(specifications, folder=folder)
+
+
 def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True) -> Program:
     _refuse_unknown(options)
     if not folders and not path.is_file():
@@ -217,7 +232,7 @@ def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True) -> P
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"
         )
     state = _state_path(options.get("state_dir"), options.get("environment"))
-    return _sound(load([path], known=registered(), skip=(state,)))
+    return _sound(load([path], known=_registered(), skip=(state,)))
 
 
 def _refuse_unknown(options: ExecutionOptions) -> None:
@@ -281,7 +296,12 @@ class _KeepingRunner(Runner):
     """A runner that remembers the stores it opened, so that a result can show what they hold."""
 
     def __init__(self, settings: RunnerSettings, options: ExecutionOptions) -> None:
-        super().__init__(settings, clock=options.get("clock", SYSTEM), environment=options.get("environment"))
+        super().__init__(
+            settings,
+            clock=options.get("clock", SYSTEM),
+            environment=options.get("environment"),
+            offline=bool(options.get("dry_run")),
+        )
         self._seen: dict[str, OpenStore] = {}
         self._options = options
 

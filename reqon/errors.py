@@ -106,9 +106,11 @@ class ConfigurationError(ReqonError):
 
 
 class SpecError(ConfigurationError):
-    """An OpenAPI document cannot be used."""
+    """An OpenAPI document cannot be used. `spec` is the document, `problems` all that is wrong with it, in words."""
 
     code = "spec"
+    spec: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class StateError(ReqonError):
@@ -261,7 +263,10 @@ class PaginationError(FetchError):
 
 
 class ResponseValidationError(FetchError):
-    """An answer does not fit its OpenAPI schema."""
+    """An answer does not fit its OpenAPI schema: `errors` says where and how, `operation_id` whose answer it is."""
+
+    errors: tuple[str, ...] = ()
+    operation_id: str = ""
 
 
 class RetryExhaustedError(StepError):

@@ -1,15 +1,49 @@
-"""What users' code adds to the language, for the checker: functions, store adapters, state stores."""
+"""What users' code and OpenAPI documents add to the language, for the checker."""
 
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reqon.errors import SpecError
+from reqon.lang import nodes
 from reqon.lang.check import Registered
 from reqon.lang.functions import REGISTERED
 from reqon.state.custom import registered_state_stores
 from reqon.stores.registry import known_adapters
 
+if TYPE_CHECKING:  # at run time only where a source has a document
+    from reqon.http.openapi.loading import Specifications
 
-def registered() -> Registered:
-    """The names that are known in this process now."""
+
+def registered(
+    specifications: "Callable[[], Specifications] | None" = None, *, folder: Path | None = None
+) -> Registered:
+    """The names that are known in this process now.
+
+    With `specifications`, calls are checked against the documents of their sources; `folder` is where relative paths of
+    a text start that is no file.
+    """
     return Registered(
         functions=frozenset(REGISTERED),
         adapters=frozenset(known_adapters()),
         state_stores=frozenset(registered_state_stores()),
+        operations=None if specifications is None else Operations(specifications, folder or Path()),
     )
+
+
+class Operations:
+    """What the checker asks of documents. Of one that cannot be had it knows nothing: the plan says what is wrong."""
+
+    def __init__(self, specifications: "Callable[[], Specifications]", folder: Path) -> None:
+        self._specifications = specifications
+        self._folder = folder
+
+    def __call__(self, source: nodes.SourceDef) -> Mapping[str, Collection[str]] | None:
+        """Operation ids with their path parameters; None if the text alone doesn't say them."""
+        from reqon.runtime.sources import written_spec  # noqa: PLC0415
+
+        try:
+            spec = written_spec(source, self._specifications(), self._folder)
+        except SpecError:
+            return None
+        return None if spec is None else spec.path_parameters()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from reqon.runtime.leasing import MissionLease
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
-from reqon.runtime.settings import source_settings, store_settings
+from reqon.runtime.settings import store_settings
 from reqon.runtime.stopping import RunClock, StopRun, StopSignal
 from reqon.runtime.sync import PendingSync
 from reqon.state import recovery
@@ -60,6 +61,7 @@ from reqon.stores.remote import RemoteStore
 from reqon.values import Value, encode
 
 if TYPE_CHECKING:
+    from reqon.http.openapi.loading import Specifications
     from reqon.webhooks.server import WebhookServer
 
 log = logging.getLogger("reqon")
@@ -97,6 +99,7 @@ class RunnerSettings:
         state_store: where all executions are kept, whatever missions say (`--state-store`).
         lease_seconds: how long a mission stays ours after the last renewal, where machines share a state store.
         webhooks: the server that receives what missions `wait` for; None: there is none, and none may wait.
+        no_oas_cache: download specifications anew, once each.
     """
 
     state_directory: Path = Path(".vague-data")
@@ -112,6 +115,7 @@ class RunnerSettings:
     state_store: str | None = None
     lease_seconds: float = LEASE_SECONDS
     webhooks: "WebhookServer | None" = None
+    no_oas_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,9 @@ class Runner:
         environment: Mapping[str, str] | None = None,
         random: Callable[[], float] = chance.random,
         keep_state: bool = True,
+        offline: bool = False,
     ) -> None:
+        """`offline`: open no socket for specifications and write none, as in a dry run."""
         self.settings = settings
         self.stop = StopSignal()
         self.clock = RunClock(clock, self.stop)
@@ -163,6 +169,7 @@ class Runner:
         )
         self.logs = RunLogs(self.directory, self.bus)
         self._keep_state = keep_state
+        self._offline = offline
         self._opened = False
         self._connections: Connections | None = None
         self._auth: Mapping[str, Any] | None = None
@@ -249,6 +256,20 @@ class Runner:
                 continue
             server.adopt(registration, self.shelf)
 
+    @cached_property
+    def specifications(self) -> "Specifications":
+        """The OpenAPI documents of missions."""
+        from reqon.http.openapi.loading import Specifications  # noqa: PLC0415  # only where a source has one
+
+        return Specifications(
+            self.directory.oas_cache,
+            environment=self.environment,
+            offline=self._offline,
+            refresh=self.settings.no_oas_cache,
+            keep=not self._offline,
+            clock=self.clock,
+        )
+
     async def close(self) -> None:
         """Close connections, the webhook server and the state backend."""
         if self.webhooks is not None and (self._opened_webhooks or not self.webhooks.is_open):
@@ -262,10 +283,11 @@ class Runner:
         """The mission, ready to run.
 
         Raises:
-            ConfigurationError: there is no such state store, or it cannot do what the mission needs; or the mission
-                waits for webhooks, and there is no server.
+            ConfigurationError: there is no such state store, or it cannot do what the mission needs; a source's OpenAPI
+                document cannot be used; or the mission waits for webhooks, and there is no server.
         """
-        plan = Plan(program, clock=self.clock, environment=self.environment)
+        plan = self.bare_plan(program)
+        _ = plan.specs  # now, where nothing waits for us: a large document takes its time
         if self.webhooks is None and plan.waits is not None:
             raise ConfigurationError(
                 f"mission '{plan.name}' waits for webhooks, and no server receives them",
@@ -280,6 +302,13 @@ class Runner:
                 option = program.options.get("stateStore")
                 raise error.locate(option.value.span if option is not None else program.node.name.span) from error
         return plan
+
+    def bare_plan(self, program: MissionProgram, environment: Mapping[str, str] | None = None) -> Plan:
+        """The mission as a plan, nothing of it looked at yet."""
+        known = self.environment if environment is None else environment
+        has_document = any(source.spec is not None for source in program.sources.values())
+        specifications = self.specifications if has_document else None
+        return Plan(program, clock=self.clock, environment=known, specifications=specifications)
 
     def state_of(self, plan: Plan) -> StateBackend:
         """Where the mission's new executions are kept."""
@@ -526,7 +555,9 @@ class Runner:
         """
         made: dict[str, Client] = {}
         for name, definition in plan.program.sources.items():
-            settings = source_settings(definition, plan.evaluate, plan.origins, plan.environment)
+            settings = plan.source_settings(definition)
+            if settings.validation != "off":
+                plan.prepare_answers(name)
             try:
                 credentials = self.credentials(settings)
             except ReqonError as error:

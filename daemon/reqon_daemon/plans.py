@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reqon.errors import ReqonError
+from reqon.extensions import registered
 from reqon.files import LockTakenError
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram, Unit
@@ -55,7 +56,8 @@ class Planner:
 
     def load(self, path: Path) -> Iterable[Unit]:
         """One file or mission folder, read and checked."""
-        units = load([path], skip=self.skip).units
+        known = registered(lambda: self.runner.specifications)
+        units = load([path], known=known, skip=self.skip).units
         return [self._wanted(unit) for unit in units] if self.only else units
 
     def plan(self, program: MissionProgram) -> Twin:
@@ -65,7 +67,7 @@ class Planner:
             ReqonError: with its place.
         """
         environment = {**self.environment, SCHEDULED: "true"}
-        scheduled = Plan(program, clock=self.runner.clock, environment=environment).compile()
+        scheduled = self.runner.bare_plan(program, environment).compile()
         with suppress(ReqonError):  # told when the mission goes into service
             for url in alert_urls(scheduled):
                 parse_target(url)  # what sends it may take a second to import: here, in a thread, and not then

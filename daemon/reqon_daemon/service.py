@@ -116,6 +116,7 @@ class Service:
             retention_seconds=settings.state_retention,
             state_store=settings.state_store,
             webhooks=_webhook_server(settings, self.clock),
+            no_oas_cache=settings.no_oas_cache,
         )
         if settings.journal_max is not None:
             shared = replace(shared, journal_max_bytes=settings.journal_max)

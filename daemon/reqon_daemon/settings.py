@@ -114,7 +114,6 @@ _WITHOUT_EFFECT = (
     "check_interval",
     "dry_run",
     "set",
-    "no_oas_cache",
 )
 _OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
 

@@ -1,9 +1,11 @@
 """`reqon check`: every mistake of every file, nothing run (spec/daemon.md 1)."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from reqon.cli import show
+from reqon.cli.documents import documents
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
@@ -13,6 +15,10 @@ from reqon.extensions import registered
 from reqon.http.auth import credentials_for, load_auth_file
 from reqon.lang.loader import load
 from reqon.lang.program import Program
+
+if TYPE_CHECKING:
+    from reqon.http.openapi.loading import Specifications
+    from reqon.runtime.plan import Plan
 
 
 def check(
@@ -24,15 +30,20 @@ def check(
     state_dir: Annotated[
         Path | None, Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")
     ] = None,
+    offline: Annotated[
+        bool, Option("--offline", help="Download no OpenAPI document; use those that are kept.")
+    ] = False,
     json: Annotated[bool, Option("--json", help="For editors and machines.")] = False,
 ) -> None:
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
     variables = environment(env)
-    program = load(paths, known=registered(), skip=(state_directory(state_dir),))
+    state = state_directory(state_dir)
+    specifications = documents(state, variables, offline=offline)
+    program = load(paths, known=registered(specifications), skip=(state,))
     findings = list(program.all_diagnostics)
     configuration: list[Diagnostic] = []
     if not program.has_errors:
-        configuration, missing = _configuration(program, auth, variables)
+        configuration, missing = _configuration(program, auth, variables, specifications)
         findings += [*configuration, *missing]
     if json:
         show.as_json([d.to_dict() for d in findings])
@@ -46,27 +57,51 @@ def check(
     raise Done(2 if program.has_errors else 3 if configuration else 0)
 
 
-def _configuration(program: Program, auth: Path | None, variables: object) -> tuple[list[Diagnostic], list[Diagnostic]]:
+def _configuration(
+    program: Program,
+    auth: Path | None,
+    variables: Mapping[str, str],
+    specifications: "Callable[[], Specifications]",
+) -> tuple[list[Diagnostic], list[Diagnostic]]:
     """What would stop a run before its first request: errors, and credentials that are missing here, as warnings."""
     from reqon.runtime.plan import Plan  # noqa: PLC0415
-    from reqon.runtime.settings import source_settings  # noqa: PLC0415
 
-    file = load_auth_file(auth, variables) if auth is not None else None  # type: ignore[arg-type]
+    file = load_auth_file(auth, variables) if auth is not None else None
     errors: list[Diagnostic] = []
     missing: list[Diagnostic] = []
     for mission in program.missions:
-        plan = Plan(mission, environment=variables)  # type: ignore[arg-type]
+        has_document = any(source.spec is not None for source in mission.sources.values())
+        plan = Plan(mission, environment=variables, specifications=specifications() if has_document else None)
+        if has_document:
+            wrong, absent = _documents(plan)
+            errors += wrong
+            missing += absent
+            if wrong or absent:
+                continue
         for definition in mission.sources.values():
             try:
-                settings = source_settings(definition, plan.evaluate, plan.origins, plan.environment)
+                settings = plan.source_settings(definition)
             except ReqonError as error:
                 errors += error.diagnostics
                 continue
             try:
-                credentials_for(settings, file, variables)  # type: ignore[arg-type]
+                credentials_for(settings, file, variables)
             except ReqonError as error:
                 missing += [_as_warning(found) for found in error.locate(definition.name.span).diagnostics]
     return errors, missing
+
+
+def _documents(plan: "Plan") -> tuple[list[Diagnostic], list[Diagnostic]]:
+    """What is wrong with OpenAPI documents, and with calls of theirs that the text alone does not tell."""
+    from reqon.http.openapi.loading import NotHereError  # noqa: PLC0415
+
+    try:
+        plan.compile()
+    except NotHereError as error:
+        return [], [_as_warning(found) for found in error.diagnostics]
+    except ReqonError as error:
+        return list(error.diagnostics), []
+    return [], []
 
 
 def _as_warning(found: Diagnostic) -> Diagnostic:

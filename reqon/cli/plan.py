@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reqon.cli import show
+from reqon.cli.documents import documents
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import CONFIGURATION, Done
 from reqon.cli.options import Argument, Option
@@ -41,13 +42,15 @@ def plan(
     state = state_directory(state_dir)
     variables = environment(env)
     program = load(paths, known=registered(), skip=(state,))
+    specifications = documents(state, variables, offline=True)
     show.findings(program.all_diagnostics)
     code = 2 if program.has_errors else 0
     chosen = [m for m in program.missions if not mission or m.name in mission]
     _refuse_unknown(mission or (), [m.name for m in program.missions])
     told: list[Any] = []
     for number, one in enumerate(chosen):
-        made = Plan(one, environment=variables)
+        has_document = any(source.spec is not None for source in one.sources.values())
+        made = Plan(one, environment=variables, specifications=specifications() if has_document else None)
         try:
             seen = _Seen(outline(made), service("slot-preview")(made, state, count=slots), _synced(state, one.name))
         except ReqonError as error:

@@ -75,6 +75,9 @@ def run(
     state_store: Annotated[
         str | None, Option("--state-store", metavar="NAME", help="Keep all executions in this state store.")
     ] = None,
+    no_oas_cache: Annotated[
+        bool, Option("--no-oas-cache", help="Download OpenAPI documents anew, and keep what comes.")
+    ] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
     journal_max: Annotated[
@@ -186,6 +189,7 @@ def run(
         state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
         checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
         retention_seconds=seconds("--state-retention", state_retention) if state_retention else None,
+        no_oas_cache=no_oas_cache,
         journal_max_bytes=_bytes(journal_max or "1GiB"),
         webhooks=_webhooks(webhook, webhook_host, webhook_port, webhook_url),
     )
@@ -290,6 +294,7 @@ class OneShot:
         self.verbose, self.quiet, self.grace_seconds = verbose, quiet, grace_seconds
         self.given = given  # options that a resume needs as well
         self.signal: int | None = None
+        self.runner = Runner(settings, environment=variables, offline=dry_run)
 
     def run(self) -> int:
         program = self._load()
@@ -298,7 +303,7 @@ class OneShot:
         if self.dry_run:
             self._show_plan(missions)
             return broken
-        runner = Runner(self.settings, environment=self.variables)
+        runner = self.runner
         runner.open()
         collector.settle()
         outcomes = asyncio.run(self._all(runner, missions))
@@ -311,7 +316,7 @@ class OneShot:
         """What would be done, on stdout; credentials that are missing here only warn."""
         from reqon.runtime.dryrun import DryRun, warning  # noqa: PLC0415  # only where asked for
 
-        runner = Runner(self.settings, environment=self.variables)
+        runner = self.runner
         runner.read_credentials()
         runner.read_store_config()
         for mission in missions:
@@ -326,7 +331,8 @@ class OneShot:
                 show.out(line)
 
     def _load(self) -> Program:
-        program = load(self.paths, known=registered(), skip=(self.settings.state_directory,))
+        known = registered(lambda: self.runner.specifications)
+        program = load(self.paths, known=known, skip=(self.settings.state_directory,))
         show.findings(program.all_diagnostics, quiet=self.quiet)
         if program.has_errors and not self.keep_going:
             raise Done(2)

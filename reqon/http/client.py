@@ -155,6 +155,14 @@ class Client:
             await self._wait_to_retry(request, policy, failed, attempt, last)
             attempt += 1
 
+    @property
+    def adds(self) -> frozenset[str]:
+        """The headers that every request gets from the source, in lower case, and a key's parameter as it is."""
+        names = [name.lower() for name, _ in (*self.settings.headers, *self._fixed)]
+        if self._key is not None:
+            names.append(self._key[0])
+        return frozenset(names)
+
     def adopt(self, value: Value) -> bool:
         """Take a token out of another action's response (spec/runtime.md 3.5); whether there was one."""
         return self._tokens is not None and self._tokens.adopt(value)
@@ -188,7 +196,8 @@ class Client:
         assert headers is not None
         route = self._route if own else None
         if route is None:
-            route = self._transport.route(origin, trusted=True, connect_timeout_seconds=self._connect_seconds)
+            trusted = self.settings.base_trusted or not own
+            route = self._transport.route(origin, trusted=trusted, connect_timeout_seconds=self._connect_seconds)
             if own:
                 self._route = route
         return _Outgoing(
@@ -383,7 +392,7 @@ class Client:
 
     def _reply(self, request: Request, out: _Outgoing, answer: RawAnswer, attempt: int, sent_at: datetime) -> Reply:
         value, is_json = None, False
-        if answer.status not in _NO_CONTENT:
+        if answer.status not in _NO_CONTENT and not request.as_bytes:
             try:
                 value, is_json = decode_body(answer.body, answer.headers.get("Content-Type"))
             except FetchError as error:

@@ -79,6 +79,7 @@ class Request(NamedTuple):
         body: a value, sent when `has_body`. For a GET the caller has put it into `params` already.
         retry: the effective policy; `retry_written` when the request itself has a `retry` block.
         effect_key: what an Idempotency-Key is made of; None: no key.
+        as_bytes: the answer's body is wanted as it came: `Reply.value` stays None.
         rate_limit: the fetch's own `rateLimit` block: a second quota for its source, method and template.
     """
 
@@ -95,6 +96,7 @@ class Request(NamedTuple):
     effect_key: str | None = None
     operation_id: str | None = None
     rate_limit: "RateLimitSettings | None" = None
+    as_bytes: bool = False
 
 
 class Reply(NamedTuple):
@@ -154,6 +156,8 @@ class SourceSettings:
         inline: credential fields written in the mission, by the names of the credential file.
         variables: the environment variables that the mission reads such fields from, for hints.
         headers: sent with every request to `base`; a value may be a function, which is asked for each request.
+        base_trusted: False for a base that the mission did not write: private addresses are closed to it.
+        validation: what happens to answers of `call` that don't fit their OpenAPI schema.
         literal_origins: scheme://host:port of every URL that stands in a string literal of the mission.
     """
 
@@ -174,3 +178,5 @@ class SourceSettings:
     max_response_bytes: int = 64 * 1024 * 1024
     max_redirects: int = 5
     propagate_trace: bool = False
+    base_trusted: bool = True
+    validation: Literal["off", "warn", "strict"] = "off"

@@ -167,6 +167,12 @@ def _bad(message: str) -> FetchError:
     )
 
 
+class Encoded(str):
+    """A value for a query that is percent-encoded already."""
+
+    __slots__ = ()
+
+
 # --- queries ---------------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +206,9 @@ def encode_query(params: Iterable[tuple[str, Value]], written: str = "") -> str:
     for name, value in params:
         if value is None:
             continue
-        if isinstance(value, str):
+        if type(value) is Encoded:
+            encoded = f"{_name(name)}={value}"
+        elif isinstance(value, str):
             encoded = f"{_name(name)}={quote(value, safe='') if value.isascii() else _quote(value, '', name)}"
         elif isinstance(value, int) and not isinstance(value, bool):
             encoded = f"{_name(name)}={value}"

@@ -13,7 +13,7 @@ from reqon.http.paths import encode_query
 from reqon.lang import flow, nodes
 from reqon.lang.placeholders import Placeholder, split
 from reqon.runtime.plan import Plan
-from reqon.runtime.settings import source_settings, store_settings
+from reqon.runtime.settings import store_settings
 from reqon.secrets import SECRETS
 from reqon.stores.config import ChosenStore
 from reqon.values import Value
@@ -44,9 +44,7 @@ class DryRun:
             ConfigurationError: a run would not start.
         """
         for name, definition in self.program.sources.items():
-            self.sources[name] = source_settings(
-                definition, self.plan.evaluate, self.plan.origins, self.plan.environment
-            )
+            self.sources[name] = self.plan.source_settings(definition)
         return self.sources
 
     def lines(self) -> Iterator[str]:

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reqon.diagnostics import Span
 from reqon.values import Value
+
+if TYPE_CHECKING:  # at run time only where a mission calls operations
+    from reqon.http.openapi.operation import Operation
+    from reqon.http.openapi.spec import Spec
 
 EFFECTS = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
@@ -37,6 +42,7 @@ class SinceSpec:
 class FetchSpec:
     """What is known of a request step before it runs.
 
+    `document` and `operation` are those of a `call`.
     `held`: a later step puts the whole response into a memory store, so leaving items in the journal saves nothing.
     """
 
@@ -53,3 +59,5 @@ class FetchSpec:
     keeps_sync: bool = False
     held: bool = False
     span: Span | None = field(default=None, compare=False)
+    document: "Spec | None" = field(default=None, compare=False)
+    operation: "Operation | None" = field(default=None, compare=False)

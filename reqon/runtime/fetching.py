@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import ModuleType
 
 from reqon.clock import rfc3339
 from reqon.errors import EvaluatorError, FetchError
@@ -11,7 +12,7 @@ from reqon.http.failures import envelope, is_retryable
 from reqon.http.messages import Headers, Reply, Request
 from reqon.http.pagination import find_items
 from reqon.lang.compiler import place_of
-from reqon.lang.operators import ErrorResponse, described
+from reqon.lang.operators import ErrorResponse, ValidationErrors, described
 from reqon.runtime.execution import Execution
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
 from reqon.runtime.frame import Frame
@@ -52,7 +53,7 @@ async def run_fetch(
         x.save_record()
     key = None
     if spec.keeps_sync:
-        key = sync_key(spec, target, options.get("syncKey"))
+        key = sync_key(spec, target, options.get("syncKey"), options.get("callKey"))
     f.failure = None
     f.called = (spec.source, spec.template)
     single, f.single = f.single, False
@@ -68,6 +69,8 @@ async def run_fetch(
             return await _all_pages(f, spec, client, request, options, until, key, started)
         return await _one(f, spec, client, request, key, started, single=single)
     except FetchError as error:
+        if spec.operation is not None:
+            _calling().judge_failure(f, spec, client, error)
         if key is not None:
             x.sync.fail(key)
             if x.journal is not None:
@@ -87,6 +90,8 @@ def tell_start(f: Frame, spec: FetchSpec, url: str) -> None:
                 method=spec.method.upper(),
                 path=spec.template,
                 url=url,
+                is_oas=spec.operation is not None,
+                operation_id=None if spec.operation is None else spec.operation.id,
                 has_pagination=spec.paginate is not None,
                 has_since=spec.since is not None,
             ),
@@ -130,7 +135,10 @@ def failed(
     if not spec.guarded:
         raise error
     f.failure = error
-    return ErrorResponse(envelope(error)), None
+    fields = envelope(error)
+    if "validationErrors" in fields:
+        fields["validationErrors"] = ValidationErrors(fields["validationErrors"])
+    return ErrorResponse(fields), None
 
 
 def url_of(client: Client, request: Request) -> str:
@@ -156,13 +164,21 @@ def _request(
         if isinstance(body, Mapping):
             params += body.items()
         has_body, body = False, None
+    headers = options.get("headers")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise EvaluatorError(f"headers must be an object, not {described(headers)}")
+    pairs = tuple(headers.items()) if isinstance(headers, Mapping) else ()
+    operation_id = None
+    if spec.operation is not None:
+        operation_id = spec.operation.id
+        given = tuple((name, value) for name, value in params if name not in spec.operation.path_parameters)
+        others = _added_parameters(spec, options)
+        query, pairs = _calling().arranged(spec, x.clients[spec.source], given, pairs, others=others, has_body=has_body)
+        params = list(query)
     if spec.since is not None:
         since = _since(x, spec.since, options, key)
         if since is not None:
             params.append((str(options.get("sinceParam") or spec.since.parameter), since))
-    headers = options.get("headers")
-    if headers is not None and not isinstance(headers, Mapping):
-        raise EvaluatorError(f"headers must be an object, not {described(headers)}")
     method = spec.method.upper()
     retry = options.get("retry")
     effect = None
@@ -174,14 +190,30 @@ def _request(
         target=target,
         template=spec.template,
         params=tuple(params),
-        headers=tuple(headers.items()) if isinstance(headers, Mapping) else (),
+        headers=pairs,
         body=body,
         has_body=has_body,
         timeout_seconds=None if timeout is None else seconds(timeout, 30.0),
         retry=None if retry is None else retry_policy(retry, x.clients[spec.source].settings.retry),
         retry_written=retry is not None,
         effect_key=effect,
+        operation_id=operation_id,
     )
+
+
+def _added_parameters(spec: FetchSpec, options: Mapping[str, Value]) -> list[str]:
+    """The query parameters that paging and sync add to a request, on its first page or later."""
+    found = [] if spec.paginate is None or not spec.paginate.parameter else [spec.paginate.parameter]
+    if spec.since is not None:
+        found.append(str(options.get("sinceParam") or spec.since.parameter))
+    return found
+
+
+def _calling() -> ModuleType:
+    # The module of those who call operations: others don't load what it needs.
+    from reqon.runtime import calling  # noqa: PLC0415
+
+    return calling
 
 
 def _since(x: Execution, spec: SinceSpec, options: Mapping[str, Value], key: str | None) -> Value:
@@ -221,10 +253,13 @@ async def _one(
         if known is not None and known.body is not None:
             x.fetched_items += 1
             _tell_kept(f, spec, client, request, known.fields["st"], started)
-            return _from_journal(f, known.fields, x.resume.journal.read_body(known.body))
+            return _from_journal(f, spec, client, known.fields, x.resume.journal.read_body(known.body))
     if outermost:
         save_before(f, request.method)
     reply = await client.send(request, single=single)
+    meta: dict[str, Value] = {"code": reply.status, "headers": reply.headers}
+    if spec.operation is not None and (problems := _calling().judged(f, spec, client, reply)):
+        meta["validationErrors"] = problems
     x.requests += reply.attempts
     x.retries += reply.attempts - 1
     if outermost:
@@ -242,14 +277,18 @@ async def _one(
         items, _ = find_items(reply.value)
         _note_sync(f, key, reply.sent_at, reply.date, len(items) or (reply.value is not None), spec, reply.value)
     _tell_completed(f, spec, client, request, reply, started)
-    return reply.value, {"code": reply.status, "headers": reply.headers}
+    return reply.value, meta
 
 
-def _from_journal(f: Frame, fields: Mapping[str, Value], raw: bytes) -> tuple[Value, Mapping[str, Value] | None]:
-
+def _from_journal(
+    f: Frame, spec: FetchSpec, client: Client, fields: Mapping[str, Value], raw: bytes
+) -> tuple[Value, Mapping[str, Value] | None]:
     f.raw_response = raw
     value = f.raw_of = decode(raw)
-    return value, {"code": fields["st"], "headers": Headers(fields["h"])}
+    meta: dict[str, Value] = {"code": fields["st"], "headers": Headers(fields["h"])}
+    if spec.operation is not None and (found := _calling().known_problems(spec, client, meta, value)):
+        meta["validationErrors"] = found
+    return value, meta
 
 
 def _tell_kept(f: Frame, spec: FetchSpec, client: Client, request: Request, status: int, started: float) -> None:
@@ -339,8 +378,9 @@ async def _all_pages(
         _note_sync(f, key, run.started_at or f.x.now(), run.first_date, run.pages.count, spec, value)
     if run.outermost:
         f.x.fetched_items += run.pages.count
+    meta: dict[str, Value] = {"validationErrors": run.problems} if run.problems else {}
     if reply is None:
         _tell_kept(f, spec, client, request, 200, started)
-        return value, {"code": 200, "headers": {}}
+        return value, {"code": 200, "headers": {}, **meta}
     _tell_completed(f, spec, client, request, reply, started, pages=run)
-    return value, {"code": reply.status, "headers": reply.headers}
+    return value, {"code": reply.status, "headers": reply.headers, **meta}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.http.pagination import find_items
-from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle
+from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle, ValidationErrors
 from reqon.runtime.paging import journaled_origin, restored
 from reqon.state.backend import Journal
 from reqon.values import Value
@@ -40,6 +40,8 @@ def kept(value: Value, journal: Journal | None = None) -> Value:
         return {"$": "pages", "origin": origin}
     if isinstance(value, Mapping):
         return _kept_record(value, journal)
+    if isinstance(value, ValidationErrors):
+        return {"$": "texts", "value": list(value)}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [kept(one, journal) for one in value]
     return value
@@ -73,6 +75,8 @@ def given_back(found: Value, resume: "ResumePoint", store: Callable[[str], Store
             return timedelta(seconds=found["seconds"])
         case "store":
             return store(found["name"])
+        case "texts":
+            return ValidationErrors(found["value"])
         case "pages":
             return restored(resume, found["origin"])
     fields = {name: given_back(one, resume, store) for name, one in found["value"].items()}

@@ -12,6 +12,7 @@ from reqon.events import PageFetched
 from reqon.http.client import Client
 from reqon.http.messages import Reply, Request
 from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
+from reqon.lang.handles import ValidationErrors
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, PaginateSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
@@ -81,6 +82,7 @@ class PageRun:
         self.started_at: datetime | None = None
         self.first_date: datetime | None = None
         self.replayed = False
+        self.problems = ValidationErrors()
         self._syncing: asyncio.Task[None] | None = None
         self._fingerprint = ""
 
@@ -124,8 +126,16 @@ class PageRun:
             self.bytes_received += len(reply.raw)
             x.requests += reply.attempts
             x.retries += reply.attempts - 1
+            self._judge(reply)
             ended = await self._take(reply)
         return reply
+
+    def _judge(self, reply: Reply) -> None:
+        """A page of a call against its schema."""
+        if self.spec.operation is not None:
+            from reqon.runtime.calling import judged, merged  # noqa: PLC0415  # only for those who call operations
+
+            self.problems = merged(self.problems, judged(self.f, self.spec, self.client, reply))
 
     def _next_request(self) -> Request:
         following = self.decider.next_request()

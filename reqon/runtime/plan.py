@@ -4,10 +4,11 @@ import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, SpecError
+from reqon.http.messages import SourceSettings
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.functions.world import PlainWorld
@@ -25,6 +26,10 @@ from reqon.runtime.steps.wait import wait_specs
 from reqon.runtime.steps.watching import type_of
 from reqon.runtime.telling import StepPlace
 from reqon.values import Value
+
+if TYPE_CHECKING:  # at run time only where a source has a document
+    from reqon.http.openapi.loading import Specifications
+    from reqon.http.openapi.spec import Spec
 
 CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "lastSync")
 
@@ -74,7 +79,15 @@ class StagePlan:
 class Plan:
     """What a mission is when it runs. Actions are compiled when first asked for, or all at once by `compile`."""
 
-    def __init__(self, program: MissionProgram, *, clock: Clock = SYSTEM, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        program: MissionProgram,
+        *,
+        clock: Clock = SYSTEM,
+        environment: Mapping[str, str],
+        specifications: "Specifications | None" = None,
+    ) -> None:
+        self._specifications = specifications
         self.program = program
         self.name = program.name
         self.definition_hash = program.definition_hash
@@ -92,6 +105,7 @@ class Plan:
         Raises:
             ReqonError: something that this release cannot run.
         """
+        _ = self.specs
         for name in self.program.actions:
             self.action(name)
         _ = self.stages
@@ -177,6 +191,59 @@ class Plan:
     @cached_property
     def origins(self) -> frozenset[str]:
         return settings.literal_origins({**self.program.actions, **self.program.sources, **self.program.lets})
+
+    # --- OpenAPI documents --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def specs(self) -> "Mapping[str, Spec]":
+        """The OpenAPI documents of the sources that have one.
+
+        Raises:
+            SpecError: one cannot be used; with its place in the mission.
+        """
+        if not any(source.spec is not None for source in self.program.sources.values()):
+            return {}
+        from reqon.http.openapi.loading import Specifications  # noqa: PLC0415
+        from reqon.runtime.sources import spec_of  # noqa: PLC0415
+
+        loader = self._specifications or Specifications(environment=self.environment)
+        path = self.program.path
+        folder = path if path.is_dir() else path.parent
+        found = {n: spec_of(source, self.evaluate, loader, folder) for n, source in self.program.sources.items()}
+        return {name: spec for name, spec in found.items() if spec is not None}
+
+    def source_settings(self, source: nodes.SourceDef) -> SourceSettings:
+        """A source's options for one run.
+
+        Raises:
+            ConfigurationError: no base, a variable that is not set, or an option whose computed value does not fit.
+        """
+        spec = self.specs.get(source.name.text)
+        origins = self.origins
+        if spec is not None and spec.url is not None:
+            # Where the operator has the document from, the API may be as well.
+            origins |= {settings.origin_of(spec.url)}
+        try:
+            return settings.source_settings(
+                source, self.evaluate, origins, self.environment, server=None if spec is None else spec.server
+            )
+        except SpecError as error:
+            raise error.locate(source.name.span) from error
+
+    def prepare_answers(self, source: str) -> None:
+        """Look at the schemas of all answers that calls to a source may get.
+
+        Raises:
+            SpecError: one cannot be used; with the call's place.
+        """
+        spec = self.specs.get(source)
+        for action in self.program.actions.values() if spec is not None else ():
+            for step in flow.steps_in(action.steps):
+                if isinstance(step, nodes.CallStep) and step.source.text == source and spec is not None:
+                    try:
+                        spec.prepare(step.operation.text)
+                    except SpecError as error:
+                        raise error.locate(step.operation.span) from error
 
     # --- mission-level expressions ------------------------------------------------------------------------------------
 
@@ -274,6 +341,7 @@ class Plan:
             EMITTERS,
             store_names=frozenset(self.program.stores),
             watched=watched,
+            specs=self.specs,
         )
         emitter.plain = self._scope(response=expression("f.response", action), meta=expression("f.meta", action))
         emitter.waits = wait_specs(emitter)

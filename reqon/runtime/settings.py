@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from reqon.diagnostics import Diagnostic
@@ -27,12 +27,18 @@ CREDENTIAL_OPTIONS = {
     "apiKeyQuery": "query",
     "apiKeyPrefix": "prefix",
 }
+VALIDATION_MODES = ("warn", "strict", "off")
 
 
 def source_settings(
-    written: nodes.SourceDef, evaluate: Evaluate, origins: frozenset[str], environment: Mapping[str, str]
+    written: nodes.SourceDef,
+    evaluate: Evaluate,
+    origins: frozenset[str],
+    environment: Mapping[str, str],
+    *,
+    server: Callable[[], str | None] | None = None,
 ) -> SourceSettings:
-    """A source's options for one run.
+    """A source's options for one run. `server` tells the first server of its OpenAPI document, None if it can't.
 
     Raises:
         ConfigurationError: no base, a variable that is not set, or an option whose computed value does not fit.
@@ -50,6 +56,13 @@ def source_settings(
         pairs = evaluate(header_option.value)  # type: ignore[arg-type]
         headers = list(pairs.items()) if isinstance(pairs, dict) else []
     base = values.get("base")
+    from_document = server is not None and not any(o.key == "base" for o in source.options)
+    if server is not None and from_document:
+        base = server()
+        if base is None:
+            message = f"the OpenAPI document of source '{name}' names no server that a file can tell"
+            hint = 'give the source a base: "https://…"'
+            raise ConfigurationError("", Diagnostic("missing-base", message, source.name.span, hint))
     if not isinstance(base, str) or not base.strip():
         span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
         variables = _variables(written, "base")
@@ -61,7 +74,10 @@ def source_settings(
     key_header = values.get("idempotencyKey")
     return SourceSettings(
         name=name,
-        base=_checked_base(base.strip().rstrip("/"), source),
+        base=(checked := _checked_base(base.strip().rstrip("/"), source)),
+        # What a document says is no word of the mission: it opens no way to private addresses.
+        base_trusted=not from_document or origin_of(checked) in origins,
+        validation=_validation(values),
         auth=values.get("auth"),
         inline=inline,
         variables={f: read[0] for key, f in CREDENTIAL_OPTIONS.items() if (read := _variables(written, key))},
@@ -80,6 +96,13 @@ def source_settings(
         max_redirects=int(5 if values.get("maxRedirects") is None else values["maxRedirects"]),
         propagate_trace=bool(values.get("propagateTrace")),
     )
+
+
+def _validation(values: Mapping[str, Value]) -> Literal["off", "warn", "strict"]:
+    if not values.get("validateResponses"):
+        return "off"
+    mode: Any = values.get("validationMode")
+    return mode if mode in VALIDATION_MODES else "warn"
 
 
 def _filled(source: nodes.SourceDef, environment: Mapping[str, str]) -> nodes.SourceDef:

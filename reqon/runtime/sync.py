@@ -84,10 +84,12 @@ class PendingSync:
             )
 
 
-def sync_key(spec: FetchSpec, target: str, written: Value) -> str:
-    """`syncKey`, else `Source-/path` without query and trailing slash."""
+def sync_key(spec: FetchSpec, target: str, written: Value, of_call: str | None = None) -> str:
+    """`syncKey`, else that of a call, else `Source-/path` without query and trailing slash."""
     if isinstance(written, str) and written:
         return written
+    if of_call is not None:
+        return of_call
     path = target.partition("?")[0]
     return f"{spec.source}-{path.rstrip('/') or '/'}"
 

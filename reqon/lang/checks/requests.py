@@ -69,7 +69,7 @@ class Requests:
         self._options(step.options, "call", scope)
         names = self.expressions.names
         if self.findings.declared("source", step.source.text, step.source.span, names.sources):
-            self._operation(step, names.sources[step.source.text])
+            self._operation(step, names.sources[step.source.text], scope)
 
     # --- the source and the operation ---------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class Requests:
         self.findings.error("no-source", message, word, 'declare one: source Api { base: "https://…" }')
         return None
 
-    def _operation(self, step: nodes.CallStep, source: nodes.SourceDef) -> None:
+    def _operation(self, step: nodes.CallStep, source: nodes.SourceDef, scope: Scope) -> None:
         name, operation = step.source.text, step.operation
         if source.spec is None:
             hint = f'give it a document: source {name} from "openapi.yaml"; or use get, post, put, patch or delete'
@@ -107,8 +107,15 @@ class Requests:
             return
         given = _params(step.options)
         for parameter in parameters if given is not ANYTHING else ():
-            if parameter not in given:
+            # A variable of the parameter's name stands for it.
+            if parameter not in given and not self._is_variable(parameter, operation.span, scope):
                 self._missing_parameter(parameter, operation.span, given)
+
+    def _is_variable(self, name: str, span: Span, scope: Scope) -> bool:
+        if scope.find(name) is None and name not in self.expressions.names.lets:
+            return False
+        self.expressions.check(nodes.Name(name=name, span=span), scope)
+        return True
 
     def _missing_parameter(self, name: str, span: Span, given: Collection[str]) -> None:
         hint = guess(name, given, f"add it to params: {{ {name}: … }}")

@@ -8,7 +8,7 @@ import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
@@ -23,6 +23,10 @@ from reqon.runtime.signals import RetryFetch
 from reqon.runtime.steps.watching import is_told, type_of
 from reqon.runtime.telling import StepPlace, WatchedStep
 
+if TYPE_CHECKING:
+    from reqon.http.openapi.spec import Spec
+
+_NO_SPECS: "Mapping[str, Spec]" = {}
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
 
@@ -74,7 +78,9 @@ class Emitter:
         *,
         store_names: Collection[str],
         watched: bool = False,
+        specs: "Mapping[str, Spec]" = _NO_SPECS,
     ) -> None:
+        self.specs = specs
         self.unit = unit
         self.expressions = expressions
         self.program = program
@@ -310,6 +316,8 @@ def _names(node: nodes.Node, name: str) -> bool:
         return node.name == name
     if isinstance(node, nodes.NamePattern):
         return node.name.text.partition(".")[0] == name
+    if isinstance(node, nodes.CallStep):
+        return True  # a variable may stand for a parameter of the path, whose names the document knows
     # A placeholder is text to the tree. Reading a variable in vain costs nothing.
     path = node.path if isinstance(node, nodes.Fetch) else _path_option(node)
     return isinstance(path, nodes.Literal_) and name in str(path.value)

@@ -1,7 +1,7 @@
 """`get`, `post` and their kin: a request's parts as expressions, and the call that sends it (spec/language.md 7.2)."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from reqon.diagnostics import Diagnostic, Source
@@ -20,6 +20,7 @@ from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.sync import sync_key
 
 # Options that are known before the run; all others are evaluated when the step runs.
+_NOTHING_MADE: Mapping[str, ast.expr] = {}
 _STATIC = frozenset(("source", "paginate", "until", "since"))
 
 
@@ -27,7 +28,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
     options = {o.key: o for o in step.options}
     source = _source(e, step, options)
     parts, used = path_parts(e, step.path, scope, options)
-    since = _since(e, step, options)
+    since = since_spec(e, step, options)
     uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
     keeps_sync = (since is not None and since.uses_checkpoint) or uses_last_sync or "syncKey" in options
     spec = FetchSpec(
@@ -35,14 +36,14 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         method=step.method,
         path=place.path,
         template=template_of([p for p, _ in parts]),
-        guarded=_is_guarded(e, step),
+        guarded=is_guarded(e, step),
         shows_request=e.reads_request,
         step_path=place.path,
-        paginate=_paginate(e, options.get("paginate")),
+        paginate=paginate_spec(e, options.get("paginate")),
         since=since,
-        until_path=_until_path(options.get("until")),
+        until_path=until_path(options.get("until")),
         keeps_sync=keeps_sync,
-        held=_is_held(e),
+        held=is_held(e),
         span=step.span,
     )
     spec_name = e.constant(spec, "fetch")
@@ -72,17 +73,27 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         run_fetch=e.constant(run_fetch, "run_fetch"),
         SPEC=spec_name,
         TARGET=target,
-        OPTIONS=_options(e, step, within, used),
-        UNTIL=_until(e, options, scope, spec),
+        OPTIONS=request_options(e, step, within, used),
+        UNTIL=until_function(e, options, scope, spec),
         INDICES=e.indices(place, step),
     )
+    send(e, step.path, spec, code, place, target=target, made=made, call=call)
+    return scope
+
+
+def send(
+    e: Emitter, node: nodes.Node, spec: FetchSpec, code: Code, place: Place, *, target: str, made: ast.expr, call: Code
+) -> None:
+    """Write the path and what is done with it.
+
+    A path that cannot be built is a failure like any other: told, and delivered where a match looks at it.
+    """
     if isinstance(made, ast.Constant):
-        code.add("TARGET = VALUE", step.path, TARGET=target, VALUE=made)
+        code.add("TARGET = VALUE", node, TARGET=target, VALUE=made)
         code.statements += call.statements
-    else:
-        # A path that cannot be built is a failure like any other: told, and delivered where a match looks at it.
-        code.add(
-            """
+        return
+    code.add(
+        """
 try:
     TARGET = VALUE
 except FetchErrors as error:
@@ -90,24 +101,23 @@ except FetchErrors as error:
 else:
     CALL
 """,
-            step.path,
-            TARGET=target,
-            VALUE=made,
-            FetchErrors=e.constant(FetchError, "FetchError"),
-            RESPONSE=place.response,
-            META=place.meta,
-            failed=e.constant(failed, "failed"),
-            SPEC=spec_name,
-            CALL=call.body(),
-        )
-    return scope
+        node,
+        TARGET=target,
+        VALUE=made,
+        FetchErrors=e.constant(FetchError, "FetchError"),
+        RESPONSE=place.response,
+        META=place.meta,
+        failed=e.constant(failed, "failed"),
+        SPEC=e.constant(spec, "fetch"),
+        CALL=call.body(),
+    )
 
 
-def _is_guarded(e: Emitter, step: nodes.Fetch) -> bool:
+def is_guarded(e: Emitter, step: flow.Request) -> bool:
     return flow.is_guarded([step, *e.following], 0)
 
 
-def _is_held(e: Emitter) -> bool:
+def is_held(e: Emitter) -> bool:
     return any(
         isinstance(step, nodes.StoreStep)
         and isinstance(step.value, nodes.Name)
@@ -207,7 +217,7 @@ def _placeholder(
     return e.value(node, scope)
 
 
-def path_target(e: Emitter, path: nodes.Expression, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
+def path_target(e: Emitter, path: nodes.Node, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
     """The assembled path: a constant where it is one."""
     if all(value is None for _, value in parts):
         return constant(assemble([part for part, _ in parts]))
@@ -237,11 +247,22 @@ def path_target(e: Emitter, path: nodes.Expression, parts: list[tuple[PathPart, 
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def _options(e: Emitter, step: nodes.Fetch, scope: Scope, used: set[str]) -> ast.expr:
-    """What the step evaluates each time it runs, by option name; None where there is nothing."""
-    keys: list[ast.expr | None] = []
-    values: list[ast.expr] = []
+def request_options(
+    e: Emitter,
+    step: flow.Request,
+    scope: Scope,
+    used: Collection[str],
+    made: Mapping[str, ast.expr] = _NOTHING_MADE,
+) -> ast.expr:
+    """What the step evaluates each time it runs, by option name; None where there is nothing.
+
+    `used` are parameters that the path has taken, `made` what is evaluated already, whether it is an option or not.
+    """
+    keys: list[ast.expr | None] = [constant(key) for key in made]
+    values: list[ast.expr] = list(made.values())
     for option in step.options:
+        if option.key in made:
+            continue
         if option.key == "since" and not isinstance(option.value, nodes.Since):
             if not (isinstance(option.value, nodes.Name) and option.value.name == "lastSync"):
                 keys.append(constant("since"))
@@ -269,7 +290,7 @@ def _options(e: Emitter, step: nodes.Fetch, scope: Scope, used: set[str]) -> ast
     return expression("EXPR", step, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
 
 
-def _paginate(e: Emitter, option: nodes.Option | None) -> PaginateSpec | None:
+def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | None:
     if option is None:
         return None
     value = option.value
@@ -347,7 +368,7 @@ def _page_function(e: Emitter, node: nodes.Expression, page: str) -> Callable[[A
     return function_of(e.unit, page, e.expressions.value(node, scope), node)
 
 
-def _since(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> SinceSpec | None:
+def since_spec(e: Emitter, step: flow.Request, options: dict[str, nodes.Option]) -> SinceSpec | None:
     option = options.get("since")
     if option is None:
         return None
@@ -380,7 +401,7 @@ def _update_finder(e: Emitter, node: nodes.Literal_) -> Callable[[Any], Any]:
     return _page_function(e, tree, e.unit.local("page"))
 
 
-def _until_path(option: nodes.Option | None) -> tuple[str, ...] | None:
+def until_path(option: nodes.Option | None) -> tuple[str, ...] | None:
     """The path inside `length(response.x.y)` or `response.x.y.length` of an `until`."""
     if option is None or not isinstance(option.value, nodes.Node):
         return None
@@ -399,7 +420,7 @@ def _until_path(option: nodes.Option | None) -> tuple[str, ...] | None:
     return None
 
 
-def _until(e: Emitter, options: dict[str, nodes.Option], scope: Scope, spec: FetchSpec) -> ast.expr:
+def until_function(e: Emitter, options: dict[str, nodes.Option], scope: Scope, spec: FetchSpec) -> ast.expr:
     """`until` as a function of the page, its virtual fields, the parameter's next value and the strategy's opinion."""
     option = options.get("until")
     if option is None or spec.paginate is None or not isinstance(option.value, nodes.Node):

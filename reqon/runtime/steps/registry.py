@@ -13,8 +13,17 @@ from reqon.runtime.steps.storing import emit_clear, emit_delete, emit_queue, emi
 from reqon.runtime.steps.validation import emit_validate
 from reqon.runtime.steps.wait import emit_wait
 
+
+def emit_call(*arguments: Any) -> Any:
+    """Write a `call`. What it needs is loaded by those who have one."""
+    from reqon.runtime.steps import call  # noqa: PLC0415
+
+    return call.emit_call(*arguments)
+
+
 EMITTERS: Mapping[type[nodes.Node], Any] = {
     nodes.Fetch: emit_fetch,
+    nodes.CallStep: emit_call,
     nodes.For: emit_for,
     nodes.Map: emit_map,
     nodes.Apply: emit_apply,
