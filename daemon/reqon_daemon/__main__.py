@@ -89,7 +89,10 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
     from reqon_daemon.service import AFTER_GRACE_SECONDS, Service  # noqa: PLC0415
 
     async def main() -> int:
-        service = Service(settings, environment=environment(settings.env), systemd=Systemd.from_environment())
+        variables = environment(settings.env)
+        if settings.set:
+            variables = {**variables, **settings.set}
+        service = Service(settings, environment=variables, systemd=Systemd.from_environment())
         _log_events(service.runner.bus)
 
         def stop() -> None:

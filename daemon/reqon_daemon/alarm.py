@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from reqon.clock import SYSTEM, Clock
 
 LONGEST_WAIT_SECONDS = 1.0
+SHORTEST_WAIT_SECONDS = 0.05
 
 
 class Alarm(Protocol):
@@ -41,10 +42,12 @@ class TimerAlarm:
     that was set forward it sleeps on until it is woken, so it is, every second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest_seconds: float = LONGEST_WAIT_SECONDS) -> None:
+        """Wake at least every `longest_seconds`, and at least every second."""
         from apscheduler.schedulers.asyncio import AsyncIOScheduler  # noqa: PLC0415  # 100 ms that only a daemon needs
 
         self._bell = asyncio.Event()
+        self._longest = min(max(longest_seconds, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
         self._until: datetime | None = None
         self._scheduler: Any = AsyncIOScheduler(timezone=UTC)
         self._scheduler.start()
@@ -58,7 +61,7 @@ class TimerAlarm:
             )
         self._until = until
         try:
-            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+            async with asyncio.timeout(self._longest):
                 await self._bell.wait()
         except TimeoutError:
             self._scheduler.wakeup()

@@ -4,20 +4,20 @@ Results are JSON-ready; the command line renders them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reqon.diagnostics import Diagnostic, did_you_mean, render
 from reqon.errors import ConfigurationError
-from reqon.values import Record, Value
+from reqon.values import Record
 from reqon_daemon.catalog import Catalog, Reload
 from reqon_daemon.control import Command
 from reqon_daemon.dispatcher import Dispatcher
 from reqon_daemon.happenings import Happenings, MissionsReloaded
-from reqon_daemon.ledger import Decision, Ledger, Pause, PendingRetry
+from reqon_daemon.ledger import Ledger
+from reqon_daemon.obstacles import Obstacles
 from reqon_daemon.runs import Running
 from reqon_daemon.schedule import Scheduler
-
-DECISIONS_SHOWN = 10
+from reqon_daemon.shown import DECISIONS_SHOWN, decision_shown, pause_shown, retry_shown, standing_shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Commands:
     dispatcher: Dispatcher
     ledger: Ledger
     reload_all: Callable[[], Awaitable[Reload]]
+    obstacles: Obstacles = field(default_factory=Obstacles)
 
     def table(self) -> Mapping[str, Command]:
         """By name, for `ControlServer`."""
@@ -54,7 +55,7 @@ class Commands:
         self._known(mission)
         return {
             "mission": mission,
-            "pause": _pause(await self.dispatcher.pause(mission, seconds=seconds, reason=reason)),
+            "pause": pause_shown(await self.dispatcher.pause(mission, seconds=seconds, reason=reason)),
         }
 
     async def unpause(self, mission: str) -> Record:
@@ -86,7 +87,15 @@ class Commands:
         if self.ledger.standing(mission) is None:
             self._known(mission)
         decisions = self.ledger.decisions(mission)[-DECISIONS_SHOWN:]
-        return {**self._mission(mission), "decisions": [_decision(d) for d in reversed(decisions)]}
+        loaded = self.catalog.get(mission)
+        broken = self.catalog.broken.get(str(loaded.unit), ()) if loaded else ()
+        return {
+            **self._mission(mission),
+            "waitsFor": self.obstacles.wait_of(mission),
+            "breakers": self.obstacles.breakers_of(mission),
+            "broken": _findings(broken),
+            "decisions": [decision_shown(d) for d in reversed(decisions)],
+        }
 
     def _known(self, mission: str) -> None:
         if self.catalog.get(mission) is None:
@@ -110,13 +119,9 @@ class Commands:
             "nextDue": self.scheduler.next_due(name),
             "running": [_running(run) for run in running],
             "queued": len(self.dispatcher.queued_of(name)),
-            "pause": _pause(pause) if pause else None,
-            "retry": _retry(retry) if retry else None,
-            "lastRun": standing.last_run if standing else None,
-            "lastSuccess": standing.last_success if standing else None,
-            "lastOutcome": standing.last_outcome if standing else None,
-            "lastExecution": standing.last_execution if standing else None,
-            "consecutiveFailures": standing.consecutive_failures if standing else 0,
+            "pause": pause_shown(pause) if pause else None,
+            "retry": retry_shown(retry) if retry else None,
+            **standing_shown(standing),
         }
 
     def _state(self, name: str) -> str:
@@ -168,19 +173,6 @@ def _findings(found: tuple[Diagnostic, ...]) -> list[str]:
     return [render(finding) for finding in found]
 
 
-def _decision(decision: Decision) -> Record:
-    return {
-        "due": decision.due,
-        "firstDue": decision.first_due,
-        "count": decision.count,
-        "outcome": decision.outcome.value,
-        "reason": decision.reason,
-        "decidedAt": decision.decided_at,
-        "executionId": decision.execution_id,
-        "ended": decision.ended,
-    }
-
-
 def _running(run: Running) -> Record:
     return {
         "executionId": run.execution_id,
@@ -189,11 +181,3 @@ def _running(run: Running) -> Record:
         "attempt": run.job.attempt,
         "scheduledFor": run.job.due,
     }
-
-
-def _pause(pause: Pause) -> Record:
-    return {"since": pause.since, "until": pause.until, "reason": pause.reason}
-
-
-def _retry(retry: PendingRetry) -> dict[str, Value]:
-    return {"executionId": retry.execution_id, "attempt": retry.attempt, "due": retry.due}

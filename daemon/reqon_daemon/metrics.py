@@ -24,6 +24,7 @@ from reqon.events import (
     Emitted,
     Event,
     EventBus,
+    FetchCompleted,
     FetchRetried,
     Handler,
     ItemsCounted,
@@ -35,7 +36,6 @@ from reqon.events import (
     RateLimitHit,
     RateLimitResumed,
     RequestAnswered,
-    StepEnded,
 )
 from reqon_daemon.happenings import (
     FileQuarantined,
@@ -364,7 +364,7 @@ class Metrics:
             (MissionEnded, self._on_ended),
             (Progressed, self._on_progress),
             (ActionEnded, self._on_action),
-            (StepEnded, self._advance),
+            (FetchCompleted, self._advance),
             (PageFetched, self._advance),
             (DataStored, self._on_stored),
             (ItemsCounted, self._on_items),

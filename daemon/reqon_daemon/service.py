@@ -44,6 +44,7 @@ from reqon_daemon.heartbeat import Heartbeat
 from reqon_daemon.housekeeping import Housekeeping
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
+from reqon_daemon.obstacles import Obstacles
 from reqon_daemon.outbox import Sender
 from reqon_daemon.plans import Planner, options_of
 from reqon_daemon.roster import Roster
@@ -87,13 +88,14 @@ class Service:
     clock: Clock = SYSTEM
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     systemd: Systemd = field(default_factory=Systemd)
-    alarm: Callable[[], Alarm] = TimerAlarm
+    alarm: Callable[[float], Alarm] = TimerAlarm
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ports: tuple[int, ...] = ()
     worst: int = 0  # with `once`: 3 when configuration stopped a run, else 1 when one did not succeed
     health: Health = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     happenings: Happenings = field(default_factory=Happenings)
+    obstacles: Obstacles = field(default_factory=Obstacles)
     runner: Runner = field(init=False)
     planner: Planner = field(init=False)
     catalog: Catalog = field(init=False)
@@ -190,7 +192,9 @@ class Service:
         await self._start_dispatcher(stack)
         await stack.enter_async_context(_task(self._housekeeping().run()))
         until = asyncio.Event()
-        await stack.enter_async_context(_task(self.scheduler.serve(until, self.alarm()), end=until.set))
+        await stack.enter_async_context(
+            _task(self.scheduler.serve(until, self.alarm(self.settings.check_interval)), end=until.set)
+        )
         await self._start_watching(stack)
         await self._start_control(stack)
         stack.callback(self._not_ready)
@@ -305,6 +309,7 @@ class Service:
             metrics=self.metrics,
         )
         self.metrics.listen(bus)
+        self.obstacles.listen(bus)
         self.metrics.observe(happenings)
         for kind in _RUN_EVENTS:
             bus.on(kind, self.dispatcher.observe)
@@ -376,7 +381,12 @@ class Service:
 
     async def _start_control(self, stack: AsyncExitStack) -> None:
         commands = Commands(
-            self.catalog, self.scheduler, self.dispatcher, self.ledger, lambda: self.reload(everything=True)
+            self.catalog,
+            self.scheduler,
+            self.dispatcher,
+            self.ledger,
+            lambda: self.reload(everything=True),
+            self.obstacles,
         )
 
         async def status() -> Record:
@@ -455,6 +465,7 @@ class Service:
         if reload or everything or self.catalog.broken != broken:
             self.systemd.reloading()
             self.roster.apply(reload)
+            self.obstacles.forget(self.catalog.missions)
             self.systemd.ready(f"{len(self.catalog.missions)} missions")
         return reload
 

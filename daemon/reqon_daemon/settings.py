@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from reqon.cli.durations import parse_size
 from reqon.clock import parse_duration
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
@@ -59,14 +60,8 @@ def _seconds(value: Any) -> float:
     return parse_duration(str(value))
 
 
-_SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
-
-
 def _bytes(value: Any) -> int:
-    match = _SIZE.fullmatch(str(value).strip())
-    if match is None:
-        raise ValueError("write a size: 1GiB, 500MiB, or a number of bytes")
-    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()]
+    return parse_size(str(value))
 
 
 def _text(value: Any) -> str:
@@ -110,10 +105,8 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
 
 
 _WITHOUT_EFFECT = (
+    "output",
     "workers",
-    "check_interval",
-    "dry_run",
-    "set",
 )
 _OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
 
@@ -148,6 +141,7 @@ class DaemonSettings:
     auth: Path | None = _option(_path)  # noqa: RUF009  # a field
     env: Path | None = _option(_path)  # noqa: RUF009  # a field
     store_config: Path | None = _option(_path)  # noqa: RUF009  # a field
+    output: Path | None = _option(_path)  # noqa: RUF009  # a field
     mission: tuple[str, ...] = _option(_many(_text), ())
     set: dict[str, str] = _option(_pairs, {})  # noqa: RUF009  # a field
     keep_going: bool = _option(_flag, default=False)
@@ -200,6 +194,7 @@ class DaemonSettings:
             "--state-store": self.state_store,
         }
         words = [str(word) for option, value in needed.items() if value is not None for word in (option, value)]
+        words += [word for name, value in self.set.items() for word in ("--set", f"{name}={value}")]
         if self.webhook:
             # The daemon has the port.
             words += ["--webhook", "--webhook-port", "0"]
@@ -271,7 +266,11 @@ class _File:
         table, _, key = option.metadata.get("table", "").rpartition(".")
         inner = _dashed(self.content.get(table, {})) if table else {}
         value = inner.get(key, _dashed(self.content).get(_shown(option.name)))
-        if option.name in ("state_dir", "auth", "env", "store_config") and isinstance(value, str) and self.path:
+        if (
+            option.name in ("state_dir", "auth", "env", "output", "store_config")
+            and isinstance(value, str)
+            and self.path
+        ):
             return str(self.path.parent / Path(value).expanduser())
         return value
 

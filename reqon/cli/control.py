@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reqon.cli import show
-from reqon.cli.durations import seconds
+from reqon.cli.durations import seconds, written
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
+from reqon.cli.state import state_stores
 
 Mission = Annotated[str, Argument(metavar="MISSION", help="The mission's name.")]
 StateDir = Annotated[
@@ -67,8 +68,12 @@ def reload(json: Json = False, state_dir: StateDir = None) -> None:
 
 
 def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
-    """Say why a mission ran, runs, waits, or did not run."""
-    _render(_ask(state_dir, "why", json, mission=mission))
+    """Say why a mission ran, runs, waits, or did not run. Without a daemon, from its ledger and records."""
+    answer, lines = service("why")(state_stores(state_dir, None), mission)
+    if json:
+        show.as_json(answer)
+    else:
+        show.out("\n".join(lines))
     raise Done
 
 
@@ -122,29 +127,20 @@ def _ask(state_dir: Path | None, command: str, json: bool, **arguments: Any) -> 
     return answer
 
 
-def _render(answer: Any, indent: str = "") -> None:
-    """An answer as lines `key  value`, lists one entry a line."""
-    if isinstance(answer, dict):
-        for key, value in answer.items():
-            if isinstance(value, dict | list) and value:
-                show.out(f"{indent}{key}:")
-                _render(value, indent + "  ")
-            elif value not in (None, [], {}):
-                show.out(f"{indent}{key}: {_text(value)}")
-    elif isinstance(answer, list):
-        for value in answer:
-            if isinstance(value, dict):
-                show.out(indent + "  ".join(f"{k}={_text(v)}" for k, v in value.items() if v is not None))
-            else:
-                show.out(f"{indent}{_text(value)}")
-    elif answer is not None:
-        show.out(f"{indent}{_text(answer)}")
-
-
 def _text(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return ", ".join(map(_text, value))
-    return "-" if value is None else str(value)
+    """A setting as one would write it; the only ones with a fraction are durations."""
+    match value:
+        case None | ():
+            return "-"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return written(value)
+        case tuple() | list():
+            return ", ".join(map(_text, value))
+        case dict():
+            return ", ".join(f"{name}={one}" for name, one in value.items()) or "-"
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -6,16 +6,19 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from reqon import collector
 from reqon.cli import show
 from reqon.cli.durations import seconds
-from reqon.cli.environment import environment, state_directory
+from reqon.cli.effective import Asked, effective
+from reqon.cli.environment import environment
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
+from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.extensions import registered
 from reqon.lang.loader import load
@@ -57,6 +60,10 @@ def run(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show what would be done; send nothing, write nothing.")] = False,
     keep_going: Annotated[bool, Option("--keep-going", help="Run what is right when other files are wrong.")] = False,
+    set: Annotated[  # noqa: A002  # its flag's name
+        list[str] | None,
+        Option("--set", metavar="NAME=VALUE", help='What env("NAME") is for these missions (repeatable).'),
+    ] = None,
     auth: Annotated[
         Path | None, Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
     ] = None,
@@ -127,6 +134,10 @@ def run(
         list[str] | None,
         Option("--alert-url", metavar="URL", help="Whom to tell (repeatable).", panel=_DAEMON),
     ] = None,
+    alert_repeat: Annotated[
+        str | None,
+        Option("--alert-repeat", metavar="T", help="How often an open alert is told again. [4h]", panel=_DAEMON),
+    ] = None,
     heartbeat_url: Annotated[
         str | None, Option("--heartbeat-url", metavar="URL", help="Ping while alive.", panel=_DAEMON)
     ] = None,
@@ -135,7 +146,7 @@ def run(
         Option(
             "--check-interval",
             metavar="T",
-            help="No effect: schedules are looked at every second.",
+            help="How often the clock is looked at; a second at most. [1s]",
             panel=_DAEMON,
         ),
     ] = None,
@@ -170,42 +181,42 @@ def run(
         raise Done(show_cron(validate_cron, timezone))
     if not paths:
         raise ConfigurationError("no mission file or folder was named", hint="reqon ./missions/, or reqon --help")
+    if daemon and once:
+        raise ConfigurationError("--daemon and --once exclude each other")
+    asked = effective(given, paths)
     if daemon or once:
-        if daemon and once:
-            raise ConfigurationError("--daemon and --once exclude each other")
-        if dry_run or resume or output:
-            raise ConfigurationError("--dry-run, --resume and --output are for runs without --daemon")
-        flags = {
-            name: value
-            for name, value in given.items()
-            if name not in ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")
-        }
-        raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
+        if resume or output:
+            raise ConfigurationError("--resume and --output are for runs without --daemon and --once")
+        if not asked.dry_run:
+            left_out = ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")
+            flags = {name: value for name, value in given.items() if name not in left_out}
+            raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
     settings = RunnerSettings(
-        state_directory=state_directory(state_dir),
-        auth_file=auth,
-        store_config=store_config or _path(os.environ.get("REQON_STORE_CONFIG")),
-        output=output,
-        state_store=state_store or os.environ.get("REQON_STATE_STORE") or None,
+        state_directory=asked.state_dir,
+        auth_file=asked.auth,
+        store_config=asked.store_config,
+        output=asked.output,
+        state_store=asked.state_store,
         checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
-        retention_seconds=seconds("--state-retention", state_retention) if state_retention else None,
-        no_oas_cache=no_oas_cache,
-        journal_max_bytes=_bytes(journal_max or "1GiB"),
-        webhooks=_webhooks(webhook, webhook_host, webhook_port, webhook_url),
+        retention_seconds=asked.state_retention,
+        no_oas_cache=asked.no_oas_cache,
+        webhooks=_webhooks(asked, webhook_host, webhook_port, webhook_url),
     )
+    if asked.journal_max is not None:
+        settings = replace(settings, journal_max_bytes=asked.journal_max)
     job = OneShot(
         paths=paths,
         settings=settings,
-        variables=environment(env),
+        variables={**environment(asked.env), **asked.set} if asked.set else environment(asked.env),
         resume=resume,
         execution=execution,
         force=force,
-        only=tuple(mission or ()),
-        dry_run=dry_run or os.environ.get("REQON_DRY_RUN", "").lower() in ("1", "true", "yes"),
-        keep_going=keep_going,
-        verbose=verbose,
-        quiet=quiet,
-        grace_seconds=seconds("--shutdown-grace", shutdown_grace or "25s"),
+        only=asked.mission,
+        dry_run=asked.dry_run,
+        keep_going=asked.keep_going or daemon,  # a broken file never stops a daemon
+        verbose=asked.verbose,
+        quiet=asked.quiet,
+        grace_seconds=asked.shutdown_grace,
         given=_given(
             {
                 "--auth": auth,
@@ -213,59 +224,40 @@ def run(
                 "--store-config": store_config,
                 "--state-dir": state_dir,
                 "--state-store": state_store,
+                "--set": set,
                 "--webhook": True if webhook else None,
                 "--webhook-host": webhook_host,
                 "--webhook-port": webhook_port,
                 "--webhook-url": webhook_url,
             }
         ),
+        scheduled=daemon or once,
     )
     raise Done(job.run())
 
 
-def _webhooks(asked: bool, host: str | None, port: int | None, url: str | None) -> Any:
-    """The webhook server that the options and variables describe; None: none was asked for."""
-    known = os.environ
-    if not (asked or known.get("REQON_WEBHOOK", "").lower() in ("1", "true", "yes")):
+def _webhooks(asked: Asked, host: str | None, port: int | None, url: str | None) -> Any:
+    """The webhook server that was asked for; None: none was. The others are the flags that were given."""
+    if not asked.webhook:
         for flag, value in (("--webhook-host", host), ("--webhook-port", port), ("--webhook-url", url)):
             if value is not None:
                 raise ConfigurationError(f"{flag} goes with --webhook", code="bad-option", hint=f"--webhook {flag} …")
         return None
     from reqon.webhooks.server import DEFAULT_HOST, DEFAULT_PORT, WebhookServer  # noqa: PLC0415  # only where asked for
 
-    written = str(known.get("REQON_WEBHOOK_PORT") or DEFAULT_PORT) if port is None else str(port)
-    if not written.isdecimal() or int(written) > 65_535:
-        raise ConfigurationError(f"--webhook-port: '{written}' is no port", code="bad-option", hint="0 to 65535")
-    return WebhookServer(
-        host=host or known.get("REQON_WEBHOOK_HOST") or DEFAULT_HOST,
-        port=int(written),
-        url=url or known.get("REQON_WEBHOOK_URL") or None,
-    )
+    chosen = DEFAULT_PORT if asked.webhook_port is None else asked.webhook_port
+    if not 0 <= chosen <= 65_535:
+        raise ConfigurationError(f"--webhook-port: '{chosen}' is no port", code="bad-option", hint="0 to 65535")
+    return WebhookServer(host=asked.webhook_host or DEFAULT_HOST, port=chosen, url=asked.webhook_url)
 
 
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
-
-
-def _given(options: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(
-        word
-        for name, value in options.items()
-        if value is not None
-        for word in ((name,) if value is True else (name, str(value)))
-    )
-
-
-def _bytes(text: str) -> int:
-    units = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-    number = text.rstrip("BKMGibkmg")
-    unit = text[len(number) :].upper()
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError):
-        raise ConfigurationError(
-            f"--journal-max: '{text}' is no size", code="bad-option", hint="such as 1GiB or 500MB"
-        ) from None
+def _given(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options that were given, as words of a command line."""
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [] if one is None else [name] if one is True else [name, str(one)]
+    return tuple(words)
 
 
 class OneShot:
@@ -287,12 +279,14 @@ class OneShot:
         quiet: bool,
         grace_seconds: float,
         given: tuple[str, ...] = (),
+        scheduled: bool = False,
     ) -> None:
         self.paths, self.settings, self.variables = paths, settings, variables
         self.resume, self.execution, self.force = resume, execution, force
         self.only, self.dry_run, self.keep_going = only, dry_run, keep_going
         self.verbose, self.quiet, self.grace_seconds = verbose, quiet, grace_seconds
         self.given = given  # options that a resume needs as well
+        self.scheduled = scheduled  # a dry run shows when they would run
         self.signal: int | None = None
         self.runner = Runner(settings, environment=variables, offline=dry_run)
 
@@ -327,8 +321,20 @@ class OneShot:
                     runner.credentials(settings)
                 except ReqonError as error:
                     show.err(warning(error.locate(mission.sources[name].name.span)))
+            if self.scheduled:
+                show.out(self._when(mission))
             for line in dry.lines():
                 show.out(line)
+
+    def _when(self, mission: MissionProgram) -> str:
+        from reqon.runtime.plan import Plan  # noqa: PLC0415  # as above
+
+        made = Plan(mission, environment=self.variables)
+        slots = service("slot-preview")(made, self.settings.state_directory, count=1)
+        if slots is None:
+            return f"would run {mission.name} when it is triggered"
+        due = "now" if slots.at_load else rfc3339(slots.next[0].due) if slots.next else "never again"
+        return f"would run {mission.name} {slots.text}, first {due}"
 
     def _load(self) -> Program:
         known = registered(lambda: self.runner.specifications)

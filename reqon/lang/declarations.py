@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from reqon.diagnostics import nearest
 from reqon.lang.lexer import END, NUMBER, STRING, TIME_UNITS
 from reqon.lang.nodes import (
     ActionDef,
@@ -28,6 +29,7 @@ from reqon.lang.nodes import (
 )
 from reqon.lang.steps import StepParser
 
+_INTERVAL_UNITS = ("seconds", "minutes", "hours", "days", "weeks")
 _GENERATING = frozenset(["unique", "private"])
 _GENERATING_HINT = "Reqon checks data and does not generate it; name only the type"
 
@@ -90,9 +92,12 @@ class DeclarationParser(StepParser):
             self.advance()
             return number.value, TIME_UNITS[word]
         message = f"'every {number.value}' needs a unit: seconds, minutes, hours, days or weeks"
-        self.report("bad-duration", message, self.span_of(number), f"for example: every {number.value} minutes")
+        hint, span = f"for example: every {number.value} minutes", self.span_of(number)
         if self.kind.isidentifier() and not self.token.breaks and self.peek().kind != ":":
+            if meant := nearest(word, _INTERVAL_UNITS):
+                hint, span = f"did you mean 'every {number.value} {meant}'?", self.span_of(self.token)
             self.advance()
+        self.report("bad-duration", message, span, hint)
         return number.value, None
 
     # --- schemas -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _CONSEQUENCES = frozenset(
         "missing-path-param",
         "missing-run",
         "no-source",
+        "recursive-action",  # an action that is not closed takes the mission's own `run` for a step
         "non-exhaustive-match",
         "paginate-without-until",
         "retry-without-fetch",

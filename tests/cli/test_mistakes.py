@@ -247,3 +247,23 @@ def test_rules_and_dashboard_are_written_to_stdout(tmp_path: Path) -> None:
     assert 'absent(reqon_mission_info{mission="M"})' in rules.out
     assert reqon("export", "grafana", cwd=tmp_path).json["title"] == "Reqon"
     assert reqon("export", "grafana", "nowhere", cwd=tmp_path).code == 3
+
+
+def test_a_misspelt_unit_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text(
+        "mission M {\n  schedule: every 15 minuts\n  action A { let x = 1 }\n  run A\n}\n"
+    )
+    ended = reqon("check", "m.vague", cwd=tmp_path)
+    assert ended.code == 2
+    assert "m.vague:2:22: error: " in ended.err
+    assert "did you mean 'every 15 minutes'?" in ended.err
+
+
+def test_an_action_that_is_not_closed_is_the_only_mistake(tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text(
+        GOOD.replace("{ store item -> out { key: .id } } }", "{ store item -> out { key: .id } }")
+    )
+    ended = reqon("check", "m.vague", cwd=tmp_path)
+    assert ended.code == 2
+    assert ended.err.count("error: ") == 1, ended.err
+    assert "is not closed" in ended.err

@@ -1,5 +1,6 @@
 """What a run is given: variables, credentials, where its output goes, what it only shows."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reqon.cli.durations import parse_size, seconds, written
 from reqon.values import decode
 from tests.support.orders_api import OrdersApi
 from tests.support.processes import environment, reqon
@@ -230,3 +232,85 @@ def test_output_that_went_nowhere_is_no_success(tmp_path: Path) -> None:
 def shell(line: str, home: Path) -> "subprocess.CompletedProcess[bytes]":
     command = ["bash", "-c", f"{sys.executable} -m reqon {line}"]
     return subprocess.run(command, cwd=home, env=environment({}), capture_output=True, check=False, timeout=20)
+
+
+REGION = """mission Regions {
+  schedule: every 15 minutes
+  store out: file("out")
+  action Write { store { id: env("REGION") } -> out { key: .id } }
+  run Write
+}
+"""
+
+
+def regions(home: Path, state: str = ".vague-data") -> list[str]:
+    return list(decode((home / state / "stores" / "out.json").read_bytes()))
+
+
+def test_the_flag_the_variable_the_file_and_the_default_decide_in_this_order(tmp_path: Path) -> None:
+    (tmp_path / "regions.vague").write_text(REGION)
+    (tmp_path / "reqon.toml").write_text('state-dir = "of-the-file"\nset = { REGION = "file" }\n')
+    assert reqon("regions.vague", cwd=tmp_path).code == 0
+    assert regions(tmp_path, "of-the-file") == ["file"]
+    assert (
+        reqon("regions.vague", cwd=tmp_path, REQON_STATE_DIR="of-the-variable", REQON_SET="REGION=variable").code == 0
+    )
+    assert regions(tmp_path, "of-the-variable") == ["variable"]
+    flags = ("--state-dir", "of-the-flag", "--set", "REGION=flag")
+    assert reqon("regions.vague", *flags, cwd=tmp_path, REQON_STATE_DIR="x", REQON_SET="REGION=y").code == 0
+    assert regions(tmp_path, "of-the-flag") == ["flag"]
+    shown = reqon("config", "regions.vague", cwd=tmp_path, REQON_SET="REGION=variable")
+    assert re.search(r"^state-dir +of-the-file +reqon.toml$", shown.out, re.MULTILINE)
+    assert re.search(r"^set +REGION=variable +REQON_SET$", shown.out, re.MULTILINE)
+    assert re.search(r"^shutdown-grace +25s +default$", shown.out, re.MULTILINE)
+
+
+def test_a_key_of_the_file_that_is_no_option_is_no_silence(tmp_path: Path) -> None:
+    (tmp_path / "regions.vague").write_text(REGION)
+    (tmp_path / "reqon.toml").write_text("verbos = true\n")
+    ended = reqon("regions.vague", cwd=tmp_path)
+    assert ended.code == 3
+    assert "did you mean 'verbose'?" in ended.err
+
+
+@pytest.mark.parametrize("text", ["REGION", "=eu"])
+def test_set_wants_a_name_and_a_value(text: str, tmp_path: Path) -> None:
+    (tmp_path / "regions.vague").write_text(REGION)
+    ended = reqon("regions.vague", "--set", text, cwd=tmp_path)
+    assert ended.code == 3
+    assert "name=value" in ended.err
+
+
+def test_the_command_to_resume_has_what_was_set(tmp_path: Path) -> None:
+    (tmp_path / "regions.vague").write_text(
+        REGION.replace("run Write", 'action Fail { abort "no" } run Write then Fail')
+    )
+    ended = reqon("regions.vague", "--set", "REGION=eu", cwd=tmp_path)
+    assert ended.code == 1
+    assert "--set REGION=eu --resume --execution" in ended.out
+
+
+@pytest.mark.parametrize("how", ["--daemon", "--once"])
+@pytest.mark.parametrize("asked", ["flag", "variable", "file"])
+def test_a_dry_run_of_the_daemon_shows_when_and_what_and_does_nothing(how: str, asked: str, tmp_path: Path) -> None:
+    (tmp_path / "regions.vague").write_text(REGION)
+    if asked == "file":
+        (tmp_path / "reqon.toml").write_text("dry-run = true\n")
+    variables = {"REQON_DRY_RUN": "yes"} if asked == "variable" else {}
+    ended = reqon("regions.vague", how, *["--dry-run"] * (asked == "flag"), cwd=tmp_path, variables=variables)
+    assert ended.code == 0, ended.text
+    assert "would run Regions every 15 minutes, first 2" in ended.out
+    assert "would store" in ended.out
+    assert not (tmp_path / ".vague-data").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1GiB", 2**30), ("500MB", 500 * 10**6), ("2G", 2**31), ("4096", 4096), ("3 kb", 3000)]
+)
+def test_sizes_mean_the_same_everywhere(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("length", ["90s", "4h", "30d", "0.5s", "25s"])
+def test_a_duration_is_shown_as_it_is_written(length: str) -> None:
+    assert written(seconds("--x", length)) == length
