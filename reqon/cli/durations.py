@@ -53,7 +53,8 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError("write a size: 1GiB, 500MB, or a number of bytes")
     number, unit, binary, byte = match.groups()
-    return int(number) * (1000 if unit and byte and not binary else 1024) ** _POWERS[unit.lower()]
+    thousand = 1000 if unit and byte and not binary else 1024
+    return int(number) * int(thousand ** _POWERS[unit.lower()])
 
 
 def pair(option: str, text: str) -> tuple[str, str]:
