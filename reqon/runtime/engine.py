@@ -195,6 +195,7 @@ class Engine:
             self._remember_active(frame, plan)
             raise
         except Exception as error:
+            self._renew_budgets(frame)
             failure = self._failed(frame, plan, error)
             self._action_ended(name, started, items, failure.message)
             if failure is error:
@@ -204,7 +205,7 @@ class Engine:
         x.actions_run.append(name)
         if x.keeps_state and x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
             x.flush_stores()
-            x.journal.append("action", {"a": key, "totals": x.totals()})
+            x.journal.append("action", {"a": key, "n": x.store_positions(), "totals": x.totals()})
         else:
             x.flush_stores()
         if stage + 1 < len(x.plan.stages):
@@ -269,7 +270,7 @@ class Engine:
         x = frame.x
         steps = plan.steps
         index = start
-        fresh = True
+        fresh = not frame.single  # else a `retry` went back to this step before the process ended
         while index < len(steps):
             step = steps[index]
             frame.step = self.step_index = index
@@ -283,8 +284,10 @@ class Engine:
             try:
                 answer = await (self._watched(frame, step) if plan.watched else step.function(frame))
             except RetryFetch as signal:
-                await repeat(frame, signal)
                 index, fresh = plan.targets[signal.target], False
+                frame.step, frame.single = index, True
+                self._bind_retry(frame)
+                await repeat(frame, signal)
                 continue
             frame.replaying = False
             if answer is SKIP:
@@ -329,10 +332,14 @@ class Engine:
 
     # --- called actions -----------------------------------------------------------------------------------------------
 
-    async def call(self, caller: Frame, name: str, response: Value, origin: str) -> Value:
-        """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy."""
+    async def call(self, caller: Frame, name: str, response: Value, origin: str, *, private: bool = False) -> Value:
+        """Run an action for a `run` or `jump` step: its own variables, the caller's response as a copy.
+
+        `private`: it renews credentials. Nothing of it is in the journal, and a resume does it again.
+        """
         x = self.x
-        key = f"{origin}{name}" if caller.key is not None and caller.loop is None else None
+        keyed = caller.key is not None and caller.loop is None and not private
+        key = f"{origin}{name}" if keyed else None
         if key is not None and x.resume is not None and x.resume.take_called(key):
             return None
         frame = Frame(x, name, key, response)
@@ -341,6 +348,12 @@ class Engine:
         frame.origin = f"{origin}{name}"
         frame.call_depth = caller.call_depth + 1
         frame.inside_loop = caller.inside_loop or caller.loop is not None
+        frame.private = caller.private or private
+        frame.work = caller.work
+        if caller.loop is not None and caller.loop is caller.work:
+            frame.item, frame.trail = caller.index, caller.inner
+        else:
+            frame.item, frame.trail = caller.item, caller.trail
         position = x.resume.take_position(key) if key is not None and x.resume is not None else None
         start = self._restore(frame, position) if position is not None else 0
         if x.journal is not None and x.journal.exists:
@@ -348,13 +361,14 @@ class Engine:
         try:
             await self._all_steps(frame, x.plan.action(name, watched=x.watched), start)
         except ReqonError as error:
+            self._renew_budgets(frame)
             self._place(name, error, error)
             raise
         if key is not None:
             x.active.pop(key, None)
             if frame.bound_step >= 0 and x.journal is not None:
                 x.flush_stores()
-                x.journal.append("called", {"a": key})
+                x.journal.append("called", {"a": key, "n": x.store_positions()})
         return frame.response
 
     async def call_stages(
@@ -391,7 +405,13 @@ class Engine:
         if frame.caller is not None:
             self.bind(frame.caller)
         frame.bound_step = frame.step
-        fields: dict[str, Value] = {"a": frame.key, "s": frame.step}
+        # What earlier steps stored comes first: an entry counts only as long as the stores hold what it relies on.
+        x.flush_stores()
+        fields: dict[str, Value] = {"a": frame.key, "s": frame.step, "n": x.store_positions()}
+        if frame.tries:
+            fields["tries"] = frame.tries
+        if frame.single:
+            fields["again"] = True
         if frame.variables:
             fields["vars"] = {name: kept(value, journal) for name, value in frame.variables.items()}
         if frame.waits:
@@ -416,14 +436,28 @@ class Engine:
             }  # fmt: skip
         journal.append("bind", fields, body=body)
 
+    def _bind_retry(self, frame: Frame) -> None:
+        """The budget of a `retry` survives the process that spends it."""
+        journal = self.x.journal
+        if journal is not None and journal.exists:
+            frame.bound_step = -1
+            self.bind(frame)
+            journal.write()
+
+    def _renew_budgets(self, frame: Frame) -> None:
+        """Whoever resumes a run that failed wants its requests tried again."""
+        journal = self.x.journal
+        if frame.key is not None and journal is not None and journal.exists:
+            journal.append("failed", {"a": frame.key})
+
     def announce_loop(self, frame: Frame, loop: LoopRun) -> None:
         """Journal the frozen list of a loop before its first progress entry."""
         self.bind(frame)
-        journal = self.x.journal
-        if journal is None:
-            return
-        fields, body = loop.frozen()
-        journal.append("loop", {"a": frame.key, **fields}, body=body)
+        x = self.x
+        if x.journal is not None:
+            x.flush_stores()
+            fields, body = loop.frozen()
+            x.journal.append("loop", {"a": frame.key, **fields, "n": x.store_positions()}, body=body)
 
     def _restore(self, frame: Frame, position: ActionPosition) -> int:
         """Bring an action back to the step it was in; that step's index."""
@@ -455,6 +489,8 @@ class Engine:
         elif position.meta is not None:
             frame.meta = {"code": position.meta["code"], "headers": Headers(position.meta["headers"])}
         frame.step = position.step
+        frame.tries = {target: dict(tries) for target, tries in position.tries.items()}
+        frame.single = position.again
         frame.replaying = any("." in path for path in position.loops)
         self.tell_resumed(frame)
         return position.step

@@ -26,6 +26,7 @@ from reqon.runtime.stopping import StopRun, StopSignal
 from reqon.runtime.world import RunWorld
 from reqon.secrets import SECRETS
 from reqon.state.backend import Journal, StateBackend
+from reqon.state.compaction import Compacting
 from reqon.state.records import (
     MAX_ERRORS,
     ActiveStep,
@@ -339,6 +340,12 @@ class Execution:
         for remote in self._remotes.values():
             await remote.ask_count()
 
+    def write_out(self) -> None:
+        """What stores and journal have in their buffers survives SIGKILL on return."""
+        self.flush_stores()
+        if self.journal is not None:
+            self.journal.write()
+
     def store_positions(self) -> dict[str, int]:
         """The number of the last line of each file store: what an entry relies on."""
         return {s.name: s.store.position() for s in self._file_stores}
@@ -411,10 +418,14 @@ class Execution:
             )
 
     def _sync(self) -> None:
+        safe = self.store_positions()
         for opened in self._file_stores:
             opened.store.sync()
-        if self.journal is not None:
-            self.journal.sync()
+        journal = self.journal
+        if journal is not None:
+            journal.sync()
+            if isinstance(journal, Compacting):
+                journal.compact(safe)
 
     def save_record(self, *, force: bool = False) -> None:
         """Show progress in the record, at most ten times a second. The journal is the truth, this its picture."""

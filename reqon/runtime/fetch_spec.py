@@ -42,8 +42,10 @@ class SinceSpec:
 class FetchSpec:
     """What is known of a request step before it runs.
 
-    `document` and `operation` are those of a `call`.
-    `held`: a later step puts the whole response into a memory store, so leaving items in the journal saves nothing.
+    Attributes:
+        document, operation: those of a `call`.
+        held: a later step puts the whole response into a memory store, so leaving items in the journal saves nothing.
+        before_loop: it stands in an arm together with a loop, which a resume reaches by going through the arm again.
     """
 
     source: str
@@ -58,6 +60,7 @@ class FetchSpec:
     until_path: tuple[str, ...] | None = None
     keeps_sync: bool = False
     held: bool = False
+    before_loop: bool = False
     span: Span | None = field(default=None, compare=False)
     document: "Spec | None" = field(default=None, compare=False)
     operation: "Operation | None" = field(default=None, compare=False)

@@ -17,6 +17,7 @@ from reqon.runtime.execution import Execution
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.page_run import PageRun, save_before
+from reqon.runtime.replies import ask, note_place
 from reqon.runtime.settings import retry_policy, seconds
 from reqon.runtime.sync import newest, since_text, sync_key
 from reqon.secrets import SECRETS
@@ -42,12 +43,8 @@ async def run_fetch(
     x = f.x
     client = x.clients[spec.source]
     options = options or _NOTHING
-    loop = f.loop
-    if loop is not None:
-        # Whatever happens to this item's request: those before it are done.
-        done = loop.done if loop.spec.parallel else f.index
-        loop.count(done)
-        loop.write(done)
+    if f.loop is not None or f.work is not None:
+        note_place(f)
     elif f.key is not None:
         # Who looks, or finds us dead, sees which request we wait for.
         x.save_record()
@@ -66,14 +63,15 @@ async def run_fetch(
         told = True
         tell_start(f, spec, url_of(client, request))
         if spec.paginate is not None:
-            return await _all_pages(f, spec, client, request, options, until, key, started)
-        return await _one(f, spec, client, request, key, started, single=single)
+            return await _all_pages(f, spec, client, request, options, until, key, indices, started)
+        return await _one(f, spec, client, request, key, indices, started, single=single)
     except FetchError as error:
         if spec.operation is not None:
             _calling().judge_failure(f, spec, client, error)
         if key is not None:
             x.sync.fail(key)
-            if x.journal is not None:
+            # Without a match the run fails, and a resume asks again.
+            if x.journal is not None and spec.guarded:
                 x.journal.append("sync", {"k": key, "failed": True})
         return failed(f, spec, error, started if told else None)
 
@@ -244,7 +242,15 @@ def _shown(spec: FetchSpec, request: Request) -> Value:
 
 
 async def _one(
-    f: Frame, spec: FetchSpec, client: Client, request: Request, key: str | None, started: float, *, single: bool
+    f: Frame,
+    spec: FetchSpec,
+    client: Client,
+    request: Request,
+    key: str | None,
+    indices: tuple[int, ...],
+    started: float,
+    *,
+    single: bool,
 ) -> tuple[Value, Mapping[str, Value] | None]:
     x = f.x
     outermost = f.loop is None and f.key is not None
@@ -256,27 +262,32 @@ async def _one(
             return _from_journal(f, spec, client, known.fields, x.resume.journal.read_body(known.body))
     if outermost:
         save_before(f, request.method)
-    reply = await client.send(request, single=single)
+    reply = await ask(f, spec, client, request, indices, single=single)
     meta: dict[str, Value] = {"code": reply.status, "headers": reply.headers}
     if spec.operation is not None and (problems := _calling().judged(f, spec, client, reply)):
         meta["validationErrors"] = problems
     x.requests += reply.attempts
-    x.retries += reply.attempts - 1
+    x.retries += max(0, reply.attempts - 1)
     if outermost:
         items, _ = find_items(reply.value)
         x.fetched_items += len(items) or (reply.value is not None)
         f.raw_response, f.raw_of = reply.raw if reply.is_json and reply.raw else None, reply.value
-        if request.method in EFFECTS and x.journal is not None:
+        effect = {"effect": True} if request.method in EFFECTS else {}
+        if (effect or spec.before_loop) and x.journal is not None:
             x.journal.append(
                 "response",
-                {"a": f.key, "p": spec.step_path, "st": reply.status, "h": dict(reply.headers)},
+                {"a": f.key, "p": spec.step_path, "st": reply.status, "h": dict(reply.headers), **effect},
                 body=reply.raw if reply.is_json and reply.raw else encode(reply.value),
             )
             x.journal.write()
     if key is not None:
         items, _ = find_items(reply.value)
-        _note_sync(f, key, reply.sent_at, reply.date, len(items) or (reply.value is not None), spec, reply.value)
-    _tell_completed(f, spec, client, request, reply, started)
+        count = (len(items) or (reply.value is not None)) if reply.attempts else 0
+        _note_sync(f, key, reply.sent_at, reply.date, count, spec, reply.value)
+    if reply.attempts:
+        _tell_completed(f, spec, client, request, reply, started)
+    else:
+        _tell_kept(f, spec, client, request, reply.status, started)
     return reply.value, meta
 
 
@@ -368,10 +379,11 @@ async def _all_pages(
     options: Mapping[str, Value],
     until: Until | None,
     key: str | None,
+    indices: tuple[int, ...],
     started: float,
 ) -> tuple[Value, Mapping[str, Value] | None]:
     assert spec.paginate is not None
-    run = PageRun(f, spec, client, request, options, until)
+    run = PageRun(f, spec, client, request, options, until, indices)
     reply = await run.all()
     value = run.pages.result(run.pending)
     if key is not None:

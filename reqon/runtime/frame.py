@@ -1,7 +1,7 @@
 """What one action carries while it runs: `response`, its variables, where it is."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from reqon.errors import FetchError
 from reqon.values import Value
@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from reqon.webhooks.desk import Endpoint
 
 
+# A loop inside the outermost one, in work: its path, the round, how many there are, and a checksum of its list.
+InnerRound: TypeAlias = tuple[str, int, int, int]
+
+
 class Frame:
     """One action's state. Generated steps read and write it; nothing of it is shared with other actions.
 
     Attributes:
         key: the name its journal entries carry, `<stage>/<action>`; for a called action its `origin`. None for one
-            called inside a loop, which is repeated as a whole with its item.
+            called inside a loop: its requests are kept with the item of that loop, see `work`.
         caller: the frame that called this one, whose position has to be in the journal before this one's.
         raw_response, raw_of: the bytes of the answer that gave `raw_of`, so that the journal has them as they came.
-        inner: (path, round, total) of each loop inside the outermost one that sends requests, outermost first.
-        inner_resume: the item in which a resume begins, and where its inner loops were: path -> (round, total).
+        inner: the loops inside the outermost one that send requests, in work, outermost first.
+        work, item, trail: the loop that the journal follows when this action runs for one of its items, that item's
+            index, and the caller's `inner`. For the action that the loop stands in, `work` is its own `loop`.
+        private: what is asked for here renews credentials: nothing of it is kept.
+        inner_resume: the item in which a resume begins, and where its inner loops were, by path.
         response, meta: the value of `response` and the record behind it (`code`, `headers`).
         failure: why the last guarded fetch failed, if it did.
         called: source and path template of the last request, for the event of its retry.
@@ -48,10 +55,12 @@ class Frame:
         "inner",
         "inner_resume",
         "inside_loop",
+        "item",
         "key",
         "loop",
         "meta",
         "origin",
+        "private",
         "raw_of",
         "raw_response",
         "replaying",
@@ -60,10 +69,12 @@ class Frame:
         "single",
         "skipped",
         "step",
+        "trail",
         "tries",
         "variables",
         "waits",
         "webhook",
+        "work",
         "x",
     )
 
@@ -95,8 +106,12 @@ class Frame:
         self.call_depth = 0
         self.caller: Frame | None = None
         self.inside_loop = False
-        self.inner: tuple[tuple[str, int, int], ...] = ()
-        self.inner_resume: tuple[int, dict[str, tuple[int, int]]] | None = None
+        self.work: LoopRun | None = None
+        self.item = 0
+        self.trail: tuple[InnerRound, ...] = ()
+        self.private = False
+        self.inner: tuple[InnerRound, ...] = ()
+        self.inner_resume: tuple[int, dict[str, InnerRound]] | None = None
 
     def iteration(self) -> "Frame":
         """A frame of its own for one iteration of a parallel loop."""
@@ -107,7 +122,8 @@ class Frame:
         child.webhook = self.webhook
         child.endpoints = self.endpoints
         child.waits = self.waits
-        child.loop = self.loop
+        child.loop, child.work, child.item, child.trail = self.loop, self.work, self.item, self.trail
+        child.inner, child.private = self.inner, self.private
         child.step = self.step
         child.bound_step = self.bound_step
         child.origin = self.origin

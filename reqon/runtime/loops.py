@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from reqon.clock import perf_seconds
 from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntimeError
 from reqon.events import LoopIteration
 from reqon.lang.operators import StoreHandle
 from reqon.runtime.execution import preview
-from reqon.runtime.frame import Frame
+from reqon.runtime.frame import Frame, InnerRound
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loop_lists import FrozenRecords, Kept, filtered, iterate, loop_input
 from reqon.runtime.resume import LoopPosition
@@ -33,6 +34,7 @@ class LoopSpec:
         path: the step's place in its action.
         repeatable: its collection is a path into `response` or variables, or computed from them alone: a resume
             evaluates it again instead of reading it from the journal.
+        remembers: its items send more than one request each, so that their answers are kept while they are in work.
     """
 
     path: str
@@ -41,6 +43,7 @@ class LoopSpec:
     has_filter: bool
     parallel: bool
     repeatable: bool
+    remembers: bool = False
 
 
 class LoopRun:
@@ -52,12 +55,13 @@ class LoopRun:
         self.items = items
         self.total = len(items)
         self.every = every
+        self.is_journaled = f.key is not None and f.x.keeps_state
         self._stop = f.x.stop
         self.done = 0
         self.started_at_item = 0
         self.skipped_before = f.skipped
         self.finished: set[int] = set()  # parallel loops: done above the smallest index that is not
-        self._written: tuple[int, int, tuple[tuple[str, int, int], ...]] = (-1, 0, ())
+        self._written: tuple[int, int, tuple[InnerRound, ...]] = (-1, 0, ())
         self._written_at = 0.0
         self._announced = False
         self._counted = 0
@@ -134,17 +138,24 @@ class LoopRun:
             x.count_skipped(skipped)
             self.skipped_before = self.f.skipped
 
+    def note(self, index: int) -> None:
+        """Before something leaves: `index` items are done."""
+        self.count(index)
+        self.write(index)
+
     def write(self, index: int, kind: str = "progress") -> None:
         """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index."""
         f = self.f
         x = f.x
         written = index, len(self.finished), f.inner
         if kind == "progress" and (written == self._written or (index == self._written[0] and self._crowded())):
+            x.write_out()
             return
         self.count(index)
         item = preview(self.current(index))
-        x.active[f.key or f.action] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
-        if not x.keeps_state or f.key is None:
+        if f.key is not None:
+            x.active[f.key] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
+        if not self.is_journaled:
             x.flush_stores()
             return
         if not self._announced:
@@ -165,6 +176,12 @@ class LoopRun:
     def _crowded(self) -> bool:
         """Whether one slow item holds up so many that naming them all each time would be too dear."""
         return len(self.finished) > 256 and perf_seconds() - self._written_at < SLICE_SECONDS
+
+    def ask_again(self, index: int) -> None:
+        """An item failed: a resume reads anew what it was answered."""
+        journal = self.f.x.journal
+        if self.spec.remembers and self.is_journaled and journal is not None and journal.exists:
+            journal.append("failed", {"a": self.f.key, "p": self.spec.path, "i": index})
 
     def frozen(self) -> tuple[dict[str, Value], bytes | None]:
         """The journal entry that lets a resume go on in the same list: its keys, how to get it again, or itself."""
@@ -221,6 +238,8 @@ async def run_loop(
     x = f.x
     position = x.resume.take_loop(f.key, spec.path) if x.resume is not None and f.key is not None else None
     if position is None:
+        if x.resume is not None:
+            x.resume.drop_said(f.key, spec.path)
         items = filtered(loop_input(collection, f), keep)
         start = 0
     else:
@@ -229,11 +248,14 @@ async def run_loop(
     loop = LoopRun(f, spec, items, _positive(every))
     outer, f.loop = f.loop, loop
     outer_index = f.index
+    outer_work = f.work
+    if loop.is_journaled:
+        f.work = loop
     loop.start_at(start)
     if position is not None:
         loop.finished = set(position.finished)
         if position.inner:
-            f.inner_resume = (start, {path: (at, total) for path, at, total in position.inner})
+            f.inner_resume = (start, {inner[0]: inner for inner in position.inner})
     concurrency = limit if spec.parallel else 1
     tell_loop(f, spec.variable, loop.total, filtered=spec.has_filter, concurrency=concurrency)
     skipped = f.skipped
@@ -248,11 +270,13 @@ async def run_loop(
     except (asyncio.CancelledError, StopRun, ReqonError) as error:
         failed = isinstance(error, ReqonError)
         loop.failed = loop.failed or int(failed)
+        if failed and not spec.parallel:
+            loop.ask_again(f.index)
         _save_where_it_stopped(f, loop, "error" if failed else "pause")
         raise
     finally:
         # Keys that are made behind the loop must not hang on whether this process ran it.
-        f.loop, f.index = outer, outer_index
+        f.loop, f.index, f.work = outer, outer_index, outer_work
         x.tell_writes(f.action)
         done, skipped = loop.done + len(loop.finished), f.skipped - skipped
         tell_loop_end(f, spec.variable, loop.total, done, skipped, loop.failed, x.since(started))
@@ -300,6 +324,7 @@ async def _run_parallel(f: Frame, loop: LoopRun, body: LoopBody, limit: int, sta
             try:
                 await body(own, index, item)
             except ReqonError as error:
+                loop.ask_again(index)
                 if fail_fast:
                     raise
                 _blame(error, item)
@@ -390,15 +415,24 @@ def inner_items(f: Frame, collection: Value, keep: Callable[[Value], object] | N
 
 def inner_start(
     f: Frame, path: str, collection: Value, keep: Callable[[Value], object] | None
-) -> tuple[Sequence[Value], int]:
-    """What a loop inside a loop goes through, and from where: a resume goes on in the item it was killed in."""
+) -> tuple[Sequence[Value], int, int]:
+    """What a loop inside a loop goes through, from where, and the list's checksum.
+
+    A resume goes on in the round it was killed in, unless the list has become another one.
+    """
     items = filtered(loop_input(collection, f), keep)
+    if f.work is None:
+        return items, 0, 0
+    checksum = crc32(encode(kept(list(items))))
     if f.inner_resume is not None:
         item, known = f.inner_resume
-        at, total = known.pop(path, (0, 0)) if f.index == item else (0, 0)
-        if total == len(items):
-            return items, at
-    return items, 0
+        _, at, total, there = known.pop(path, _FROM_THE_BEGIN) if f.index == item else _FROM_THE_BEGIN
+        if (total, there) == (len(items), checksum):
+            return items, at, checksum
+    return items, 0, checksum
+
+
+_FROM_THE_BEGIN: InnerRound = ("", 0, -1, 0)
 
 
 async def run_inner_parallel(

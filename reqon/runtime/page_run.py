@@ -16,6 +16,7 @@ from reqon.lang.handles import ValidationErrors
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, PaginateSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
+from reqon.runtime.replies import ask
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import Checkpoint
 from reqon.values import Value, encode
@@ -61,8 +62,10 @@ class PageRun:
         request: Request,
         options: Mapping[str, Value],
         until: Until | None,
+        indices: tuple[int, ...],
     ) -> None:
         assert spec.paginate is not None
+        self.indices = indices
         self.f, self.spec, self.client, self.request, self.until = f, spec, client, request, until
         x = f.x
         self.outermost = f.loop is None and f.key is not None
@@ -113,7 +116,7 @@ class PageRun:
                     hint="give until: a condition that comes true, or raise maxPages",
                 )
             try:
-                reply = await self.client.send(self._next_request())
+                reply = await ask(self.f, self.spec, self.client, self._next_request(), self.indices)
             except FetchError as error:
                 if self.replayed and self.number and error.status_code in (400, 404, 410, 422):
                     # The cursor has gone stale while we were down: once, from the first page.
@@ -125,7 +128,7 @@ class PageRun:
             self.attempts += reply.attempts
             self.bytes_received += len(reply.raw)
             x.requests += reply.attempts
-            x.retries += reply.attempts - 1
+            x.retries += max(0, reply.attempts - 1)
             self._judge(reply)
             ended = await self._take(reply)
         return reply
@@ -232,7 +235,7 @@ class PageRun:
             fields["at"] = rfc3339(reply.sent_at)
             if reply.date is not None:
                 fields["date"] = rfc3339(reply.date)
-        if ended and self.number == 1:
+        if ended and self.number == 1 and not self.spec.before_loop:
             # A fetch of one page needs no journal yet; who needs it later appends it then.
             self.pending = (fields, reply.raw)
             return None

@@ -394,6 +394,10 @@ class Plan:
                 )
                 scope = scope.bind({variable: load(local)})
         place = Place(path=str(index), response=response, meta=meta, frame=True)
+        emitter.begins_with = scope
+        emitter.has_inner_loop = not isinstance(step, nodes.For) and any(
+            isinstance(inner, nodes.For) for inner in flow.steps_in([step])
+        )
         emitter.step(step, scope, code, place)
         if not flow.leaves(step):
             code.add("f.response = RESPONSE\nf.meta = META", step, RESPONSE=response, META=meta)

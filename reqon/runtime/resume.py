@@ -1,9 +1,12 @@
 """What a journal says of a killed run: where it is, and what it knew (spec/state.md 3, 5)."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reqon.runtime.frame import InnerRound
 from reqon.state.backend import BodyRef, Journal, JournalEntry
+from reqon.state.compaction import holds, is_behind
 from reqon.values import Value, decode
 
 
@@ -20,7 +23,7 @@ class LoopPosition:
     items: list[Value] | None = None
     kept: list[int] | None = None
     finished: tuple[int, ...] = ()
-    inner: Sequence[tuple[str, int, int]] = ()  # loops inside item `index`: path, round, total
+    inner: Sequence[InnerRound] = ()  # loops inside item `index`
 
 
 @dataclass(slots=True)
@@ -52,8 +55,11 @@ class ActionPosition:
     meta: Mapping[str, Value] | None = None
     waits: Mapping[str, int] = field(default_factory=dict)
     webhook: Mapping[str, Value] | None = None  # {"value": …}, or {} where it is the response
+    tries: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    again: bool = False  # the step is a request that a `retry` went back to
     loops: dict[str, LoopPosition] = field(default_factory=dict)
     replies: dict[str, JournalEntry] = field(default_factory=dict)
+    holds: bool = True  # False: from here on its entries rely on lines that its stores have lost
 
 
 @dataclass(slots=True)
@@ -88,6 +94,8 @@ class ResumePoint:
         self.synced: list[Mapping[str, Value]] = []
         self.totals: Mapping[str, Value] | None = None
         self.kept: dict[str, KeptBack] = {}  # by store
+        # What the items in work were answered: (action, loop, index) -> request -> its answers in order.
+        self.said: dict[tuple[str, str, int], dict[str, deque[JournalEntry]]] = {}
 
     @classmethod
     def read(
@@ -126,6 +134,11 @@ class ResumePoint:
         if entry.kind == "again":
             self.forget(key)
             return
+        if not holds(fields, positions):
+            if entry.kind in ("bind", "loop"):
+                # What it begins with has lost its ground, and so has all that follows in this action.
+                self.actions.setdefault(key, ActionPosition()).holds = False
+            return
         if entry.kind == "action":
             self.completed.append(key)
             self.totals = fields.get("totals") or self.totals
@@ -139,32 +152,46 @@ class ResumePoint:
         if entry.kind == "bind":
             if at.step != fields["s"]:
                 at.loops.clear()
+            at.holds = True
             at.step = fields["s"]
             at.variables = fields.get("vars") or {}
             at.response_body = entry.body
             at.is_raw = "raw" in fields
             at.failure = fields.get("failure")
+            at.tries = fields.get("tries") or {}
+            at.again = "again" in fields
             self.called.discard(key)
             at.meta = fields.get("meta")
             at.waits = fields.get("waits") or {}
             at.webhook = fields.get("webhook")
+        elif entry.kind == "reply":
+            self._take_said(key, entry)
+        elif entry.kind == "failed" and "p" in fields:
+            self._ask_again(key, fields)
+        elif entry.kind == "failed":
+            at.tries, at.again = {}, False
+            if not at.loops:
+                # What was only read on the way is read again; the way into a loop stays as it was.
+                at.replies = {path: known for path, known in at.replies.items() if "effect" in known.fields}
         elif entry.kind == "loop":
-            at.loops[fields["p"]] = LoopPosition(
-                total=fields.get("total"),
-                keys=fields.get("keys"),
-                kept=fields.get("kept"),
-                items=decode(self.journal.read_body(entry.body)) if entry.body is not None else None,
-            )
+            self.drop_said(key, fields["p"])
+            if at.holds:
+                at.loops[fields["p"]] = LoopPosition(
+                    total=fields.get("total"),
+                    keys=fields.get("keys"),
+                    kept=fields.get("kept"),
+                    items=decode(self.journal.read_body(entry.body)) if entry.body is not None else None,
+                )
         elif entry.kind in ("progress", "checkpoint"):
-            relies = fields.get("n") or {}
-            if not all(positions.get(store, 0) >= n for store, n in relies.items()):
+            if not at.holds:
                 return
             self.totals = fields.get("totals") or self.totals
             if "p" in fields:
                 loop = at.loops.setdefault(fields["p"], LoopPosition())
                 loop.index = fields["i"]
                 loop.finished = tuple(fields.get("done") or ())
-                loop.inner = [(path, at, total) for path, at, total in fields.get("in") or ()]
+                loop.inner = [(path, at, total, checksum) for path, at, total, checksum in fields.get("in") or ()]
+                self._forget_said(key, fields)
         elif entry.kind == "page":
             assert entry.body is not None
             pages = self.pages.setdefault(f"{key}:{fields['p']}", [])
@@ -186,6 +213,56 @@ class ResumePoint:
             )
         elif entry.kind == "response":
             at.replies[fields["p"]] = entry
+
+    # --- what items were answered -------------------------------------------------------------------------------------
+
+    def _take_said(self, key: str, entry: JournalEntry) -> None:
+        fields = entry.fields
+        of_item = self.said.setdefault((key, fields["p"], fields["i"]), {})
+        of_item.setdefault(fields["k"], deque()).append(entry)
+
+    def _forget_said(self, key: str, place: Mapping[str, Value]) -> None:
+        """Whatever a place in a loop says is done is not asked for any more."""
+        for of in [of for of in self.said if of[:2] == (key, place["p"])]:
+            for request, entries in [*self.said[of].items()]:
+                while entries and is_behind(entries[0].fields, place):
+                    entries.popleft()
+                if not entries:
+                    del self.said[of][request]
+            if not self.said[of]:
+                del self.said[of]
+
+    def _ask_again(self, key: str, fields: Mapping[str, Value]) -> None:
+        """The item failed: what was only read for it is read anew, what had an effect is not done twice."""
+        of_item = self.said.get((key, fields["p"], fields["i"]), {})
+        for request, entries in [*of_item.items()]:
+            kept = deque(e for e in entries if "effect" in e.fields and "failed" not in e.fields)
+            of_item[request] = kept
+            if not kept:
+                del of_item[request]
+
+    def take_said(self, at: Mapping[str, Value]) -> JournalEntry | None:
+        """The next answer to a request of the item in work, if it was the same request."""
+        of_item = self.said.get((at["a"], at["p"], at["i"]))
+        entries = of_item.get(at["k"]) if of_item else None
+        if not of_item or not entries:
+            return None
+        entry = entries.popleft()
+        if entry.fields["fp"] != at["fp"]:
+            entries.clear()
+            return None
+        return entry
+
+    def knows_more(self, key: str | None, path: str, index: int) -> bool:
+        """Whether there are answers left for an item."""
+        return key is not None and any(self.said.get((key, path, index), {}).values())
+
+    def drop_said(self, key: str | None, path: str) -> None:
+        """A loop begins anew."""
+        for of in [of for of in self.said if of[:2] == (key, path)]:
+            del self.said[of]
+
+    # --- asked by the engine ------------------------------------------------------------------------------------------
 
     def position(self, key: str) -> ActionPosition | None:
         return self.actions.get(key)
@@ -211,6 +288,8 @@ class ResumePoint:
         self.called = {other for other in self.called if not other.startswith(key)}
         for origin in [o for o in self.pages if o.startswith(f"{key}:")]:
             del self.pages[origin]
+        for of in [of for of in self.said if of[0].startswith(key)]:
+            del self.said[of]
 
     def take_loop(self, key: str | None, path: str) -> LoopPosition | None:
         """The loop's position, once: a second run of the same loop begins anew."""

@@ -74,7 +74,10 @@ def _seconds(value: Value) -> float | None:
 
 async def repeat(f: Frame, signal: RetryFetch) -> None:
     """Wait, then let the request go once more, as a single attempt."""
-    x = f.x
+    x, work = f.x, f.work
+    item = f.index if f.loop is work else f.item
+    if work is not None and x.resume is not None and x.resume.knows_more(work.f.key, work.spec.path, item):
+        return  # it went already, before the process ended
     x.retries += 1
     if x.wants(FetchRetried):
         source, path = f.called

@@ -110,7 +110,7 @@ class Process:
         self.process.kill()
         return self.wait()
 
-    def wait(self, seconds: float = 30) -> Ended:
+    def wait(self, seconds: float = 120) -> Ended:
         """Its end."""
         code = self.process.wait(seconds)
         self._join()
@@ -122,7 +122,7 @@ class Process:
 
 
 def reqon(
-    *arguments: object, cwd: Path, seconds: float = 30, variables: Mapping[str, str] | None = None, **more: str
+    *arguments: object, cwd: Path, seconds: float = 120, variables: Mapping[str, str] | None = None, **more: str
 ) -> Ended:
     """Run a command to its end. `variables`, and those given by name, are added to an empty environment."""
     with Process(arguments, cwd=cwd, variables={**(variables or {}), **more}) as process:

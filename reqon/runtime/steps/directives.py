@@ -70,9 +70,10 @@ def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Pla
     called = e.unit.local("called")
     inner = code.child()
     inner.add(
-        "CALLED = await call_action(f, NAME, RESPONSE, ORIGIN)",
+        "CALLED = await call_action(f, NAME, RESPONSE, ORIGIN, RENEWS)",
         step,
         CALLED=called,
+        RENEWS=ast.Constant(step.then == "retry", lineno=1, col_offset=0),
         call_action=e.constant(call_action, "call_action"),
         NAME=ast.Constant(step.action.text, lineno=1, col_offset=0),
         RESPONSE=place.response,
@@ -177,9 +178,10 @@ def option_value(e: Emitter, option: nodes.Option, scope: Scope) -> ast.expr:
 # --- what the code calls ---------------------------------------------------------------------------------------------
 
 
-async def call_action(f: Frame, name: str, response: Value, origin: tuple[object, ...]) -> Value:
+async def call_action(f: Frame, name: str, response: Value, origin: tuple[object, ...], renews: bool) -> Value:
     """Run an action in a frame of its own; its final response. `origin` says from where, and in which rounds."""
-    return await f.x.engine.call(f, name, response, f"{f.origin}{origin}")
+    private = renews and f.failure is not None and f.failure.status_code == 401
+    return await f.x.engine.call(f, name, response, f"{f.origin}{origin}", private=private)
 
 
 async def call_stages(

@@ -93,6 +93,8 @@ class Emitter:
         self.target_ids: dict[int, str] = {}
         self.following: Sequence[nodes.Step] = ()
         self.guarded_match = False
+        self.begins_with: Scope | None = None  # what the step of the action's own list began with
+        self.has_inner_loop = False  # that step has a loop inside an arm
         self.caught = False  # a `catch` sees what the step being written raises
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
@@ -277,6 +279,14 @@ while True:
         """Whether a body holds a request that a retry goes back to: a plain `continue` then can't leave it."""
         return any(id(step) in self.repeated for step in flow.steps_in(steps))
 
+    def asks_often(self, body: Sequence[nodes.Step]) -> bool:
+        """Whether an item of a loop may send more than one request."""
+        asking = [step for step in flow.steps_in(body) if isinstance(step, ASYNC_STEPS)]
+        return any(
+            len(asking) > 1 or not isinstance(step, nodes.Fetch) or id(step) in self.repeated or _is_paged(step)
+            for step in asking
+        ) or (bool(asking) and any(isinstance(step, nodes.For) for step in flow.steps_in(body)))
+
     def is_async(self, steps: Sequence[nodes.Step], *, in_loop: bool) -> bool:
         """Whether a list has to await something."""
         for step in flow.steps_in(steps):
@@ -297,6 +307,10 @@ while True:
         """The tuple of the loop counters here."""
         names: list[ast.expr] = [load(name) for name in place.indices]
         return expression("EXPR", node, EXPR=ast.Tuple(names, ast.Load(), lineno=1, col_offset=0))
+
+
+def _is_paged(step: nodes.Fetch) -> bool:
+    return any(option.key == "paginate" for option in step.options)
 
 
 def reads(name: str, steps: Sequence[nodes.Step]) -> bool:

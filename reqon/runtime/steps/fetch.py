@@ -44,6 +44,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         until_path=until_path(options.get("until")),
         keeps_sync=keeps_sync,
         held=is_held(e),
+        before_loop=e.has_inner_loop and not place.frame and not place.in_loop,
         span=step.span,
     )
     spec_name = e.constant(spec, "fetch")

@@ -143,10 +143,10 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
     if e.is_async(step.body, in_loop=True) and _is_repeatable(e, step, scope):
         # Requests take their time: which round of it was in work is in the journal too.
         around = e.unit.local("around")
-        before = "AROUND = f.inner\nITEMS, START = inner_start(f, PATH, COLLECTION, KEEP)"
+        before = "AROUND = f.inner\nITEMS, START, CHECKSUM = inner_start(f, PATH, COLLECTION, KEEP)"
         template = """
 for COUNTER, ITEM in enumerate(iterate(ITEMS, START), START):
-    f.inner = (*AROUND, (PATH, COUNTER, len(ITEMS)))
+    f.inner = (*AROUND, (PATH, COUNTER, len(ITEMS), CHECKSUM))
     if COUNTER & 63 == 63:
         await breathe(f)
     RESPONSE = OUTER
@@ -157,6 +157,7 @@ f.inner = AROUND
         holes = {
             "AROUND": around,
             "PATH": ast.Constant(place.path, lineno=1, col_offset=0),
+            "CHECKSUM": e.unit.local("checksum"),
             "inner_start": e.constant(inner_start, "inner_start"),
             "iterate": e.constant(iterate, "iterate"),
         }
@@ -247,7 +248,8 @@ def _spec(e: Emitter, step: nodes.For, scope: Scope, place: Place) -> LoopSpec:
         variable=step.variable.text,
         has_filter=bool(step.conditions),
         parallel=step.parallel,
-        repeatable=_is_repeatable(e, step, scope),
+        repeatable=_is_repeatable(e, step, scope) and (place.frame or _hangs_on_what_is_kept(e, step, scope)),
+        remembers=e.asks_often(step.body),
     )
 
 
@@ -259,6 +261,13 @@ def _is_repeatable(e: Emitter, step: nodes.For, scope: Scope) -> bool:
     if on_stores or not all(is_deterministic(c) for c in conditions):
         return False
     return reads_response(step.collection) or bool(depends)
+
+
+def _hangs_on_what_is_kept(e: Emitter, step: nodes.For, scope: Scope) -> bool:
+    """Inside an arm: whether a list hangs on nothing that the arm itself may have found in a store, or made."""
+    kept = e.begins_with
+    names = set().union(*(free_names(c) for c in (step.collection, *step.conditions))) - {step.variable.text}
+    return kept is not None and all(scope.names.get(name) is kept.names.get(name) for name in names)
 
 
 def _none() -> ast.expr:
