@@ -8,8 +8,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from threading import Lock as ThreadLock
@@ -23,6 +23,7 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 READ_LIMIT = 256 * 1024 * 1024
 RECORD_READ_LIMIT = 64 * 1024 * 1024
+_PIECE_BYTES = 1 << 20
 
 
 class DamagedFileError(StateError):
@@ -79,11 +80,22 @@ class FileSystem(Protocol):
     def sync(self, fd: int, what: str) -> None:
         """Return when the file's bytes survive a power loss. `what` names the failpoints, as in `before-store-sync`."""
 
-    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(
+        self,
+        path: Path,
+        data: Content,
+        what: str,
+        *,
+        durable: bool = True,
+        spare: Path | None = None,
+        last: Callable[[], bytes] | None = None,
+    ) -> None:
         """Put `data` in the place of the file at once: readers see the old content or the new one.
 
         Durable on return. With `durable=False` it survives a SIGKILL only, and a power loss may leave rubbish under the
         name: then keep the last durable content under a second name, `spare`, which a durable call writes along.
+
+        `last` is asked, once all of `data` is safe, for what is to follow it: that much is not synced.
 
         Raises:
             OSError: the old content stands.
@@ -130,9 +142,20 @@ class Disk:
         os.fdatasync(fd)
         failpoint(f"after-{what}-sync")
 
-    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
+    def replace(
+        self,
+        path: Path,
+        data: Content,
+        what: str,
+        *,
+        durable: bool = True,
+        spare: Path | None = None,
+        last: Callable[[], bytes] | None = None,
+    ) -> None:
         temporary = self._temporary(path, data, what, durable=durable)
         try:
+            if last is not None:
+                self._add_to(temporary, last())
             failpoint(f"before-{what}-replace")
             if spare is not None:
                 # First the spare: while it is changed, the other name still has what was there.
@@ -187,6 +210,14 @@ class Disk:
             finally:
                 os.close(fd)
         raise AssertionError("unreachable")
+
+    def _add_to(self, temporary: Path, data: bytes) -> None:
+        fd = open_regular(temporary, os.O_WRONLY | os.O_APPEND)
+        try:
+            if data:
+                self.append(fd, data)
+        finally:
+            os.close(fd)
 
     def _second_name(self, written: Path, name: Path, data: Content, what: str) -> None:
         link = temporary_beside(name)
@@ -642,8 +673,60 @@ class Log:
         if len(content) != self.size or any(unseal(line) is None for line in BytesIO(content)):
             raise OSError(errno.EIO, "a sync failed, and what was written is lost", str(self.path))
         self._disk.replace(self.path, content, self._what)
-        self.close()
-        self.open_at(self.size)
+        self._go_on_at(self.size)
+
+    def cut_out(self, kept: Sequence[tuple[int, int]], *, upto: int, done: Callable[[], None]) -> None:
+        """Of the first `upto` bytes keep these parts only, and all that follows; durable on return.
+
+        Others append meanwhile, but not while `done` is called, when the places of the parts have just changed.
+
+        Raises:
+            OSError: the file is as it was.
+        """
+
+        def parts() -> Iterator[bytes]:
+            for begin, end in kept:
+                for at in range(begin, end, _PIECE_BYTES):
+                    yield self.read_at(at, min(end - at, _PIECE_BYTES))
+
+        def rest() -> bytes:
+            held.enter_context(self._writing)
+            return self.read_at(upto, self.size - upto)
+
+        with self._syncing, ExitStack() as held:
+            self._refuse_if_broken()
+            try:
+                self._disk.replace(self.path, parts, self._what, last=rest)
+            except OSError:
+                # Did the new file get its name, only that is not safe yet, then nobody may go on in the old one.
+                self._broken = self._is_another_file()
+                raise
+            self._go_on_at(self.size - upto + sum(end - begin for begin, end in kept))
+            self._dirty, self._new = True, False  # what followed is not synced
+            done()
+
+    def _is_another_file(self) -> bool:
+        assert self._fd is not None
+        try:
+            return self.path.stat().st_ino != os.fstat(self._fd).st_ino
+        except OSError:
+            return True
+
+    def _go_on_at(self, size: int) -> None:
+        """The name has been given to a new file of this size: go on there. Never without an open file in between."""
+        try:
+            fd = open_regular(self.path, os.O_RDWR | os.O_APPEND)
+        except OSError:
+            self._broken = True
+            raise
+        old, self._fd, self.size = self._fd, fd, size
+        if old is not None:
+            os.close(old)
+
+    @property
+    def writing(self) -> AbstractContextManager[bool]:
+        """Held while lines are appended, or change their places."""
+        return self._writing
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Bytes of the file, as appended."""

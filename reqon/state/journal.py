@@ -5,7 +5,7 @@ take the fields without reading it, and a body is fetched later by its place in 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +14,14 @@ from threading import Lock
 from reqon.errors import StateError
 from reqon.files import SEAL_LENGTH, DamagedFileError, Log, open_regular, read_at, seal, unseal
 from reqon.state.backend import BodyRef, JournalEntry
+from reqon.state.compaction import PASSING, is_worth_it, runs_kept, superseded
 from reqon.state.directory import StateDirectory
 from reqon.values import OWN_DEPTH, JsonError, Value, decode, encode
 
 DEFAULT_MAX_BYTES = 1 << 30
 _BODY = b',"body":'
 _TAIL_BYTES = 64 * 1024
+_PASSING = tuple(b'{"t":"%b"' % kind.encode() for kind in PASSING)
 _LINE_BREAKS_TO_BLANKS = bytes(32 if c in b"\r\n" else c for c in range(256))
 
 
@@ -41,6 +43,10 @@ class FileJournal:
         self._end = -1  # where the next line will begin; -1 until the file was looked at
         self._good = -1  # where the good entries end; -1 until all were read
         self._full = False
+        self._passing = 0  # bytes of entries that later ones may have superseded
+        # A reference says where a body lay when it was appended; what was cut out since has moved it.
+        self._moved: dict[int, int] = {}
+        self._cut = 0
 
     def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
         if self._end < 0:
@@ -55,7 +61,9 @@ class FileJournal:
             head = line[:-1] + _BODY
             ref = BodyRef(self._end + len(head), len(body))
             sealed = seal(b"%b%b}" % (head, body.translate(_LINE_BREAKS_TO_BLANKS)))
-        if self._end + len(sealed) > self.max_bytes and not self._full:
+        if kind in PASSING:
+            self._passing += len(sealed)
+        if self._end - self._cut + len(sealed) > self.max_bytes and not self._full:
             self._full = True
             self._add(seal(encode({"t": "full", "max": self.max_bytes})))
             if kind != "action":
@@ -128,8 +136,63 @@ class FileJournal:
                     return entry
         return None
 
+    # --- cutting out what later entries superseded ---
+
+    def compact(self, safe: Mapping[str, int]) -> None:
+        """See `Compacting`. What cannot be cut out now is cut out when there is as much again."""
+        if not self._log.is_open or not is_worth_it(self._passing, self._log.size, self.max_bytes):
+            return
+        self._passing = 0
+        size = self._log.size
+        lines: list[tuple[int, int]] = []
+        passing: list[tuple[int, JournalEntry]] = []
+        bodies: list[int] = []
+        for begin, content in self._contents(size):
+            known = _entry(content, begin) if content.startswith(_PASSING) or _BODY in content else None
+            if known is not None and known.kind in PASSING:
+                passing.append((len(lines), known))
+            if known is not None and known.body is not None:
+                bodies.append(known.body.offset)
+            lines.append((begin, begin + len(content) + SEAL_LENGTH))
+        if gone := list(superseded(passing, safe)):
+            kept = runs_kept(lines, gone)
+            with suppress(OSError):
+                self._log.cut_out(kept, upto=size, done=lambda: self._note_moves(kept, bodies, size))
+
+    def _contents(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """The lines that end before `size`, with where they begin."""
+        begin = 0
+        with os.fdopen(open_regular(self.path, os.O_RDONLY), "rb", buffering=1 << 20) as stream:
+            for line in stream:
+                if begin + len(line) > size:
+                    return
+                content = unseal(line)
+                if content is None:
+                    raise DamagedFileError(f"{self.path} is damaged at byte {begin}")
+                yield begin, content
+                begin += len(line)
+
+    def _note_moves(self, kept: Sequence[tuple[int, int]], bodies: Sequence[int], size: int) -> None:
+        """Every body that stayed has another place now. References go on naming the old one."""
+        named = {now: then for then, now in self._moved.items()}
+        self._moved = {}
+        begin = number = 0
+        for first, end in kept:
+            while number < len(bodies) and bodies[number] < end:
+                body = bodies[number]
+                if body >= first:
+                    self._moved[named.get(body, body + self._cut)] = begin + body - first
+                number += 1
+            begin += end - first
+        self._cut += size - begin
+
     def read_body(self, ref: BodyRef) -> bytes:
-        body = self._log.read_at(ref.offset, ref.length) if self._log.is_open else self._read_only(ref)
+        with self._log.writing:
+            if self._log.is_open:
+                at = self._moved.get(ref.offset, ref.offset - self._cut)
+                body = self._log.read_at(at, ref.length)
+            else:
+                body = self._read_only(ref)
         if len(body) != ref.length:
             raise DamagedFileError(f"{self.path} ends before byte {ref.offset + ref.length}")
         return body
@@ -163,6 +226,7 @@ class FileJournal:
         finally:
             if self._log.is_open:
                 self._good = self._log.size
+                self._end, self._cut, self._moved = -1, 0, {}
                 self._log.close()
             self._close_reader()
 
@@ -178,6 +242,7 @@ class FileJournal:
         self._directory.disk.remove(self.path)
         self._log = Log(self.path, what="journal", disk=self._directory.disk)
         self._end = self._good = -1
+        self._cut, self._moved, self._passing = 0, {}, 0
         self._full = False
 
 

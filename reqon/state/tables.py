@@ -15,6 +15,7 @@ from reqon.clock import parse_rfc3339, rfc3339
 from reqon.errors import StateError
 from reqon.files import DamagedFileError, lock_is_free
 from reqon.state.backend import BodyRef, JournalEntry, SyncCheckpoint, last_place
+from reqon.state.compaction import PASSING, is_worth_it, superseded
 from reqon.state.directory import StateDirectory, safe_name
 from reqon.state.ids import is_execution_id
 from reqon.state.records import (
@@ -320,6 +321,7 @@ class TableJournal:
         self._size = 0
         self._full = False
         self._dirty = False
+        self._passing = 0  # bytes of entries that later ones may have superseded
         self._writing = RLock()
 
     def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
@@ -342,7 +344,10 @@ class TableJournal:
         number = self._next
         self._buffer.append((number, kind, fields, body))
         self._next += 1
-        self._size += len(fields) + len(body or b"")
+        length = len(fields) + len(body or b"")
+        self._size += length
+        if kind in PASSING:
+            self._passing += length
         return None if body is None else BodyRef(number, len(body))
 
     def _look(self) -> None:
@@ -374,6 +379,29 @@ class TableJournal:
             self._database.change(put, durable=durable, single=not entries)
             self._dirty = not durable
             self._buffer.clear()
+
+    def compact(self, safe: Mapping[str, int]) -> None:
+        """See `Compacting`."""
+        if not is_worth_it(self._passing, self._size, self._max_bytes):
+            return
+        self._passing = 0
+        marks = ", ".join("?" * len(PASSING))
+        query = f"SELECT n, kind, fields, length(body) FROM journal WHERE name = ? AND kind IN ({marks}) ORDER BY n"  # noqa: S608  # marks
+        sizes: dict[int, int] = {}
+        passing: list[tuple[int, JournalEntry]] = []
+        for row in self._database.rows(query, self._name, *PASSING):
+            sizes[row[0]] = len(row[2]) + (row[3] or 0)
+            passing.append((row[0], _entry(*row)))
+        gone = list(superseded(passing, safe))
+        if not gone:
+            return
+
+        def drop(session: Session) -> None:
+            session.executemany("DELETE FROM journal WHERE name = ? AND n = ?", [(self._name, n) for n in gone])
+
+        with self._writing:
+            self._database.change(drop, durable=True)
+            self._size -= sum(sizes[number] for number in gone)
 
     def entries(self) -> Iterator[JournalEntry]:
         query = "SELECT n, kind, fields, length(body) FROM journal WHERE name = ? ORDER BY n"

@@ -164,8 +164,17 @@ class LeavesCutTails(PowerDisk):
 
 
 class WithoutSpare(PowerDisk):
-    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
-        super().replace(path, data, what, durable=durable)
+    def replace(
+        self,
+        path: Path,
+        data: Content,
+        what: str,
+        *,
+        durable: bool = True,
+        spare: Path | None = None,
+        last: Callable[[], bytes] | None = None,
+    ) -> None:
+        super().replace(path, data, what, durable=durable, last=last)
 
     def create(self, path: Path, data: bytes, what: str, *, spare: Path | None = None) -> bool:
         made = super().create(path, data, what)

@@ -138,8 +138,17 @@ class PowerDisk(Disk):
         self._safe_names[path] = self._names(path)
         self._names_since.pop(path, None)
 
-    def replace(self, path: Path, data: Content, what: str, *, durable: bool = True, spare: Path | None = None) -> None:
-        super().replace(path, data, what, durable=durable, spare=spare)
+    def replace(
+        self,
+        path: Path,
+        data: Content,
+        what: str,
+        *,
+        durable: bool = True,
+        spare: Path | None = None,
+        last: Callable[[], bytes] | None = None,
+    ) -> None:
+        super().replace(path, data, what, durable=durable, spare=spare, last=last)
         self._note(path)
 
     def remove(self, path: Path) -> None:

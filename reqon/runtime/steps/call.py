@@ -49,6 +49,7 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
         until_path=until_path(options.get("until")),
         keeps_sync=(since is not None and since.uses_checkpoint) or uses_last_sync or "syncKey" in options,
         held=is_held(e),
+        before_loop=e.has_inner_loop and not place.frame and not place.in_loop,
         span=step.span,
         document=document,
         operation=operation,
