@@ -340,7 +340,7 @@ class Execution:
         for remote in self._remotes.values():
             await remote.ask_count()
 
-    def write_out(self) -> None:
+    def write_buffers(self) -> None:
         """What stores and journal have in their buffers survives SIGKILL on return."""
         self.flush_stores()
         if self.journal is not None:

@@ -149,7 +149,7 @@ class LoopRun:
         x = f.x
         written = index, len(self.finished), f.inner
         if kind == "progress" and (written == self._written or (index == self._written[0] and self._crowded())):
-            x.write_out()
+            x.write_buffers()
             return
         self.count(index)
         item = preview(self.current(index))
