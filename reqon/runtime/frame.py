@@ -1,19 +1,16 @@
 """What one action carries while it runs: `response`, its variables, where it is."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from reqon.errors import FetchError
+from reqon.state.compaction import InnerRound
 from reqon.values import Value
 
 if TYPE_CHECKING:
     from reqon.runtime.execution import Execution
     from reqon.runtime.loops import LoopRun
     from reqon.webhooks.desk import Endpoint
-
-
-# A loop inside the outermost one, in work: its path, the round, how many there are, and a checksum of its list.
-InnerRound: TypeAlias = tuple[str, int, int, int]
 
 
 class Frame:

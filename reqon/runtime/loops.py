@@ -11,12 +11,13 @@ from reqon.errors import EvaluatorError, ParallelError, ReqonError, ReqonRuntime
 from reqon.events import LoopIteration
 from reqon.lang.operators import StoreHandle
 from reqon.runtime.execution import preview
-from reqon.runtime.frame import Frame, InnerRound
+from reqon.runtime.frame import Frame
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loop_lists import FrozenRecords, Kept, filtered, iterate, loop_input
 from reqon.runtime.resume import LoopPosition
 from reqon.runtime.stopping import StopRun
 from reqon.runtime.telling import tell_iteration, tell_loop, tell_loop_end
+from reqon.state.compaction import InnerRound
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot

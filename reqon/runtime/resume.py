@@ -4,9 +4,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reqon.runtime.frame import InnerRound
 from reqon.state.backend import BodyRef, Journal, JournalEntry
-from reqon.state.compaction import holds, is_behind
+from reqon.state.compaction import InnerRound, holds, is_behind
 from reqon.values import Value, decode
 
 

@@ -5,7 +5,7 @@ was answered counts as long as that item is in work.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from reqon.state.backend import JournalEntry
 from reqon.values import Value
@@ -14,6 +14,9 @@ PLACES = ("progress", "checkpoint")  # where a loop is
 OF_ITEMS = ("reply", "failed")  # what belongs to one item of a loop
 PASSING = (*PLACES, *OF_ITEMS)  # kinds of entries that others of their kind follow without end
 WORTH_BYTES = 4 << 20
+
+# A loop inside an item's, in work: its path, the round, how many there are, and a checksum of its list.
+InnerRound: TypeAlias = tuple[str, int, int, int]
 
 
 @runtime_checkable
