@@ -7,24 +7,27 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
-from reqon.callbacks import ProgressCallbacks, Teller
+from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Source, did_you_mean
 from reqon.errors import ConfigurationError, ParseError, ReqonError
 from reqon.extensions import registered
+from reqon.http.transport import Answering, FunctionTransport, Transport
 from reqon.lang.check import Registered
-from reqon.lang.functions import register_function
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
-from reqon.runner import Outcome, Runner, RunnerSettings
+from reqon.listeners import Listeners
+from reqon.runner import Additions, Outcome, Runner, RunnerSettings
 from reqon.runtime.execution import OpenStore
+from reqon.runtime.hooks import NO_HOOKS, Hooks
 from reqon.runtime.plan import Plan
+from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.request import RunRequest
 from reqon.state.choice import StateStores
 from reqon.state.custom import set_state_store
@@ -38,7 +41,6 @@ from reqon.state.records import (
     from_json,
     to_json,
 )
-from reqon.stores.registry import register_store_adapter
 from reqon.stores.waiting import wait_elsewhere
 from reqon.values import Record, Value
 from reqon.webhooks.server import WebhookServer
@@ -55,16 +57,29 @@ __all__ = [
     "get_execution_history",
     "get_execution_state",
     "parse",
+    "register_auth_provider",
     "register_function",
+    "register_pagination_strategy",
+    "register_step_handler",
     "register_store_adapter",
     "set_state_store",
 ]
 
 if TYPE_CHECKING:
     from reqon.http.openapi.loading import Specifications
+if TYPE_CHECKING:  # what only some runs use is imported when they do
+    from reqon.observe.emitter import EventEmitter
+    from reqon.observe.logger import StructuredLogger
 
 T = TypeVar("T")
 log = logging.getLogger("reqon")
+
+# Of the process as a whole; `Reqon()` has its own of each.
+register_function = GLOBAL.register_function
+register_store_adapter = GLOBAL.register_store_adapter
+register_auth_provider = GLOBAL.register_auth_provider
+register_pagination_strategy = GLOBAL.register_pagination_strategy
+register_step_handler = GLOBAL.register_step_handler
 
 # --- what a run answers ----------------------------------------------------------------------------------------------
 
@@ -128,6 +143,13 @@ class ExecutionOptions(TypedDict, total=False):
     store_config: which databases stand behind `sql`, `nosql` and `postgrest`: the path of a file, or its content.
     stores: adapters of your own by the names that the mission gives its stores. They are connected, never closed.
     development_mode: False: a `nosql` store that nothing configures is an error, not a file.
+    event_emitter: whose handlers hear what happens: `create_emitter()`, or `create_otel_listener(exporter)`.
+    logger: a structured logger that writes each event as a line: `create_structured_logger()`.
+    verbose: write each event of level info or above to stderr.
+    rate_limit_callbacks, circuit_breaker_callbacks: what to call around waits and breakers.
+    on_token_refresh: awaited with a source and its new OAuth tokens, before they are used.
+    http_transport: what answers requests, for tests: a function of method, URL, headers and body that gives status,
+        headers and body; or a whole transport.
     output: write the stores' records as JSON when it completed: into a folder, or one file that ends in .json.
     webhook_server: what receives the calls that the mission waits for: a `WebhookServer`; True: one with defaults.
     clock: another clock, for tests.
@@ -146,6 +168,13 @@ class ExecutionOptions(TypedDict, total=False):
     store_config: Mapping[str, Mapping[str, Value]] | Path | str | None
     stores: Mapping[str, object] | None
     development_mode: bool
+    event_emitter: "EventEmitter | None"
+    logger: "StructuredLogger | None"
+    verbose: bool
+    rate_limit_callbacks: RateLimitCallbacks | None
+    circuit_breaker_callbacks: CircuitBreakerCallbacks | None
+    on_token_refresh: Callable[[str, Record], Awaitable[None]] | None
+    http_transport: Answering | Transport | None
     output: Path | str | None
     webhook_server: WebhookServer | bool | None
     clock: Clock
@@ -160,10 +189,20 @@ def parse(source: str, *, name: str = "<source>", mission_dir: Path | str | None
     Raises:
         ParseError: the text is wrong; `diagnostics` holds every finding, `format()` prints them.
     """
+    return _parse(source, name=name, mission_dir=mission_dir)
+
+
+def _parse(
+    source: str,
+    *,
+    name: str = "<source>",
+    mission_dir: Path | str | None = None,
+    registries: Registries = GLOBAL,
+) -> Program:
     if "\n" not in source and source.endswith(".vague"):
         raise ParseError(f"'{source}' is no mission's text", hint="to run a file: from_file(path)")
     folder = None if mission_dir is None else Path(mission_dir)
-    return _sound(load_text(Source(name, source), known=_registered(folder), folder=folder))
+    return _sound(load_text(Source(name, source), known=_registered(registries, folder), folder=folder))
 
 
 async def execute(source: str | Program | MissionProgram, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -178,10 +217,22 @@ async def execute(source: str | Program | MissionProgram, **options: Unpack[Exec
         AlreadyRunningError: the mission runs, and does not run twice at once.
         TypeError: an option that there is not.
     """
+    return await _execute(source, options)
+
+
+async def _execute(
+    source: str | Program | MissionProgram,
+    options: ExecutionOptions,
+    *,
+    registries: Registries = GLOBAL,
+    hooks: Hooks = NO_HOOKS,
+) -> ExecutionResult:
+    """`execute`, with the extensions and hooks of the process or of one `Reqon`."""
     _refuse_unknown(options)
-    program = parse(source, mission_dir=options.get("mission_dir")) if isinstance(source, str) else source
+    program = await _parsed(source, options, registries, hooks) if isinstance(source, str) else source
     mission = program if isinstance(program, MissionProgram) else _chosen(program, options.get("mission"))
-    runner = _KeepingRunner(_settings(options), options)
+    await hooks.before_execute(mission)
+    runner = _KeepingRunner(_settings(options), options, registries, hooks)
     plan = runner.plan(mission)
     if options.get("dry_run"):
         _show(runner, plan)
@@ -193,7 +244,19 @@ async def execute(source: str | Program | MissionProgram, **options: Unpack[Exec
     for error in outcome.errors:
         if error.exit_code == ConfigurationError.exit_code:
             raise error
-    return runner.result(plan, outcome)
+    result = runner.result(plan, outcome)
+    await hooks.after_execute(result)
+    return result
+
+
+async def _parsed(source: str, options: ExecutionOptions, registries: Registries, hooks: Hooks) -> Program:
+    """The program of a text, with the hooks around parsing."""
+    text = await hooks.before_parse(source)
+    program = _parse(
+        text if isinstance(text, str) else source, mission_dir=options.get("mission_dir"), registries=registries
+    )
+    other = await hooks.after_parse(program)
+    return other if isinstance(other, Program) else program
 
 
 async def from_file(path: Path | str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -202,7 +265,7 @@ async def from_file(path: Path | str, **options: Unpack[ExecutionOptions]) -> Ex
     Raises:
         ConfigurationError: there is no such file.
     """
-    return await execute(await asyncio.to_thread(_loaded, Path(path), options, folders=False), **options)
+    return await _execute(await asyncio.to_thread(_loaded, Path(path), options, folders=False), options)
 
 
 async def from_path(path: Path | str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -211,10 +274,10 @@ async def from_path(path: Path | str, **options: Unpack[ExecutionOptions]) -> Ex
     Raises:
         ConfigurationError: there is no such path.
     """
-    return await execute(await asyncio.to_thread(_loaded, Path(path), options), **options)
+    return await _execute(await asyncio.to_thread(_loaded, Path(path), options), options)
 
 
-def _registered(folder: Path | None = None) -> Registered:
+def _registered(registries: Registries, folder: Path | None = None) -> Registered:
     """What is known of the language now. Documents from URLs are looked at when a run is planned."""
 
     def specifications() -> "Specifications":
@@ -222,17 +285,17 @@ def _registered(folder: Path | None = None) -> Registered:
 
         return Specifications(offline=True)
 
-    return registered(specifications, folder=folder)
+    return registered(specifications, folder=folder, registries=registries)
 
 
-def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True) -> Program:
+def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True, registries: Registries = GLOBAL) -> Program:
     _refuse_unknown(options)
     if not folders and not path.is_file():
         raise ConfigurationError(
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"
         )
     state = _state_path(options.get("state_dir"), options.get("environment"))
-    return _sound(load([path], known=_registered(), skip=(state,)))
+    return _sound(load([path], known=_registered(registries), skip=(state,)))
 
 
 def _refuse_unknown(options: ExecutionOptions) -> None:
@@ -295,12 +358,25 @@ def _state_path(given: Path | str | None, environment: Mapping[str, str] | None 
 class _KeepingRunner(Runner):
     """A runner that remembers the stores it opened, so that a result can show what they hold."""
 
-    def __init__(self, settings: RunnerSettings, options: ExecutionOptions) -> None:
+    def __init__(
+        self,
+        settings: RunnerSettings,
+        options: ExecutionOptions,
+        registries: Registries = GLOBAL,
+        hooks: Hooks = NO_HOOKS,
+    ) -> None:
+        given = options.get("http_transport")
         super().__init__(
             settings,
             clock=options.get("clock", SYSTEM),
             environment=options.get("environment"),
             offline=bool(options.get("dry_run")),
+            additions=Additions(
+                registries=registries,
+                hooks=hooks,
+                transport=FunctionTransport(given) if callable(given) else given,
+                on_token_refresh=options.get("on_token_refresh"),
+            ),
         )
         self._seen: dict[str, OpenStore] = {}
         self._options = options
@@ -373,10 +449,26 @@ async def _told(runner: Runner, plan: Plan, options: ExecutionOptions) -> Outcom
         force=options.get("force", False),
         execution_id=resume if isinstance(resume, str) else None,
     )
-    callbacks = options.get("progress_callbacks")
-    if callbacks is None:
-        return await runner.execute(plan, request)
-    teller = Teller(callbacks, runner.bus)
+    listeners = Listeners(
+        runner,
+        progress=options.get("progress_callbacks"),
+        limits=options.get("rate_limit_callbacks"),
+        breakers=options.get("circuit_breaker_callbacks"),
+        emitter=options.get("event_emitter"),
+        logger=options.get("logger"),
+        verbose=options.get("verbose", False),
+    )
+    with listeners:
+        try:
+            if not listeners.calls:
+                return await runner.execute(plan, request)
+            return await _telling(runner, plan, request, listeners.teller)
+        finally:
+            await listeners.drain()
+
+
+async def _telling(runner: Runner, plan: Plan, request: RunRequest, teller: Teller) -> Outcome:
+    """Run it, and beside it what coroutine functions among the callbacks do."""
     answer: Outcome | ReqonError
     async with asyncio.TaskGroup() as beside:
         beside.create_task(teller.work())

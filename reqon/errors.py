@@ -4,6 +4,7 @@ A room raises without a place; whoever knows the mission's text adds the span on
 `ReqonError` is a bug of ours and keeps its traceback.
 """
 
+import builtins
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
@@ -79,6 +80,10 @@ class ReqonError(Exception):
         known = {"kind": self.kind, "message": self.message, "location": self.location, "hint": self.hint}
         known |= {"action": self.action, "step": self.step}
         return {k: v for k, v in known.items() if v is not None}
+
+
+# What users' functions, handlers and factories raise when they are wrong; anything else is not theirs to raise.
+USERS_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, builtins.RuntimeError, TypeError, ValueError)
 
 
 class ParseError(ReqonError):

@@ -1,34 +1,32 @@
 """What users' code and OpenAPI documents add to the language, for the checker."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reqon.errors import SpecError
 from reqon.lang import nodes
 from reqon.lang.check import Registered
-from reqon.lang.functions import REGISTERED
-from reqon.state.custom import registered_state_stores
-from reqon.stores.registry import known_adapters
+from reqon.runtime.registries import GLOBAL, Registries
 
 if TYPE_CHECKING:  # at run time only where a source has a document
     from reqon.http.openapi.loading import Specifications
 
 
 def registered(
-    specifications: "Callable[[], Specifications] | None" = None, *, folder: Path | None = None
+    specifications: "Callable[[], Specifications] | None" = None,
+    *,
+    folder: Path | None = None,
+    registries: Registries = GLOBAL,
 ) -> Registered:
-    """The names that are known in this process now.
+    """The names that are known now: in this process, or to one `Reqon()`.
 
     With `specifications`, calls are checked against the documents of their sources; `folder` is where relative paths of
     a text start that is no file.
     """
-    return Registered(
-        functions=frozenset(REGISTERED),
-        adapters=frozenset(known_adapters()),
-        state_stores=frozenset(registered_state_stores()),
-        operations=None if specifications is None else Operations(specifications, folder or Path()),
-    )
+    operations = None if specifications is None else Operations(specifications, folder or Path())
+    return replace(registries.known(), operations=operations)
 
 
 class Operations:

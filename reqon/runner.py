@@ -31,15 +31,19 @@ from reqon.http.auth import Credentials, credentials_for, load_auth_file
 from reqon.http.client import Client
 from reqon.http.connections import Connections
 from reqon.http.messages import SourceSettings
+from reqon.http.oauth import OnRefresh
+from reqon.http.transport import Transport
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.observe.runlog import RunLogs
 from reqon.runtime.endpoints import WaitingRoom
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
+from reqon.runtime.hooks import NO_HOOKS, Hooks
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.leasing import MissionLease
 from reqon.runtime.plan import Plan
+from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.request import CancelReason, RunRequest
 from reqon.runtime.resume import ResumePoint
 from reqon.runtime.settings import store_settings
@@ -130,6 +134,25 @@ class Outcome:
         return self.record.status is ExecutionStatus.COMPLETED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What a Python program brings along.
+
+    Attributes:
+        registries: functions, stores, auth providers, paginations and steps of its own; hooks: where it steps in.
+        transport: what carries requests, instead of connections of ours.
+        on_token_refresh: awaited with source and tokens before new ones are used.
+    """
+
+    registries: Registries = GLOBAL
+    hooks: Hooks = NO_HOOKS
+    transport: Transport | None = None
+    on_token_refresh: OnRefresh | None = None
+
+
+_NO_ADDITIONS = Additions()
+
+
 @dataclass(slots=True)
 class _Held:
     """A mission's lock, and how many runs of this process share it."""
@@ -152,9 +175,11 @@ class Runner:
         random: Callable[[], float] = chance.random,
         keep_state: bool = True,
         offline: bool = False,
+        additions: Additions = _NO_ADDITIONS,
     ) -> None:
         """`offline`: open no socket for specifications and write none, as in a dry run."""
         self.settings = settings
+        self.additions = additions
         self.stop = StopSignal()
         self.clock = RunClock(clock, self.stop)
         self.bus = bus if bus is not None else EventBus()
@@ -228,6 +253,9 @@ class Runner:
                 environment=self.environment,
                 state_directory=self.directory.path,
                 random=self.random,
+                transport=self.additions.transport,
+                on_token_refresh=self.additions.on_token_refresh,
+                auth_providers=self.additions.registries.auth_providers,
             )
         return self._connections
 
@@ -308,7 +336,10 @@ class Runner:
         known = self.environment if environment is None else environment
         has_document = any(source.spec is not None for source in program.sources.values())
         specifications = self.specifications if has_document else None
-        return Plan(program, clock=self.clock, environment=known, specifications=specifications)
+        registries = self.additions.registries
+        return Plan(
+            program, clock=self.clock, environment=known, specifications=specifications, registries=registries
+        )
 
     def state_of(self, plan: Plan) -> StateBackend:
         """Where the mission's new executions are kept."""
@@ -690,6 +721,7 @@ class _Run:
             random=runner.random,
             checkpoint_seconds=runner.settings.checkpoint_seconds,
             dead_letters=lambda: runner.dead_letters(plan),
+            hooks=runner.additions.hooks,
         )
         if resume is not None and resume.totals is not None:
             x.carry(resume.totals)

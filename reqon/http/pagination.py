@@ -1,12 +1,13 @@
 """Which request follows a page (spec/runtime.md 4). Decides; sends nothing."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from urllib.parse import urljoin
 
-from reqon.errors import PaginationError
+from reqon.errors import USERS_FAULTS, PaginationError
 from reqon.http.addresses import origin_of
 from reqon.values import Record, Value, encode
 
@@ -204,23 +205,42 @@ class CustomStrategy(Protocol):
 
 
 class CustomPages:
-    """A registered strategy behind the protocol."""
+    """A registered strategy behind the protocol. What it raises is a `PaginationError` that names it.
 
-    def __init__(self, strategy: CustomStrategy) -> None:
-        self._strategy = strategy
-        self._params = dict(strategy.get_initial_params())
-        self._url: str | None = None
+    A `url` among its parameters is asked for instead of the fetch's own.
+    """
+
+    def __init__(self, name: str, make: Callable[[], CustomStrategy]) -> None:
+        self._name = name
+        with self._ours():
+            self._strategy = make()
+            self._params = dict(self._strategy.get_initial_params())
+        target = self._params.pop("url", None)
+        self._url: str | None = target if isinstance(target, str) else None
         self.has_more = True
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        try:
+            yield
+        except USERS_FAULTS as error:
+            text = f"the pagination strategy '{self._name}' failed: {type(error).__name__}: {error}"
+            failure = PaginationError(text, kind="pagination")
+            failure.reason = "custom"
+            raise failure from error
 
     @property
     def resumable(self) -> bool:
         """Whether the strategy can be saved; without, a resume starts its fetch over."""
         return hasattr(self._strategy, "state") and hasattr(self._strategy, "restore")
 
-    @property
-    def extract_items(self) -> Callable[[Value], list[Value]] | None:
-        """The strategy's own way to find a page's items, if it has one."""
-        return getattr(self._strategy, "extract_items", None)
+    def items_of(self, body: Value) -> list[Value] | None:
+        """A page's items, if the strategy has its own way to find them."""
+        extract = getattr(self._strategy, "extract_items", None)
+        if extract is None:
+            return None
+        with self._ours():
+            return list(extract(body))
 
     @property
     def next_value(self) -> Value:
@@ -230,21 +250,27 @@ class CustomPages:
         return NextRequest(url=self._url) if self._url else NextRequest(tuple(self._params.items()))
 
     def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
-        self._strategy.update_from_response(body, headers)
-        self.has_more = bool(self._strategy.has_more())
         self._params, self._url = {}, None
+        with self._ours():
+            self._strategy.update_from_response(body, headers)
+            self.has_more = bool(self._strategy.has_more())
+            if self.has_more:
+                self._params = dict(self._strategy.get_next_params())
         if self.has_more:
-            self._params = dict(self._strategy.get_next_params())
             target = self._params.pop("url", None)
             if isinstance(target, str):
                 self._url = follow(url, target)
 
     def state(self) -> Record:
-        value = self._strategy.state() if self.resumable else None  # type: ignore[attr-defined]  # asked just before
+        value = None
+        if self.resumable:
+            with self._ours():
+                value = self._strategy.state()  # type: ignore[attr-defined]  # asked just before
         return {"kind": "custom" if self.has_more else "end", "value": value, "params": self._params, "url": self._url}
 
     def restore(self, state: Record) -> None:
-        self._strategy.restore(state["value"])  # type: ignore[attr-defined]  # only resumable ones are restored
+        with self._ours():
+            self._strategy.restore(state["value"])  # type: ignore[attr-defined]  # only resumable ones are restored
         self._params, self._url = dict(state["params"]), state["url"]
         self.has_more = state["kind"] != "end"
 

@@ -1,6 +1,7 @@
 """What carries a request to a server and its answer back: a protocol, so that any HTTP library can stand behind it."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
@@ -63,3 +64,57 @@ class Transport(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+# Status, headers and body that a function answers a request with: method, URL, headers, body.
+Answered = tuple[int, Mapping[str, str], bytes]
+Answering = Callable[[str, str, Mapping[str, str], bytes | None], "Answered | Awaitable[Answered]"]
+
+
+class _FoundHeaders(dict[str, str]):
+    """Headers whose names are found whatever their case, as written otherwise."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        wanted = name.lower()
+        return next((value for known, value in self.items() if known.lower() == wanted), default)
+
+
+class _FunctionRoute(NamedTuple):
+    origin: str
+
+
+class FunctionTransport:
+    """A function as the transport, for tests: no socket is opened. It may be a coroutine function.
+
+    Raising a `TransportError` in it is a failure of the network.
+    """
+
+    def __init__(self, answer: Answering) -> None:
+        self._answer = answer
+
+    def route(self, origin: str, *, trusted: bool, connect_timeout_seconds: float) -> Route:  # noqa: ARG002  # the protocol's
+        return _FunctionRoute(origin)
+
+    def headers(self, pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+        return _FoundHeaders(pairs)
+
+    async def exchange(
+        self,
+        route: Any,  # noqa: ARG002  # the protocol's
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        timeout_seconds: float,  # noqa: ARG002  # the protocol's
+        limit: int,
+    ) -> RawAnswer:
+        made = self._answer(method, url, headers, body)
+        status, given, content = await made if inspect.isawaitable(made) else made
+        if len(content) > limit:
+            raise TransportError(f"the answer has more than {limit} bytes", kind="too_large", sent=True)
+        pairs = tuple((name.encode(), value.encode()) for name, value in given.items())
+        return RawAnswer(status, "", _FoundHeaders(given), pairs, content)
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -42,8 +42,15 @@ class Schemas:
     `others` are matchers made elsewhere, such as those of an OpenAPI document's component schemas.
     """
 
-    def __init__(self, definitions: Mapping[str, nodes.SchemaDef], others: Mapping[str, Matcher] | None = None) -> None:
+    def __init__(
+        self,
+        definitions: Mapping[str, nodes.SchemaDef],
+        others: Mapping[str, Matcher] | None = None,
+        *,
+        functions: Mapping[str, Callable[..., Value]] | None = None,
+    ) -> None:
         self.definitions = definitions
+        self.functions = functions  # registered ones; None: those of the process
         self._others = dict(others or {})
         self._compiled: dict[str, _Match] = {}
         self._shapes: dict[str, _Shape] = {}
@@ -198,7 +205,7 @@ class _Compiler:
         self._definition = definition
         source = definition.span.source
         self._unit = Unit(source)
-        self._expressions = Expressions(self._unit, schemas)
+        self._expressions = Expressions(self._unit, schemas, schemas.functions)
 
     def function(self) -> Callable[[Value, int], bool]:
         shape = self._schemas.shape(self._definition)

@@ -19,6 +19,7 @@ from reqon.lang.compiler import place_of
 from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution, internal_error
 from reqon.runtime.frame import Frame
+from reqon.runtime.hooks import ActionOutcome, StepMoment, StepOutcome
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
@@ -185,6 +186,8 @@ class Engine:
         ACTION.set(name)
         plan = x.plan.action(name, watched=x.watched)
         frame = Frame(x, name, key, response)
+        if x.hooks.before_action:
+            await x.hooks.before_action(name)
         x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)
         position = x.resume.position(key) if x.resume is not None else None
         start = self._restore(frame, position) if position is not None else 0
@@ -197,7 +200,7 @@ class Engine:
         except Exception as error:
             self._renew_budgets(frame)
             failure = self._failed(frame, plan, error)
-            self._action_ended(name, started, items, failure.message)
+            await self._action_ended(name, started, items, failure.message)
             if failure is error:
                 raise
             raise failure from error
@@ -213,10 +216,10 @@ class Engine:
             await x.checkpoint(reason="action", action=name, step=len(plan.steps), variables=variables)
         else:
             x.tell_writes(name)
-        self._action_ended(name, started, items, None)
+        await self._action_ended(name, started, items, None)
         return frame.response
 
-    def _action_ended(self, name: str, started: float, items: int, error: str | None) -> None:
+    async def _action_ended(self, name: str, started: float, items: int, error: str | None) -> None:
         x = self.x
         seconds = x.clock.monotonic() - started
         x.emit(
@@ -230,6 +233,14 @@ class Engine:
             action=name,
             duration_ms=round(seconds * 1000),
         )
+        if x.hooks.after_action:
+            outcome = ActionOutcome(
+                success=error is None,
+                error=error,
+                items_processed=x.items_processed - items,
+                duration=round(seconds * 1000),
+            )
+            await x.hooks.after_action(name, outcome)
 
     async def _all_steps(self, frame: Frame, plan: ActionPlan, start: int) -> None:
         """Run an action's steps; all of them again where a `wait` that came to nothing says so."""
@@ -269,6 +280,7 @@ class Engine:
         """Run an action's steps from one on, until the end or a signal. A retry goes back to its request."""
         x = frame.x
         steps = plan.steps
+        hooked = bool(x.hooks.before_step or x.hooks.after_step)
         index = start
         fresh = not frame.single  # else a `retry` went back to this step before the process ended
         while index < len(steps):
@@ -282,7 +294,10 @@ class Engine:
             if frame.key is not None:
                 x.active[frame.key] = ActiveStep(action=frame.action, step=step_label(step.node))
             try:
-                answer = await (self._watched(frame, step) if plan.watched else step.function(frame))
+                if hooked:
+                    answer = await self._hooked(frame, plan, step)
+                else:
+                    answer = await self._step(frame, plan, step)
             except RetryFetch as signal:
                 index, fresh = plan.targets[signal.target], False
                 frame.step, frame.single = index, True
@@ -293,6 +308,27 @@ class Engine:
             if answer is SKIP:
                 return
             index += 1
+
+    async def _step(self, frame: Frame, plan: ActionPlan, step: StepPlan) -> str | None:
+        answer: str | None = await (self._watched(frame, step) if plan.watched else step.function(frame))
+        return answer
+
+    async def _hooked(self, frame: Frame, plan: ActionPlan, step: StepPlan) -> str | None:
+        """A step with users' hooks around it."""
+        x = self.x
+        moment = StepMoment(
+            action=frame.action, index=step.place.index, type=step.place.type, location=str(step.node.span)
+        )
+        await x.hooks.before_step(moment)
+        started = x.clock.monotonic()
+        try:
+            answer = await self._step(frame, plan, step)
+        except ReqonError as error:
+            failed = StepOutcome(success=False, error=error.message, duration=x.since(started))
+            await x.hooks.after_step(moment, failed)
+            raise
+        await x.hooks.after_step(moment, StepOutcome(success=True, flow=answer, duration=x.since(started)))
+        return answer
 
     async def _watched(self, frame: Frame, step: StepPlan) -> str | None:
         """A step with its events around it."""

@@ -22,6 +22,7 @@ from reqon.events import (
     Noticed,
     Progressed,
 )
+from reqon.runtime.hooks import NO_HOOKS, Hooks
 from reqon.runtime.stopping import StopRun, StopSignal
 from reqon.runtime.world import RunWorld
 from reqon.secrets import SECRETS
@@ -135,8 +136,10 @@ class Execution:
         random: Callable[[], float],
         checkpoint_seconds: float = 1.0,
         dead_letters: "Callable[[], OpenStore] | None" = None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self.plan = plan
+        self.hooks = hooks
         self.record = record
         self.clock = clock
         self.stop = stop

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reqon.diagnostics import Span
+from reqon.runtime.registries import PaginationFactory
 from reqon.values import Value
 
 if TYPE_CHECKING:  # at run time only where a mission calls operations
@@ -19,13 +20,18 @@ Until = Callable[[Value, Mapping[str, Value], Value, bool], object]
 
 @dataclass(frozen=True, slots=True)
 class PaginateSpec:
-    """`paginate:` as written: its strategy, the parameter, the page size, and what finds a cursor."""
+    """`paginate:` as written: its strategy, the parameter, the page size, and what finds a cursor.
+
+    `custom` makes the decider of a registered strategy, given its `arguments`.
+    """
 
     strategy: str
     parameter: str
     size: int
     find_cursor: Callable[[Value, Mapping[str, str]], Value] | None = None
     relation: str = "next"
+    custom: PaginationFactory | None = None
+    arguments: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

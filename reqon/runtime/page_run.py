@@ -1,7 +1,7 @@
 """One paginated fetch: page after page, each in the journal before the next is asked for (spec/runtime.md 4)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -11,7 +11,16 @@ from reqon.errors import FetchError, PaginationError
 from reqon.events import PageFetched
 from reqon.http.client import Client
 from reqon.http.messages import Reply, Request
-from reqon.http.pagination import CursorPages, LinkPages, NumberedPages, OffsetPages, Pagination, find_items
+from reqon.http.pagination import (
+    CursorPages,
+    CustomPages,
+    LinkPages,
+    NumberedPages,
+    OffsetPages,
+    Pagination,
+    Place,
+    find_items,
+)
 from reqon.lang.handles import ValidationErrors
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, PaginateSpec, Until
 from reqon.runtime.frame import Frame
@@ -35,8 +44,15 @@ def save_before(f: Frame, method: str) -> None:
         x.write_progress("progress", {"a": f.key})
 
 
-def strategy(spec: PaginateSpec, params: Mapping[str, Value], *, until: bool) -> Pagination:
+def strategy(
+    spec: PaginateSpec, params: Mapping[str, Value], *, until: bool, options: Mapping[str, Value]
+) -> Pagination:
     """The decider for one fetch. A number under the parameter's name in `params` is where it starts."""
+    make = spec.custom
+    if make is not None:
+        shown = {name: value for name, value in options.items() if name != "headers"}
+        about = {"args": list(spec.arguments), "fetch": shown}
+        return CustomPages(spec.strategy, lambda: make(about))
     start = params.get(spec.parameter)
     first = start if isinstance(start, int) and not isinstance(start, bool) else None
     match spec.strategy:
@@ -72,7 +88,8 @@ class PageRun:
         self.origin = f"{f.key}:{spec.step_path}" if self.outermost else None
         self.journal = x.journal if self.outermost else None
         self.params = dict(request.params)
-        self.decider = strategy(spec.paginate, self.params, until=until is not None)
+        self.options = options
+        self.decider = strategy(spec.paginate, self.params, until=until is not None, options=options)
         self.pages = self._no_pages()
         items = options.get("items")
         self.items_place = tuple(items.split(".")) if isinstance(items, str) else None
@@ -174,7 +191,7 @@ class PageRun:
         """One page: find its items, learn what follows, journal it; whether it was the last."""
         f, x = self.f, self.f.x
         body = reply.value
-        items, place = find_items(body, path=self.items_place or self.pages.place, until_path=self.spec.until_path)
+        items, place, own = self._items(body)
         self.number += 1
         if self.started_at is None:
             self.started_at, self.first_date = reply.sent_at, reply.date
@@ -183,8 +200,8 @@ class PageRun:
         if self.until is not None and not ended:
             meta = {"code": reply.status, "headers": reply.headers}
             ended = bool(self.until(body, meta, self.decider.next_value, self.decider.has_more))
-        ref = self._journal_page(reply, len(items), place, ended=ended)
-        self.pages.add(body, items, place, size=len(reply.raw), ref=ref)
+        ref = self._journal_page(reply, items, place, own=own, ended=ended)
+        self.pages.add(items if own else body, items, place, size=len(reply.raw), ref=ref)
         if x.wants(PageFetched):
             x.emit(
                 PageFetched(
@@ -216,7 +233,18 @@ class PageRun:
                     raise StopRun
         return ended
 
-    def _journal_page(self, reply: Reply, count: int, place: tuple[str, ...] | None, *, ended: bool) -> Any:
+    def _items(self, body: Value) -> tuple[Sequence[Value], Place | None, bool]:
+        """A page's items, where they are, and whether a strategy of the user's own has found them."""
+        if isinstance(self.decider, CustomPages):
+            found = self.decider.items_of(body)
+            if found is not None:
+                return found, (), True
+        items, place = find_items(body, path=self.items_place or self.pages.place, until_path=self.spec.until_path)
+        return items, place, False
+
+    def _journal_page(
+        self, reply: Reply, items: Sequence[Value], place: Place | None, *, own: bool, ended: bool
+    ) -> Any:
         journal = self.journal
         if journal is None or not reply.is_json or not reply.raw:
             return None
@@ -225,22 +253,24 @@ class PageRun:
             "p": self.spec.step_path,
             "k": self.number,
             "st": reply.status,
-            "c": count,
+            "c": len(items),
             "fp": self.fingerprint,
             "next": {"kind": "end", "value": None} if ended else self.decider.state(),
         }
         if place is not None:
             fields["items"] = list(place)
+        # What a strategy of the user's own has found is kept as it found it: a resume does not ask it again.
+        raw = encode(list(items)) if own else reply.raw
         if self.number == 1:
             fields["at"] = rfc3339(reply.sent_at)
             if reply.date is not None:
                 fields["date"] = rfc3339(reply.date)
         if ended and self.number == 1 and not self.spec.before_loop:
             # A fetch of one page needs no journal yet; who needs it later appends it then.
-            self.pending = (fields, reply.raw)
+            self.pending = (fields, raw)
             return None
         self.f.x.engine.bind(self.f)
-        ref = journal.append("page", fields, body=reply.raw)
+        ref = journal.append("page", fields, body=raw)
         journal.write()
         f = self.f
         f.x.tell_checkpoint("page", f.action, f.step, len(f.variables), page=self.number)
@@ -263,6 +293,8 @@ class PageRun:
         known = x.resume.take_pages(self.origin)
         if not known or known[0].fingerprint != self.fingerprint:
             return False
+        if isinstance(self.decider, CustomPages) and not self.decider.resumable:
+            return False
         self.replayed = True
         for page in known:
             body, _ = add_journaled(self.pages, x.resume, page)
@@ -282,7 +314,7 @@ class PageRun:
         self.replayed = False
         self.number = 0
         self.started_at = self.first_date = None
-        self.decider = strategy(self.spec.paginate, self.params, until=self.until is not None)
+        self.decider = strategy(self.spec.paginate, self.params, until=self.until is not None, options=self.options)
         self.pages = self._no_pages()
 
     def _no_pages(self) -> Pages:

@@ -19,6 +19,7 @@ from reqon.runtime import settings
 from reqon.runtime.codegen import Code, define, expression, function_of, load
 from reqon.runtime.endpoints import WaitSpec
 from reqon.runtime.frame import Frame
+from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.steps.emit import Emitter, Place, reads
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
@@ -86,9 +87,11 @@ class Plan:
         clock: Clock = SYSTEM,
         environment: Mapping[str, str],
         specifications: "Specifications | None" = None,
+        registries: Registries = GLOBAL,
     ) -> None:
         self._specifications = specifications
         self.program = program
+        self.registries = registries
         self.name = program.name
         self.definition_hash = program.definition_hash
         self.environment = environment
@@ -274,12 +277,15 @@ class Plan:
             sources=frozenset(self.program.sources),
             schemas=self.program.schemas,
         )
-        made = Expressions(unit, self.schemas).value(node, scope)
+        made = self._expressions(unit).value(node, scope)
         return function_of(unit, "lets", made, node)(known)
 
     @cached_property
     def schemas(self) -> Schemas:
-        return Schemas(self.program.schemas)
+        return Schemas(self.program.schemas, functions=self.registries.functions)
+
+    def _expressions(self, unit: Unit) -> Expressions:
+        return Expressions(unit, self.schemas, self.registries.functions)
 
     def _unit(self, node: nodes.Node) -> Unit:
         return Unit(node.span.source, {"world": PlainWorld(self._clock, self.environment)})
@@ -300,7 +306,7 @@ class Plan:
     def _condition(self, node: nodes.Expression) -> Callable[[Frame], object]:
         unit = self._unit(node)
         scope = self._scope(response=expression("f.response", node), meta=expression("f.meta", node))
-        made = Expressions(unit, self.schemas).truth(node, scope)
+        made = self._expressions(unit).truth(node, scope)
         return function_of(unit, "f", made, node)
 
     def _scope(self, *, response: ast.expr, meta: ast.expr) -> Scope:
@@ -335,11 +341,12 @@ class Plan:
         unit = self._unit(action)
         emitter = Emitter(
             unit,
-            Expressions(unit, self.schemas),
+            self._expressions(unit),
             self.program,
             action,
             EMITTERS,
             store_names=frozenset(self.program.stores),
+            registries=self.registries,
             watched=watched,
             specs=self.specs,
         )

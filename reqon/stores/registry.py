@@ -30,12 +30,13 @@ MAX_FILE_NAME = 200
 # A user's own: called with the identifier and its entry of the store configuration, answers the adapter.
 AdapterFactory = Callable[[str, Mapping[str, Value]], Any]
 
-_registered: dict[str, AdapterFactory] = {}
 _NONE = StoreConfiguration()
 DRIVERS = {
     "postgres": ("psycopg", "postgres"),
     "mysql": ("pymysql", "mysql"),
 }  # the package, and our extra that brings it
+REGISTERED: dict[str, AdapterFactory] = {}
+_registered = REGISTERED
 _PERSIST = ("immediate", "batch", "debounce")
 
 
@@ -45,11 +46,20 @@ def register_store_adapter(name: str, factory: AdapterFactory) -> None:
     Raises:
         ConfigurationError: the name is no identifier, or one of ours.
     """
+    check_adapter_name(name)
+    _registered[name] = factory
+
+
+def check_adapter_name(name: str) -> None:
+    """Refuse a name that no adapter of a user's own can have.
+
+    Raises:
+        ConfigurationError: it is no identifier, or one of ours.
+    """
     if name in BUILT_IN_ADAPTERS:
         raise ConfigurationError(f"the store adapter '{name}' is built in and cannot be replaced")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ConfigurationError(f"'{name}' cannot be the name of a store adapter", hint="use letters, digits and _")
-    _registered[name] = factory
 
 
 def known_adapters() -> tuple[str, ...]:

@@ -205,11 +205,11 @@ class Saved(Tokens):
 
 
 def test_a_custom_strategy_decides_and_may_be_saved() -> None:
-    pages = CustomPages(Tokens())
+    pages = CustomPages("tokens", Tokens)
     asked = walk(pages, [{"t": "a"}, {"t": "/v1/b"}, {}])
     assert [r.params for r in asked] == [(("fresh", True),), (("t", "a"),), ()]
     assert asked[2].url == "https://api.example/v1/b" and not pages.resumable
-    saved, again = CustomPages(Saved()), CustomPages(Saved())
+    saved, again = CustomPages("saved", Saved), CustomPages("saved", Saved)
     saved.advance({"t": "z"}, NONE, 1, URL)
     again.restore(saved.state())
     assert again.next_request() == saved.next_request() and again.next_value == "z"

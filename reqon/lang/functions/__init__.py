@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from reqon.errors import EvaluatorError, ReqonError, SemanticError
+from reqon.errors import USERS_FAULTS, EvaluatorError, ReqonError, SemanticError
 from reqon.lang.functions import dates, lists, numbers, objects, registry, texts, world
 from reqon.lang.functions.registry import Builtin, World
 from reqon.lang.functions.world import PlainWorld
@@ -56,7 +56,7 @@ def call_registered(name: str, function: Callable[..., Value], *arguments: Value
         raise EvaluatorError(f"{name}() gave what is no value: {error.message}") from error
     except ReqonError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except USERS_FAULTS as error:
         raise EvaluatorError(f"{name}() failed: {type(error).__name__}: {error}") from error
     return result
 

@@ -18,6 +18,7 @@ from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.endpoints import Ahead, WaitSpec, open_early
+from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import RetryFetch
 from reqon.runtime.steps.watching import is_told, type_of
@@ -77,6 +78,7 @@ class Emitter:
         emitters: Mapping[type[nodes.Node], Emit],
         *,
         store_names: Collection[str],
+        registries: Registries = GLOBAL,
         watched: bool = False,
         specs: "Mapping[str, Spec]" = _NO_SPECS,
     ) -> None:
@@ -87,6 +89,7 @@ class Emitter:
         self.action = action
         self.emitters = emitters
         self.store_names = store_names
+        self.registries = registries
         self.watched = watched  # the code tells of each item: somebody listens
         self.targets = {id(t.directive): t.request for t in flow.retry_targets(action.steps)}
         self.repeated = {id(request) for request in self.targets.values() if request is not None}

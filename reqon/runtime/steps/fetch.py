@@ -18,6 +18,7 @@ from reqon.runtime.fetching import failed, run_fetch
 from reqon.runtime.steps.directives import option_value
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.sync import sync_key
+from reqon.values import Value
 
 # Options that are known before the run; all others are evaluated when the step runs.
 _NOTHING_MADE: Mapping[str, ast.expr] = {}
@@ -298,6 +299,10 @@ def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | Non
     if isinstance(value, nodes.Paginate):
         name = value.strategy.text
         arguments = value.arguments
+        if name in e.registries.paginations:
+            given = tuple(_argument(e, argument) for argument in arguments)
+            parameter = arguments[0].name if arguments and isinstance(arguments[0], nodes.Name) else ""
+            return PaginateSpec(name, parameter, 0, custom=e.registries.paginations[name], arguments=given)
         if name == "link":
             relation = arguments[0].value if arguments and isinstance(arguments[0], nodes.Literal_) else "next"
             return PaginateSpec("link", "", 0, relation=str(relation))
@@ -311,6 +316,10 @@ def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | Non
     elif isinstance(value, nodes.ObjectLiteral):
         written: dict[str, Any] = {x.key: x.value for x in value.entries if isinstance(x, nodes.Entry)}
         kind = _word(written["type"]) if "type" in written else "page"
+        if kind in e.registries.paginations:
+            options = {key: _argument(e, node) for key, node in written.items() if key != "type"}
+            parameter = str(options.get("param", kind))
+            return PaginateSpec(kind, parameter, 0, custom=e.registries.paginations[kind], arguments=(options,))
         parameter = _word(written["param"]) if "param" in written else kind
         size_node = written.get("pageSize")
         size = size_node.value if isinstance(size_node, nodes.Literal_) else 0
@@ -329,6 +338,15 @@ def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | Non
             'use offset(p, n), page(p, n), cursor(p, n, "path") or link()',
         ),
     )
+
+
+def _argument(e: Emitter, node: nodes.Expression) -> Value:
+    """An argument of a registered strategy: a bare word is its own text, everything else is evaluated now."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Literal_):
+        return node.value
+    return _page_function(e, node, e.unit.local("page"))(None)
 
 
 def _word(node: nodes.Node) -> str:

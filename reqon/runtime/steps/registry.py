@@ -5,6 +5,7 @@ from typing import Any
 
 from reqon.lang import nodes
 from reqon.runtime.steps.directives import emit_abort, emit_continue, emit_jump, emit_retry, emit_run, emit_skip
+from reqon.runtime.steps.extension import emit_extension
 from reqon.runtime.steps.fetch import emit_fetch
 from reqon.runtime.steps.loop import emit_for
 from reqon.runtime.steps.mapping import emit_apply, emit_let, emit_map
@@ -41,4 +42,5 @@ EMITTERS: Mapping[type[nodes.Node], Any] = {
     nodes.Jump: emit_jump,
     nodes.Run: emit_run,
     nodes.Wait: emit_wait,
+    nodes.Extension: emit_extension,
 }
