@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
@@ -22,7 +22,8 @@ from reqon.http.transport import Answering, FunctionTransport, Transport
 from reqon.lang.check import Registered
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
-from reqon.listeners import Listeners
+from reqon.listeners import Listeners, RunListener
+from reqon.observe.emitter import EventEmitter
 from reqon.runner import Additions, Outcome, Runner, RunnerSettings
 from reqon.runtime.execution import OpenStore
 from reqon.runtime.hooks import NO_HOOKS, Hooks
@@ -67,9 +68,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from reqon.http.openapi.loading import Specifications
-if TYPE_CHECKING:  # what only some runs use is imported when they do
-    from reqon.observe.emitter import EventEmitter
-    from reqon.observe.logger import StructuredLogger
 
 T = TypeVar("T")
 log = logging.getLogger("reqon")
@@ -168,8 +166,8 @@ class ExecutionOptions(TypedDict, total=False):
     store_config: Mapping[str, Mapping[str, Value]] | Path | str | None
     stores: Mapping[str, object] | None
     development_mode: bool
-    event_emitter: "EventEmitter | None"
-    logger: "StructuredLogger | None"
+    event_emitter: EventEmitter | None
+    logger: RunListener | None
     verbose: bool
     rate_limit_callbacks: RateLimitCallbacks | None
     circuit_breaker_callbacks: CircuitBreakerCallbacks | None

@@ -147,7 +147,7 @@ class Teller:
             "closed": callbacks.on_close,
         }
         for state, callback in states.items():
-            self._on(BreakerChanged, callback, lambda e, state=state: (e,) if e.state == state else None)
+            self._on(BreakerChanged, callback, _in_state(state))
         self._on(FetchFailed, callbacks.on_rejected, lambda e: (e,) if e.kind == "circuit_open" else None)
 
     def follow_errors(self, hook: Callback) -> None:
@@ -198,6 +198,10 @@ class Teller:
             except Exception:
                 # One of the four walls: a subscriber's fault must not reach a run.
                 log.exception("a progress callback failed")
+
+
+def _in_state(state: str) -> Callable[[Any], tuple[object, ...] | None]:
+    return lambda event: (event,) if event.state == state else None
 
 
 def _report(event: Any) -> tuple[ErrorReport]:

@@ -2,15 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
+from reqon.events import EventBus
+from reqon.observe.emitter import EventEmitter
 from reqon.runner import Runner
 
 if TYPE_CHECKING:  # what only some runs use is imported when they do
-    from reqon.observe.emitter import EventEmitter
-    from reqon.observe.logger import StructuredLogger
     from reqon.observe.otlp import OTLPExporter
+
+
+class RunListener(Protocol):
+    """Whoever can be attached to a run's events: a structured logger, or your own."""
+
+    def attach(self, bus: EventBus) -> Callable[[], None]: ...
 
 
 class Listeners:
@@ -23,8 +29,8 @@ class Listeners:
         progress: ProgressCallbacks | None = None,
         limits: RateLimitCallbacks | None = None,
         breakers: CircuitBreakerCallbacks | None = None,
-        emitter: "EventEmitter | None" = None,
-        logger: "StructuredLogger | None" = None,
+        emitter: EventEmitter | None = None,
+        logger: RunListener | None = None,
         verbose: bool = False,
     ) -> None:
         self.teller = Teller(runner.bus)

@@ -337,9 +337,7 @@ class Runner:
         has_document = any(source.spec is not None for source in program.sources.values())
         specifications = self.specifications if has_document else None
         registries = self.additions.registries
-        return Plan(
-            program, clock=self.clock, environment=known, specifications=specifications, registries=registries
-        )
+        return Plan(program, clock=self.clock, environment=known, specifications=specifications, registries=registries)
 
     def state_of(self, plan: Plan) -> StateBackend:
         """Where the mission's new executions are kept."""

@@ -68,7 +68,7 @@ class Transport(Protocol):
 
 # Status, headers and body that a function answers a request with: method, URL, headers, body.
 Answered = tuple[int, Mapping[str, str], bytes]
-Answering = Callable[[str, str, Mapping[str, str], bytes | None], "Answered | Awaitable[Answered]"]
+Answering = Callable[[str, str, Mapping[str, str], bytes | None], Answered | Awaitable[Answered]]
 
 
 class _FoundHeaders(dict[str, str]):

@@ -186,12 +186,12 @@ class Engine:
         ACTION.set(name)
         plan = x.plan.action(name, watched=x.watched)
         frame = Frame(x, name, key, response)
-        if x.hooks.before_action:
-            await x.hooks.before_action(name)
         x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)
         position = x.resume.position(key) if x.resume is not None else None
         start = self._restore(frame, position) if position is not None else 0
         try:
+            if x.hooks.before_action:
+                await x.hooks.before_action(name)
             await self._all_steps(frame, plan, start)
             await x.write_out()
         except (asyncio.CancelledError, StopRun):
