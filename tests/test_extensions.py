@@ -350,13 +350,18 @@ async def test_a_plugin_is_installed_once(options: Any) -> None:
 
 
 async def test_hooks_are_called_in_order_around_everything(options: Any) -> None:
-    app, calls = Reqon(), []
+    app = Reqon()
+    calls: list[Any] = []
     hooks = app.hooks
+
+    def before_parse(source: str) -> str:
+        calls.append("before_parse")
+        return source.replace("ONE", "1")
 
     async def before_execute(mission: Any) -> None:
         calls.append(("before_execute", mission.name))
 
-    hooks.before_parse.tap("t", lambda source: calls.append("before_parse") or source.replace("ONE", "1"))
+    hooks.before_parse.tap("t", before_parse)
     hooks.after_parse.tap("t", lambda program: calls.append("after_parse"))
     hooks.before_execute.tap("t", before_execute)
     hooks.before_action.tap("t", lambda action: calls.append(("before_action", action)))

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -91,7 +91,13 @@ async def test_every_snippet_of_the_other_pages_runs(
 
 
 def _registries() -> list[dict[str, object]]:
-    kinds = (GLOBAL.functions, GLOBAL.adapters, GLOBAL.auth_providers, GLOBAL.paginations, GLOBAL.steps)
+    kinds: tuple[Any, ...] = (
+        GLOBAL.functions,
+        GLOBAL.adapters,
+        GLOBAL.auth_providers,
+        GLOBAL.paginations,
+        GLOBAL.steps,
+    )
     return [kind for kind in kinds if isinstance(kind, dict)]
 
 
