@@ -20,17 +20,15 @@ from reqon.events import WebhookRejected
 from reqon.values import Record, encode
 from reqon.webhooks.calls import NOT_ALLOWED, TOO_LARGE, TOO_SLOW, Answer, Call, canonical
 from reqon.webhooks.desk import Desk, Endpoint
+from reqon.webhooks.limits import Limits
 
-CONNECTIONS = 100
-HEAD_SECONDS = 10.0
-BODY_SECONDS = 30.0
 BODY_LIMIT = 1024 * 1024
-KEEP_ALIVE_SECONDS = 15.0
 _LINGER_SECONDS = 1.0
+_IDLE_SECONDS = 5.0  # beyond what a head may take
 _HEALTH = ("/health", "/_health")
 _METHODS = ("POST", "PUT", "PATCH")
 _LONGEST_SHOWN = 200
-_BUSY = Answer(503, {"error": "Too many connections"}, f"{CONNECTIONS} connections are open", 5)
+_BUSY = Answer(503, {"error": "Too many connections"}, "too many connections are open", 5)
 
 log = logging.getLogger("reqon")
 # What aiohttp would say of malformed requests: anybody can send those, and each is told as an event.
@@ -43,7 +41,8 @@ Tell = Callable[[WebhookRejected, Endpoint | None], None]
 class Listener:
     """Serves one bound socket until it is closed."""
 
-    def __init__(self, desk: Desk, clock: Clock, tell: Tell) -> None:
+    def __init__(self, desk: Desk, clock: Clock, tell: Tell, limits: Limits) -> None:
+        self.limits = limits
         self._desk = desk
         self._clock = clock
         self._tell = tell
@@ -67,7 +66,7 @@ class Listener:
             await self._manager.shutdown(_LINGER_SECONDS)
 
     def _connected(self) -> asyncio.BaseProtocol:
-        if len(self._open) >= CONNECTIONS:
+        if len(self._open) >= self.limits.connections:
             return TurnedAway(self)
         return Connection(self, self._manager)
 
@@ -82,7 +81,7 @@ class Listener:
     def turn_away(self, away: "TurnedAway") -> bool:
         """Whether there is room even for telling it why."""
         self.reject(_BUSY, "")
-        if len(self._turned_away) >= CONNECTIONS:
+        if len(self._turned_away) >= self.limits.connections:
             return False
         self._turned_away.add(away)
         return True
@@ -139,7 +138,7 @@ class Listener:
         admitted = self._desk.admit(call)
         if isinstance(admitted, Answer):
             return admitted, None
-        body = await _body(request)
+        body = await _body(request, self.limits.body_seconds)
         if isinstance(body, Answer):
             return body, admitted[0]
         return await self._desk.receive(admitted, call.with_body(body))
@@ -153,7 +152,7 @@ def _headers(request: BaseRequest) -> dict[str, str]:
     return found
 
 
-async def _body(request: BaseRequest) -> bytes | Answer:
+async def _body(request: BaseRequest, within_seconds: float) -> bytes | Answer:
     """The body as it was sent, never more than the limit."""
     if (request.content_length or 0) > BODY_LIMIT:
         return TOO_LARGE
@@ -161,7 +160,7 @@ async def _body(request: BaseRequest) -> bytes | Answer:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     pieces = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(within_seconds):
             async for piece in request.content.iter_any():
                 pieces += piece
                 if len(pieces) > BODY_LIMIT:
@@ -203,7 +202,7 @@ class Connection(RequestHandler):
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            keepalive_timeout=listener.limits.head_seconds + _IDLE_SECONDS,
             logger=_quiet,
             access_log=_quiet,
             lingering_time=_LINGER_SECONDS,
@@ -237,7 +236,7 @@ class Connection(RequestHandler):
         self._answering = False
 
     def _arm(self) -> None:
-        self._head_timer = self._loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._head_timer = self._loop.call_later(self._listener.limits.head_seconds, self._too_slow)
 
     def disarm(self) -> None:
         if self._head_timer is not None:

@@ -15,6 +15,7 @@ from reqon.events import Emitted, Event, EventBus
 from reqon.http.addresses import is_loopback_host
 from reqon.state.webhooks import Registration, WebhookShelf
 from reqon.webhooks.desk import SWEEP_SECONDS, Desk, Endpoint
+from reqon.webhooks.limits import Limits
 
 if TYPE_CHECKING:
     from reqon.webhooks.listener import Listener
@@ -36,12 +37,19 @@ class WebhookServer:
     """
 
     def __init__(
-        self, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, url: str | None = None, clock: Clock = SYSTEM
+        self,
+        *,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        url: str | None = None,
+        clock: Clock = SYSTEM,
+        limits: Limits | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self._public = _checked_url(url)
         self._clock = clock
+        self._limits = limits or Limits()
         self.desk = Desk(clock)
         self.bus = EventBus()
         self._socket: socket.socket | None = None
@@ -94,7 +102,7 @@ class WebhookServer:
         assert self._socket is not None
         from reqon.webhooks.listener import Listener  # noqa: PLC0415  # aiohttp costs 130 ms
 
-        listener = Listener(self.desk, self._clock, self._refused)
+        listener = Listener(self.desk, self._clock, self._refused, self._limits)
         await listener.start(self._socket)
         self._listener = listener
         self._sweep_later()
