@@ -19,6 +19,7 @@ from reqon.runtime.endpoints import (
     signature_of,
 )
 from reqon.runtime.frame import Frame
+from reqon.runtime.replies import note_place
 from reqon.runtime.retrying import policy
 from reqon.runtime.signals import RestartAction
 from reqon.state.webhooks import EndpointStatus, EventName, StoredEvent
@@ -197,13 +198,10 @@ class _Waiter:
 async def save_before_waiting(f: Frame) -> None:
     """Make all that was done survive a power loss, and say in the record where it waits."""
     x = f.x
-    outer: Frame | None = f
-    while outer is not None and outer.loop is None:
-        outer = outer.caller
-    if outer is not None and outer.loop is not None:
-        done = outer.loop.done if outer.loop.spec.parallel else outer.index
-        outer.loop.count(done)
-        await outer.loop.checkpoint(done, "webhook")
+    loop = f.work or f.loop
+    if loop is not None:
+        note_place(f)
+        await loop.checkpoint(loop.done if loop.spec.parallel else loop.f.index, "webhook")
         return
     if f.key is not None and x.journal is not None:
         x.engine.bind(f)

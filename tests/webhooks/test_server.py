@@ -17,6 +17,7 @@ from reqon.clock import SYSTEM, rfc3339
 from reqon.errors import ConfigurationError
 from reqon.events import WebhookReceived, WebhookRejected
 from reqon.files import arm
+from reqon.state.webhooks import EventName
 from reqon.webhooks import desk
 from reqon.webhooks.limits import Limits
 from reqon.webhooks.server import WebhookServer
@@ -240,7 +241,7 @@ async def test_a_caller_that_asks_first_is_told_to_go_on(hooks: Hooks) -> None:
 
 async def test_at_ten_thousand_events_more_are_refused_for_now(hooks: Hooks) -> None:
     endpoint = hooks.endpoint(expected=20_000)
-    endpoint.names = [desk.EventName(n, f"evt_{n}") for n in range(1, desk.PENDING_MAX + 1)]
+    endpoint.names = [EventName(n, f"evt_{n}") for n in range(1, desk.PENDING_MAX + 1)]
     answer = await hooks.call(data=1)
     assert (answer.status, answer.headers["retry-after"]) == (429, "30")
 
