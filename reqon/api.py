@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
 from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Source, did_you_mean
 from reqon.errors import ConfigurationError, ParseError, ReqonError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.http.transport import Answering, FunctionTransport, Transport
 from reqon.lang.check import Registered
 from reqon.lang.loader import load, load_text
@@ -65,9 +65,6 @@ __all__ = [
     "register_store_adapter",
     "set_state_store",
 ]
-
-if TYPE_CHECKING:
-    from reqon.http.openapi.loading import Specifications
 
 T = TypeVar("T")
 log = logging.getLogger("reqon")
@@ -200,7 +197,9 @@ def _parse(
     if "\n" not in source and source.endswith(".vague"):
         raise ParseError(f"'{source}' is no mission's text", hint="to run a file: from_file(path)")
     folder = None if mission_dir is None else Path(mission_dir)
-    return _sound(load_text(Source(name, source), known=_registered(registries, folder), folder=folder))
+    return _sound(
+        load_text(Source(name, source), known=_registered(registries, _state_path(None), folder), folder=folder)
+    )
 
 
 async def execute(source: str | Program | MissionProgram, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
@@ -275,15 +274,11 @@ async def from_path(path: Path | str, **options: Unpack[ExecutionOptions]) -> Ex
     return await _execute(await asyncio.to_thread(_loaded, Path(path), options), options)
 
 
-def _registered(registries: Registries, folder: Path | None = None) -> Registered:
-    """What is known of the language now. Documents from URLs are looked at when a run is planned."""
-
-    def specifications() -> "Specifications":
-        from reqon.http.openapi.loading import Specifications  # noqa: PLC0415  # only where a source has one
-
-        return Specifications(offline=True)
-
-    return registered(specifications, folder=folder, registries=registries)
+def _registered(
+    registries: Registries, state: Path, folder: Path | None = None, *, offline: bool = False
+) -> Registered:
+    """What is known of the language now, OpenAPI documents included."""
+    return registered(specifications_in(state, os.environ, offline=offline), folder=folder, registries=registries)
 
 
 def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True, registries: Registries = GLOBAL) -> Program:
@@ -293,7 +288,8 @@ def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True, regi
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"
         )
     state = _state_path(options.get("state_dir"), options.get("environment"))
-    return _sound(load([path], known=_registered(registries), skip=(state,)))
+    known = _registered(registries, state, offline=bool(options.get("dry_run")))
+    return _sound(load([path], known=known, skip=(state,)))
 
 
 def _refuse_unknown(options: ExecutionOptions) -> None:

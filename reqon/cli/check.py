@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from reqon.cli import show
-from reqon.cli.documents import documents
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.http.auth import credentials_for, load_auth_file
 from reqon.lang.loader import load
 from reqon.lang.program import Program
@@ -38,7 +37,7 @@ def check(
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
     variables = environment(env)
     state = state_directory(state_dir)
-    specifications = documents(state, variables, offline=offline)
+    specifications = specifications_in(state, variables, offline=offline)
     program = load(paths, known=registered(specifications), skip=(state,))
     findings = list(program.all_diagnostics)
     configuration: list[Diagnostic] = []

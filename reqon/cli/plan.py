@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reqon.cli import show
-from reqon.cli.documents import documents
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import CONFIGURATION, Done
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.clock import rfc3339
 from reqon.errors import ReqonError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
 from reqon.observe.plain import escape_controls
 from reqon.runtime.outline import Outline, described, outline
@@ -41,8 +40,8 @@ def plan(
     """Show what would run, and when: stages, sources, stores, requests, checkpoints, next runs. Runs nothing."""
     state = state_directory(state_dir)
     variables = environment(env)
-    program = load(paths, known=registered(), skip=(state,))
-    specifications = documents(state, variables, offline=True)
+    specifications = specifications_in(state, variables, offline=True)
+    program = load(paths, known=registered(specifications), skip=(state,))
     show.findings(program.all_diagnostics)
     code = 2 if program.has_errors else 0
     chosen = [m for m in program.missions if not mission or m.name in mission]

@@ -484,6 +484,8 @@ class OneLine:
         return f"if {self.tight(node.condition, CONDITION)} {embrace(self.texts(node.fields))}"
 
     def _schema(self, node: nodes.SchemaDef) -> str:
+        if node.type is not None:
+            return f"{self.schema_head(node)} = {self.text(node.type)}"
         refine = f" refine {embrace(self.texts(node.refinements))}" if node.refinements else ""
         return f"{self.schema_head(node)} {embrace(self.texts(node.fields))}{refine}"
 

@@ -18,6 +18,7 @@ from reqon.lang.checks.sources import Sources
 from reqon.lang.checks.steps import Steps
 from reqon.lang.options import ADAPTER_NAMES, MISSION, SCHEDULE, SOURCE
 from reqon.lang.program import MissionProgram
+from reqon.lang.texts import Components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Registered:
     steps: frozenset[str] = frozenset()
     state_stores: frozenset[str] = frozenset()
     operations: Operations | None = None
+    components: Components | None = None
 
 
 NOTHING_REGISTERED = Registered()

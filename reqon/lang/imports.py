@@ -1,11 +1,12 @@
 """`import`: the declarations of other files (spec/language.md 6.3)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from reqon.diagnostics import Diagnostic, Source
+from reqon.errors import ReqonError
 from reqon.lang import nodes
 from reqon.lang.folders import SUFFIXES, mission_files, path_order
 from reqon.lang.texts import Text, Texts
@@ -51,6 +52,9 @@ class Imports:
 
     def _imported(self, item: nodes.ImportDef, text: Text) -> dict[tuple[str, str], Any]:
         found: dict[tuple[str, str], Any] = {}
+        if _is_document(item):
+            found |= {("schema", name): node for name, node in self._components(item, text).items()}
+            return _qualified(item.name.text, found) if item.name is not None else found
         for path in self._paths(item, text):
             real = os.path.realpath(path)
             if real in self._way:
@@ -68,14 +72,26 @@ class Imports:
             found |= {key: node for key, node in declared.items() if key not in found}
         return _qualified(item.name.text, found) if item.name is not None else found
 
-    def _paths(self, item: nodes.ImportDef, text: Text) -> Iterator[Path]:
-        """The files that an import means."""
-        path = text.path.parent / item.path
-        if item.path.startswith(("http://", "https://")) or path.suffix in _DOCUMENTS:
+    def _components(self, item: nodes.ImportDef, text: Text) -> Mapping[str, nodes.SchemaDef]:
+        """The component schemas of an OpenAPI document."""
+        if self._texts.components is None:
             hint = 'give the document to a source: source X from "openapi.yaml"'
             message = f"cannot take schemas from '{item.path}'"
             self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
-        elif path.is_dir():
+            return {}
+        try:
+            return self._texts.components(item, text.path.parent)
+        except ReqonError as error:
+            self.diagnostics += [
+                Diagnostic("import-not-found", f"cannot take schemas: {d.message}", item.path_span, d.hint)
+                for d in error.diagnostics
+            ]
+            return {}
+
+    def _paths(self, item: nodes.ImportDef, text: Text) -> Iterator[Path]:
+        """The files that an import means."""
+        path = text.path.parent / item.path
+        if path.is_dir():
             files = sorted(mission_files(path), key=path_order)
             yield from (file for file in files if not self._texts.read(file).missions)
         else:
@@ -97,6 +113,10 @@ class Imports:
         message = f"import cycle: {' -> '.join((*way, way[0]))}"
         hint = "move what both need to a third file"
         self.diagnostics.append(Diagnostic("import-cycle", message, item.path_span, hint))
+
+
+def _is_document(item: nodes.ImportDef) -> bool:
+    return item.path.startswith(("http://", "https://")) or Path(item.path).suffix in _DOCUMENTS
 
 
 def _spellings(path: Path) -> Iterator[Path]:

@@ -48,7 +48,7 @@ def load(paths: Sequence[Path], *, known: Registered = NOTHING_REGISTERED, skip:
     Raises:
         ConfigurationError: a path does not exist or cannot be read.
     """
-    texts = Texts()
+    texts = Texts(known.components)
     units: list[Unit] = []
     for path in dict.fromkeys(Path(path) for path in paths):
         try:
@@ -64,7 +64,7 @@ def load(paths: Sequence[Path], *, known: Registered = NOTHING_REGISTERED, skip:
 
 def load_text(source: Source, *, known: Registered = NOTHING_REGISTERED, folder: Path | None = None) -> Program:
     """The missions of one text; imports are relative to `folder`, by default the working directory."""
-    texts = Texts()
+    texts = Texts(known.components)
     place = (folder or Path()) / Path(source.name).name
     texts.give(place, source)
     return _program([_file_unit(FileUnit(place), texts, known)], [source.name])

@@ -532,10 +532,13 @@ class Refinement(Node, frozen=True, eq=False):
 
 
 class SchemaDef(Node, frozen=True, eq=False):
+    """`type` is that of an imported schema that is no object, such as an enumeration; it has no fields then."""
+
     name: Word
     base: Qualified | None
     fields: tuple[SchemaPart, ...]
     refinements: tuple[Refinement, ...]
+    type: Type | None = None
 
 
 class Variant(Node, frozen=True, eq=False):

@@ -208,9 +208,9 @@ class _Compiler:
         self._expressions = Expressions(self._unit, schemas, schemas.functions)
 
     def function(self) -> Callable[[Value, int], bool]:
-        shape = self._schemas.shape(self._definition)
         value = self._unit.local("value")
-        test = self._object(shape, value)
+        kind = self._definition.type
+        test = self._object(self._schemas.shape(self._definition), value) if kind is None else self._type(kind, value)
         made = tree.function([value, _DEPTH], test)
         whole = ast.Expression(body=made)
         self._expressions.position(whole, self._definition)

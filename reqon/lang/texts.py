@@ -2,8 +2,10 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from reqon.diagnostics import Diagnostic, Source, Span
 from reqon.lang import nodes
@@ -12,6 +14,10 @@ from reqon.lang.parser import parse
 MAX_BYTES = 1024 * 1024
 
 _DECLARED = re.compile(r"\b(?:source|store|schema|transform|action|let)\s+`?([A-Za-z_][A-Za-z0-9_]*)")
+
+
+# The component schemas of the OpenAPI document that an import names, whose file lies in a folder.
+Components: TypeAlias = Callable[[nodes.ImportDef, Path], Mapping[str, nodes.SchemaDef]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,13 @@ class Text:
 
 
 class Texts:
-    """Reads files; never raises for one that can't be read, but says so in its findings."""
+    """Reads files; never raises for one that can't be read, but says so in its findings.
 
-    def __init__(self) -> None:
+    `components` looks into OpenAPI documents; None: nobody does.
+    """
+
+    def __init__(self, components: Components | None = None) -> None:
+        self.components = components
         self._read: dict[tuple[str, bool], Text] = {}
         self._given: dict[str, Source] = {}
         self._declared: set[str] | None = None

@@ -7,6 +7,8 @@ from typing import Any
 
 from reqon.diagnostics import Source, render
 from reqon.events import Emitted, Event, EventBus
+from reqon.extensions import registered
+from reqon.http.openapi.loading import Specifications
 from reqon.lang.loader import load_text
 from reqon.lang.program import MissionProgram
 from reqon.runner import Outcome, Runner, RunnerSettings
@@ -40,7 +42,7 @@ def mission(
 
 def parse_mission(text: str) -> MissionProgram:
     """The one mission of a text; its errors fail the test."""
-    program = load_text(Source("test.vague", text))
+    program = load_text(Source("test.vague", text), known=registered(Specifications))
     errors = [d for d in program.all_diagnostics if d.severity == "error"]
     assert not errors, "\n".join(render(d) for d in errors)
     (found,) = program.missions

@@ -20,8 +20,10 @@ class Schemas:
     def schema(self, node: nodes.SchemaDef) -> None:
         """Check one schema: names of types, conditions, keys."""
         if node.base is not None:
-            self.expressions.schema(node.base)
+            self._base(node.base)
         scope = Scope("action", current=True, fields=True)
+        if node.type is not None:
+            self.type(node.type, scope)
         self._fields(node.fields, scope)
         for refinement in node.refinements:
             self.expressions.check(refinement.condition, scope)
@@ -45,9 +47,17 @@ class Schemas:
                 self.type(part.type, scope)
                 self.expressions.check_all((part.when, part.where), scope)
             elif isinstance(part, nodes.SchemaSpread):
-                self.expressions.schema(part.base)
+                self._base(part.base)
             else:
                 self.expressions.check_all((part.condition, *part.constraints, part.message), scope)
+
+    def _base(self, base: nodes.Qualified) -> None:
+        """A schema whose fields are taken over."""
+        self.expressions.schema(base)
+        known = self.expressions.names.schemas.get(base.text)
+        if known is not None and known.type is not None:
+            message = f"'{base.text}' is no object, so it has no fields to take over"
+            self.findings.error("undefined-schema", message, base.span, "name it as the type of a field instead")
 
     def type(self, node: nodes.Type, scope: Scope) -> None:
         """Check a type."""
