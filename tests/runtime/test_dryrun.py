@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from reqon.diagnostics import Source
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, SpecError
 from reqon.lang import nodes
 from reqon.lang.check import Registered
 from reqon.lang.loader import load_text
@@ -17,6 +17,7 @@ from reqon.runtime.plan import Plan
 from tests.support.clocks import FakeClock
 from tests.support.orders_api import OrdersApi
 from tests.support.processes import reqon
+from tests.support.specs import document, written
 
 EVERYTHING = """
 schema Order { id: string, total: number }
@@ -26,7 +27,7 @@ transform Slimmer: Order -> Slim { id: .id }
 
 mission Everything {
   source Shop { auth: bearer, base: env("SHOP_URL") }
-  source Depot from "depot.yaml" { auth: none, base: "https://depot.example.org/v3/" }
+  source Depot from env("DEPOT") { auth: none, base: "https://depot.example.org/v3/" }
   store orders: file("orders")
   store seen: memory("seen")
   let limit = 40 + 10
@@ -135,8 +136,10 @@ along the cursor, only what changed since the last sync
 """
 
 
-def test_every_kind_of_step_is_shown_with_what_is_known_of_it() -> None:
-    shown = lines(EVERYTHING, SHOP_URL="https://shop.example.org", REGION="north & south")
+def test_every_kind_of_step_is_shown_with_what_is_known_of_it(tmp_path: Path) -> None:
+    paths = {"/parcels": {"get": {"operationId": "listParcels", "responses": {}}}}
+    depot = str(written(tmp_path, document(paths), "depot.json"))
+    shown = lines(EVERYTHING, SHOP_URL="https://shop.example.org", REGION="north & south", DEPOT=depot)
     assert "\n".join(shown) + "\n" == SHOWN
     program = parse(EVERYTHING)
     used = {type(node) for action in program.actions.values() for node in walk(action)}
@@ -163,9 +166,12 @@ def test_secrets_are_masked_wherever_they_stand() -> None:
     assert "pineapple" not in shown
 
 
-def test_what_would_not_start_says_so() -> None:
+def test_what_would_not_start_says_so(tmp_path: Path) -> None:
+    depot = str(written(tmp_path, document(), "depot.json"))
     with pytest.raises(ConfigurationError, match="the base of source 'Shop' is empty"):
-        lines(EVERYTHING)
+        lines(EVERYTHING, DEPOT=depot)
+    with pytest.raises(SpecError, match="the document of source 'Depot' has no address"):
+        lines(EVERYTHING, SHOP_URL="https://shop.example.org")
 
 
 @pytest.fixture
