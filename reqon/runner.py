@@ -44,7 +44,7 @@ from reqon.runtime.kept import given_back, kept
 from reqon.runtime.leasing import MissionLease
 from reqon.runtime.plan import Plan
 from reqon.runtime.registries import GLOBAL, Registries
-from reqon.runtime.request import CancelReason, RunRequest
+from reqon.runtime.request import CancelReason, OnlyItem, RunRequest
 from reqon.runtime.resume import ResumePoint
 from reqon.runtime.settings import store_settings
 from reqon.runtime.stopping import RunClock, StopRun, StopSignal
@@ -374,7 +374,7 @@ class Runner:
             raise AlreadyRunningError(f"{record.execution_id} of {plan.name} is running in another process")
         try:
             record = self._save_begin(plan, record, resumed=resumed)
-            run = _Run(self, plan, record, resumed=resumed)
+            run = _Run(self, plan, record, resumed=resumed, only=request.only)
             if not plan.enable_state:
                 return await run.execute()
             with self.logs.of(record.execution_id, plan.name):
@@ -639,6 +639,7 @@ class _Run:
     plan: Plan
     record: ExecutionRecord
     resumed: bool
+    only: OnlyItem | None = None
     stores: dict[str, OpenStore] = field(default_factory=dict)
     journal: Journal | None = None
 
@@ -721,6 +722,7 @@ class _Run:
             dead_letters=lambda: runner.dead_letters(plan),
             hooks=runner.additions.hooks,
         )
+        x.only = self.only
         if resume is not None and resume.totals is not None:
             x.carry(resume.totals)
         try:

@@ -12,6 +12,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "history": "look:history",
         "logs": "logs:logs",
         "cleanup": "cleanup:cleanup",
+        "dlq": "dlq:dlq",
     },
     "The running daemon": {
         "trigger": "control:trigger",

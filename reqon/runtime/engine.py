@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reqon.errors import AbortError, FetchError, ParallelError, ReqonError
 from reqon.events import (
@@ -15,6 +15,7 @@ from reqon.events import (
     StageStarted,
 )
 from reqon.http.messages import Headers
+from reqon.lang import nodes
 from reqon.lang.compiler import place_of
 from reqon.lang.operators import ErrorResponse
 from reqon.runtime.execution import Execution, internal_error
@@ -23,6 +24,7 @@ from reqon.runtime.hooks import ActionOutcome, StepMoment, StepOutcome
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
+from reqon.runtime.request import OnlyItem
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import SKIP, RestartAction, RetryFetch, SkipIteration
@@ -66,6 +68,8 @@ class Engine:
             asyncio.CancelledError: told to stop; where it is has been saved.
         """
         x = self.x
+        if x.only is not None:
+            return await self._only(x.only)
         completed = self._completed()
         response: Value = None
         rerun = False  # after the first stage that is not completed all later ones run, completed or not
@@ -111,6 +115,32 @@ class Engine:
                 return False
             self._stage_ended(stage, started, items, None)
         return self.result.failed == 0
+
+    async def _only(self, only: OnlyItem) -> bool:
+        """Run one step of an action for one item, after the variables that the action binds before it.
+
+        A step that is no loop has no item: then all of the action runs.
+        """
+        x = self.x
+        plan = x.plan.action(only.action, watched=x.watched)
+        frame = Frame(x, only.action, None)
+        start = 0
+        if isinstance(plan.steps[only.step].node, nodes.For):
+            start = only.step
+            plan = replace(plan, steps=plan.steps[: start + 1])
+        try:
+            for step in plan.steps[:start]:
+                if isinstance(step.node, nodes.Let):
+                    await step.function(frame)
+            await self._all_steps(frame, plan, start)
+            await x.write_out()
+        except (asyncio.CancelledError, StopRun):
+            raise
+        except Exception as error:  # noqa: BLE001  # as in an action of the pipeline
+            self._failed(frame, plan, error)
+            return False
+        x.flush_stores()
+        return True
 
     def _completed(self) -> frozenset[str]:
         return frozenset(self.x.resume.completed) if self.x.resume is not None else frozenset()

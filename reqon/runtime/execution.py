@@ -23,6 +23,7 @@ from reqon.events import (
     Progressed,
 )
 from reqon.runtime.hooks import NO_HOOKS, Hooks
+from reqon.runtime.request import OnlyItem
 from reqon.runtime.stopping import StopRun, StopSignal
 from reqon.runtime.world import RunWorld
 from reqon.secrets import SECRETS
@@ -182,6 +183,7 @@ class Execution:
         self.room: WaitingRoom | None = None  # where a webhook server runs
         # It failed because too few events came, and is resumed: then they are waited for once more.
         self.retries_timeout = any(error.type == "webhook_timeout" for error in record.errors)
+        self.only: OnlyItem | None = None
         self.engine: Engine
         self.background: asyncio.TaskGroup | None = None
         # File stores are flushed before anything that relies on them; memory ones are journaled instead.

@@ -238,7 +238,10 @@ async def run_loop(
     """Run an outermost loop: freeze its list, or take up the frozen one of a killed run; then all items in order."""
     x = f.x
     position = x.resume.take_loop(f.key, spec.path) if x.resume is not None and f.key is not None else None
-    if position is None:
+    only = x.only
+    if only is not None and (only.action, str(only.step)) == (f.action, spec.path) and f.caller is None:
+        items, start = [only.item], 0
+    elif position is None:
         if x.resume is not None:
             x.resume.drop_said(f.key, spec.path)
         items = filtered(loop_input(collection, f), keep)

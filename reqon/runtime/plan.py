@@ -102,6 +102,11 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({self.name}, {self.definition_hash})"
 
+    def without_state(self) -> "Plan":
+        """The same, for runs that leave no record and are never resumed."""
+        self.__dict__["enable_state"] = False
+        return self
+
     def compile(self) -> "Plan":
         """Compile everything now.
 

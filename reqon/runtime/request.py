@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from reqon.state.records import Trigger
+from reqon.values import Value
 
 
 class CancelReason(StrEnum):
@@ -19,6 +20,15 @@ class CancelReason(StrEnum):
     STUCK = "stuck"
 
 
+@dataclass(frozen=True, slots=True)
+class OnlyItem:
+    """One item that was set aside, done again: the step of its action that set it aside, for this item alone."""
+
+    action: str
+    step: int
+    item: Value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """Run this mission once.
@@ -28,6 +38,7 @@ class RunRequest:
         execution_id: the execution to resume, with `resume`; None: the latest one that can be.
         force: with `resume`, start a changed mission again from its first action, as a new execution.
         scheduled_for: the slot's due time.
+        only: run nothing but this.
     """
 
     mission: str
@@ -39,3 +50,4 @@ class RunRequest:
     force: bool = False
     scheduled_for: datetime | None = None
     dry_run: bool = False
+    only: OnlyItem | None = None

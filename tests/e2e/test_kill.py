@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -92,13 +92,21 @@ def repeated(api: OrdersApi) -> int:
     return sum(seen.values()) - len(seen)
 
 
-def kill_and_resume(mission: Path, state: Path, api: OrdersApi, *, kills: int, moment: Callable[[], float]) -> int:
+def kill_and_resume(
+    mission: Path,
+    state: Path,
+    api: OrdersApi,
+    *,
+    kills: int,
+    moment: Callable[[], float],
+    options: Sequence[object] = (),
+) -> int:
     """A run to its end, killed so often at most, `moment` seconds into each attempt's work; how often it was."""
     killed = 0
     resume: tuple[str, ...] = ()
     while True:
         before = len(api.requests())
-        with Process([mission, "--state-dir", state, *resume], cwd=mission.parent) as process:
+        with Process([mission, "--state-dir", state, *options, *resume], cwd=mission.parent) as process:
             resume = ("--resume",)
             if killed < kills:
                 # A kill while Python is still starting would prove nothing.

@@ -41,12 +41,8 @@ class PostgrestServer:
     lock: Any = field(default_factory=Lock)
 
     def __enter__(self) -> Self:
-        outer = self
-
-        class Handler(_Handler):
-            server_of = outer
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Handler,), {"server_of": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
