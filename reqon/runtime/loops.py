@@ -239,6 +239,7 @@ async def run_loop(
     x = f.x
     position = x.resume.take_loop(f.key, spec.path) if x.resume is not None and f.key is not None else None
     only = x.only
+    items: Sequence[Value]
     if only is not None and (only.action, str(only.step)) == (f.action, spec.path) and f.caller is None:
         items, start = [only.item], 0
     elif position is None:

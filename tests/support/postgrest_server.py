@@ -147,7 +147,7 @@ class _Query:
         first, *rest = re.split(r"(->>|->)", written)
         column: sql.Composable = sql.Identifier(first.strip('"'))
         for arrow, name in zip(rest[::2], rest[1::2], strict=True):
-            column = sql.SQL("({} {} {})").format(column, sql.SQL(arrow), sql.Literal(name))  # type: ignore[arg-type]
+            column = sql.SQL("({} {} {})").format(column, sql.SQL(arrow), sql.Literal(name))
         return column
 
     def _condition(self, column: str, written: str) -> sql.Composable:
@@ -156,11 +156,11 @@ class _Query:
         left = self._column(column)
         if operator in _OPERATORS:
             # As a literal of unknown type, which takes the type of the column.
-            test = sql.SQL("{} {} {}").format(left, sql.SQL(_OPERATORS[operator]), sql.Literal(value))  # type: ignore[arg-type]
+            test = sql.SQL("{} {} {}").format(left, sql.SQL(_OPERATORS[operator]), sql.Literal(value))
         elif operator == "like":
             test = sql.SQL("{} LIKE {}").format(left, sql.Literal(value.replace("*", "%")))
         elif operator == "is" and value in ("null", "true", "false"):
-            test = sql.SQL("{} IS {}").format(left, sql.SQL(value))  # type: ignore[arg-type]
+            test = sql.SQL("{} IS {}").format(left, sql.SQL(value))
         elif operator == "in":
             inside = sql.SQL(", ").join(map(sql.Literal, _listed(value)))
             test = sql.SQL("{} IN ({})").format(left, inside)
