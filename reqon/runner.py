@@ -39,6 +39,7 @@ from reqon.observe.runlog import RunLogs
 from reqon.runtime.endpoints import WaitingRoom
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
+from reqon.runtime.explain import ANEW, REFUSED, Outlook, outlook
 from reqon.runtime.hooks import NO_HOOKS, Hooks
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.leasing import MissionLease
@@ -60,7 +61,7 @@ from reqon.state.webhooks import WebhookShelf
 from reqon.stores.base import LocalStore, WriteMode
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
 from reqon.stores.memory import MemoryStore
-from reqon.stores.registry import chosen_store, open_store
+from reqon.stores.registry import Places, chosen_store, open_store, written_position
 from reqon.stores.remote import RemoteStore
 from reqon.values import Value, encode
 
@@ -478,39 +479,55 @@ class Runner:
             return None
         backend = self.state_of(plan)
         recovery.recover(backend, self.directory, mission=plan.name)
-        if request.execution_id is not None:
-            record = backend.load(request.execution_id)
-            if record is None or record.mission != plan.name:
-                raise ResumeRefusedError(f"mission '{plan.name}' has no execution {request.execution_id}")
-        else:
-            record = next(iter(backend.list(plan.name, limit=1)), None)
-        reason = self._why_not(plan, record)
+        record = self._asked_for(plan, request, backend)
+        reason = self._why_not(plan, record, backend)
         if reason is None:
             return record
-        if request.force and record is not None:
-            return None
-        named = request.execution_id is not None
-        if (
-            record is not None
-            and (named or record.mission_hash != plan.definition_hash)
-            and recovery.may_resume(record)
-        ):
-            raise ResumeRefusedError(
-                f"cannot resume {record.execution_id} of {plan.name}: {reason}",
-                hint="--force starts it again from its first action, as a new execution",
-            )
-        if named:
-            raise ResumeRefusedError(f"cannot resume {request.execution_id} of {plan.name}: {reason}")
+        refused = _refused(plan, request, record, reason)
+        if refused is not None:
+            raise refused
         return None
 
-    def _why_not(self, plan: Plan, record: ExecutionRecord | None) -> str | None:
+    def outlook(self, plan: Plan, request: RunRequest) -> Outlook:
+        """What `--resume` would do with a mission, found without touching anything.
+
+        Raises:
+            ResumeRefusedError: it has no such execution.
+        """
+        anew = Outlook(mission=plan.name, decision=ANEW, reason="it keeps no state (enableState: false)")
+        if not plan.enable_state:
+            return anew
+        backend = self.backend.choose(plan.state_store)
+        record = self._asked_for(plan, request, backend)
+        if record is not None and record.status is ExecutionStatus.RUNNING:
+            where = f"{record.execution_id} is running now"
+            return replace(anew, decision=REFUSED, execution_id=record.execution_id, reason=where)
+        reason = self._why_not(plan, record, backend)
+        if record is None or reason is not None:
+            refused = _refused(plan, request, record, reason or "")
+            known = replace(anew, execution_id=record.execution_id if record else None, reason=reason)
+            return known if refused is None else replace(known, decision=REFUSED, hint=refused.hint)
+        places = Places(directory=self.directory.stores, mission_directory=self._mission_directory(plan))
+        chosen = {name: self.chosen_store(plan, name) for name in plan.program.stores}
+        positions = {n: written_position(c, places) for n, c in chosen.items() if c is None or c.kind != "memory"}
+        return outlook(plan, record, backend.journal(record), positions)
+
+    def _asked_for(self, plan: Plan, request: RunRequest, backend: StateBackend) -> ExecutionRecord | None:
+        if request.execution_id is None:
+            return next(iter(backend.list(plan.name, limit=1)), None)
+        record = backend.load(request.execution_id)
+        if record is None or record.mission != plan.name:
+            raise ResumeRefusedError(f"mission '{plan.name}' has no execution {request.execution_id}")
+        return record
+
+    def _why_not(self, plan: Plan, record: ExecutionRecord | None, backend: StateBackend) -> str | None:
         if record is None:
             return "there is no earlier execution"
         if not recovery.may_resume(record):
             return f"it is {record.status}"
         if record.mission_hash != plan.definition_hash:
             return "the mission has changed since"
-        if record.actions_run and not self.state_of(plan).journal(record).exists:
+        if record.actions_run and not backend.journal(record).exists:
             return "its journal is gone"
         return None
 
@@ -622,6 +639,21 @@ class Runner:
                 log.warning("an old execution could not be removed: %s", error.message)
             return False
         return True
+
+
+def _refused(plan: Plan, request: RunRequest, record: ExecutionRecord | None, reason: str) -> ResumeRefusedError | None:
+    """Why a resume that cannot be is refused; None: it runs anew."""
+    if request.force and record is not None:
+        return None
+    named = request.execution_id is not None
+    if record is not None and (named or record.mission_hash != plan.definition_hash) and recovery.may_resume(record):
+        return ResumeRefusedError(
+            f"cannot resume {record.execution_id} of {plan.name}: {reason}",
+            hint="--force starts it again from its first action, as a new execution",
+        )
+    if named:
+        return ResumeRefusedError(f"cannot resume {request.execution_id} of {plan.name}: {reason}")
+    return None
 
 
 def _elsewhere(lock: Lock) -> str:

@@ -6,7 +6,13 @@ from typing import cast
 from reqon.cli.options import Command
 
 SECTIONS: dict[str, dict[str, str]] = {
-    "Missions": {"run": "run:run", "check": "check:check", "fmt": "fmt:fmt", "plan": "plan:plan"},
+    "Missions": {
+        "run": "run:run",
+        "resume": "resume:resume",
+        "check": "check:check",
+        "fmt": "fmt:fmt",
+        "plan": "plan:plan",
+    },
     "What ran": {
         "status": "look:status",
         "history": "look:history",

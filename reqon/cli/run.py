@@ -55,6 +55,9 @@ def run(
         bool,
         Option("--force", help="Start a changed mission again from its first action.", panel=_RESUME),
     ] = False,
+    explain: Annotated[
+        bool, Option("--explain", help="With --resume: only say what it would do.", panel=_RESUME)
+    ] = False,
     mission: Annotated[
         list[str] | None, Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
     ] = None,
@@ -188,9 +191,15 @@ def run(
         if resume or output:
             raise ConfigurationError("--resume and --output are for runs without --daemon and --once")
         if not asked.dry_run:
-            left_out = ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "output")
+            left_out = ("daemon", "validate_cron", "timezone", "resume", "execution", "force", "explain", "output")
             flags = {name: value for name, value in given.items() if name not in left_out}
             raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
+    if explain:
+        if not resume:
+            raise ConfigurationError("--explain goes with --resume", code="bad-option", hint="--resume --explain")
+        from reqon.cli.resume import explained  # noqa: PLC0415  # only where asked for
+
+        explained(paths, execution, force, mission or (), False, env, state_dir, state_store)
     settings = RunnerSettings(
         state_directory=asked.state_dir,
         auth_file=asked.auth,

@@ -52,6 +52,20 @@ def _place(offset: int, length: int, in_log: int = 0) -> int:
     return offset << 29 | length << 1 | in_log
 
 
+def last_number(path: Path) -> int:
+    """The number of the last line that the log of a store's file holds, read without a lock; 0: none, or no store.
+
+    What stands behind damage does not count. Snapshots without the log that goes on from them count as nothing.
+    """
+    number = 0
+    log = Log(path.with_suffix(".log"), what="store")
+    with suppress(DamagedFileError, JsonError):
+        for _, content in log.lines():
+            line = skim(content, _Line)
+            number = 0 if line.base and not path.exists() else line.n
+    return number
+
+
 @dataclass(slots=True)
 class _Line:
     """One line of the log. `clear` comes before `delete`, and that before `put`.

@@ -14,7 +14,7 @@ from reqon.errors import ConfigurationError
 from reqon.stores.adapter import Adapter
 from reqon.stores.base import LocalStore
 from reqon.stores.config import ChosenStore, StoreConfiguration, choose
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore, StoreFile, last_number
 from reqon.stores.memory import MemoryStore
 from reqon.stores.remote import RemoteStore
 from reqon.values import Value
@@ -26,6 +26,7 @@ log = logging.getLogger("reqon")
 
 BUILT_IN_ADAPTERS = ("file", "memory", "nosql", "postgrest", "sql")
 MAX_FILE_NAME = 200
+_EVERYTHING = 1 << 62
 
 # A user's own: called with the identifier and its entry of the store configuration, answers the adapter.
 AdapterFactory = Callable[[str, Mapping[str, Value]], Any]
@@ -174,6 +175,17 @@ def _warn_stand_in(store: str, identifier: str) -> None:
         )
 
 
+def written_position(chosen: ChosenStore | None, places: Places) -> int:
+    """What `LocalStore.position` would answer once the store is open, found without opening it; see `open_store`.
+
+    Stores that keep no log of their own, those given in Python (None) among them, hold what they were told.
+    """
+    if chosen is None or chosen.kind != "file":
+        return _EVERYTHING
+    own = chosen.option("dir", str, "")
+    return last_number(_path_of(chosen.identifier, places.mission_directory / own if own else places.directory))
+
+
 def file_name(identifier: str) -> str:
     """The stem of the files of a store: what could mean something to a file system is written %XX.
 
@@ -222,8 +234,7 @@ def _open_file(chosen: ChosenStore, places: Places) -> FileStore:
         raise ConfigurationError(f"persist must be immediate, batch or debounce, not '{persist}'")
     chosen.option("debounceMs", int, 100)
     pretty = chosen.option("pretty", bool, True)
-    # Links are followed here and nowhere else, so that two ways to one directory are one store.
-    path = Path(os.path.realpath(directory)) / f"{file_name(identifier)}.json"
+    path = _path_of(identifier, directory)
     with _sharing:
         shared = _shared.get(str(path))
         if shared is None:
@@ -244,6 +255,11 @@ def _open_file(chosen: ChosenStore, places: Places) -> FileStore:
         release=lambda: _release(shared),
         alone=lambda: shared.users == 1,
     )
+
+
+def _path_of(identifier: str, directory: Path) -> Path:
+    # Links are followed here and nowhere else, so that two ways to one directory are one store.
+    return Path(os.path.realpath(directory)) / f"{file_name(identifier)}.json"
 
 
 def _release(shared: _Shared) -> None:
