@@ -1,15 +1,20 @@
-"""`reqon test-alert`: one test alert and its resolve through the configured targets."""
+"""Trying the configured alert targets: `reqon test-alert` sends, `reqon doctor` only knocks."""
 
 import asyncio
+import shutil
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from reqon.errors import ConfigurationError
 from reqon_daemon.alerts import send_test
 from reqon_daemon.outbox import Outcome
 from reqon_daemon.settings import DaemonSettings
-from reqon_daemon.targets import parse_target
+from reqon_daemon.targets import CommandTarget, HttpTarget, parse_target
+
+_KNOCK_SECONDS = 3.0
+_PORTS = {"http": 80, "https": 443}
 
 
 def test_alert(flags: Mapping[str, Any], tell: Callable[[str], None]) -> int:
@@ -31,3 +36,27 @@ def test_alert(flags: Mapping[str, Any], tell: Callable[[str], None]) -> int:
 
     delivered = asyncio.run(send_test(targets, settings.instance or socket.gethostname(), told=told))
     return 0 if delivered else 1
+
+
+def reach_targets(flags: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Each target as people may see it, and why it cannot be reached, if so. Nothing is sent.
+
+    Raises:
+        ConfigurationError: a target means nothing.
+    """
+    settings = DaemonSettings.read(flags)
+    return [_reached(text) for text in settings.alert_url]
+
+
+def _reached(text: str) -> tuple[str, str | None]:
+    target = parse_target(text)
+    problem = None
+    if isinstance(target, HttpTarget):
+        parts = urlsplit(target.url)
+        try:
+            socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), _KNOCK_SECONDS).close()
+        except OSError as error:
+            problem = error.strerror or str(error)
+    elif isinstance(target, CommandTarget) and shutil.which(target.command[0]) is None:
+        problem = "there is no such program"
+    return target.shown, problem

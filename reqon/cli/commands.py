@@ -28,7 +28,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "reload": "control:reload",
         "why": "control:why",
     },
-    "Set-up": {"config": "control:config", "export": "control:export", "test-alert": "control:alert_trial"},
+    "Set-up": {
+        "doctor": "doctor:doctor",
+        "config": "control:config",
+        "export": "control:export",
+        "test-alert": "control:alert_trial",
+    },
 }
 COMMANDS = {name: place for commands in SECTIONS.values() for name, place in commands.items()}
 

@@ -111,18 +111,25 @@ class StateStores:
         self._backends[name] = made
         return made
 
+    def names(self, *, set_aside: bool = True) -> list[str]:
+        """The names of all stores that may hold something of ours, `file` first.
+
+        What remembers them is moved to quarantine if it cannot be read, unless `set_aside` is False.
+        """
+        names = dict.fromkeys(["file"])
+        if self.directory.database.exists():
+            names["sqlite"] = None
+        for entry in self._read(set_aside=set_aside).values():
+            names |= dict.fromkeys(_names(entry))
+        names[default_state_store()] = None
+        return list(names)
+
     def used(self) -> list[StateBackend]:
         """All that may hold something of ours, `file` first; one that this program does not know is told once."""
         if self.only is not None:
             return [self.open(self.only)]
-        names = dict.fromkeys(["file"])
-        if self.directory.database.exists():
-            names["sqlite"] = None
-        for entry in self._read().values():
-            names |= dict.fromkeys(_names(entry))
-        names[default_state_store()] = None
         found = []
-        for name in names:
+        for name in self.names():
             if name in registered_state_stores() or name in BUILT_IN_STATE_STORES:
                 try:
                     found.append(self.open(name))
@@ -170,7 +177,7 @@ class StateStores:
             if own and not new.sync_checkpoints(mission):
                 new.put_sync(mission, own)
 
-    def _read(self) -> dict[str, Record]:
+    def _read(self, *, set_aside: bool = True) -> dict[str, Record]:
         path = self.directory.state_stores
         try:
             value = decode(self.directory.disk.read(path))
@@ -183,7 +190,8 @@ class StateStores:
             reason = f"cannot be used: {error.message}"
         except OSError as error:
             raise StateError(f"cannot read {path}: {error.strerror}") from error
-        self.directory.quarantine(path, reason, kind="state-stores")
+        if set_aside:
+            self.directory.quarantine(path, reason, kind="state-stores")
         return {}
 
     def _holder(self, record: ExecutionRecord) -> StateBackend:

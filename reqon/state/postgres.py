@@ -152,6 +152,11 @@ class Database:
             self._retried(self._bring_forward)
         return bool(self._layout)
 
+    def layout(self) -> int:
+        """The layout of the tables that are there, 0 if there are none."""
+        self._retried(self._look)
+        return self._layout or 0
+
     # --- the connection ---
 
     def _open(self) -> "psycopg.Connection[Row]":
@@ -279,8 +284,12 @@ class PostgresBackend(TableBackend):
         *,
         journal_max: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        database = Database(directory, environment.get(VARIABLE))
-        super().__init__(directory, database, journal_max=journal_max)
+        self._postgres = Database(directory, environment.get(VARIABLE))
+        super().__init__(directory, self._postgres, journal_max=journal_max)
+
+    def layout(self) -> int:
+        """The layout of the tables that are there, 0 if there are none; nothing is made or brought forward."""
+        return self._postgres.layout()
 
     def insert_record(self, session: Session, record: ExecutionRecord) -> bool:
         made = session.execute(
