@@ -74,6 +74,10 @@ def _all(
     runner = Runner(settings, environment=variables)
     told: list[str] = []
     runner.directory.warn = told.append
+    try:
+        runner.read_store_config()
+    except ReqonError as error:
+        yield Finding("stores", ERROR, error.message, error.hint)
     yield from findings(runner.backend)
     runner.backend.close()
     yield from _credentials(runner, paths, auth)
