@@ -62,7 +62,7 @@ def everything(home: Path) -> dict[str, tuple[int, int, bytes]]:
 def doctor(home: Path, *arguments: object, **variables: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """Its exit code and its findings by check; that it touches nothing is seen each time."""
     before = everything(home)
-    ended = reqon("doctor", "--json", *arguments, cwd=home, **variables)
+    ended = reqon("doctor", "--json", *arguments, cwd=home, variables=variables)
     assert everything(home) == before
     found: dict[str, list[dict[str, str]]] = {}
     for finding in ended.json["findings"]:
@@ -90,7 +90,11 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
 
 
 def write(path: str, content: bytes) -> Callable[[Path], object]:
-    return lambda state: ((state / path).parent.mkdir(exist_ok=True), (state / path).write_bytes(content))
+    def spoil(state: Path) -> None:
+        (state / path).parent.mkdir(exist_ok=True, parents=True)
+        (state / path).write_bytes(content)
+
+    return spoil
 
 
 def record_ahead(state: Path) -> None:
@@ -125,8 +129,6 @@ def newer_database(state: Path) -> None:
 )
 def test_what_is_wrong_is_found(home: Path, check: str, level: str, spoil: Callable[[Path], object]) -> None:
     """D7, D8, D10, as far as looking goes."""
-    if check == "alerts":
-        (home / ".vague-data" / "alerts").mkdir()
     spoil(home / ".vague-data")
     code, found = doctor(home)
     assert level in {finding["level"] for finding in found[check]}
