@@ -195,9 +195,11 @@ class FetchError(StepError):
         status_code: HTTP status, 0 if there was no answer.
         retry_after: seconds that the server or a limiter asked for.
         headers, body: of the answer; the body parsed if it could be.
+        page: which page failed, from 1; 0 for a request that turns none.
     """
 
     code = "http"
+    page: int = 0
 
     def __init__(
         self,
@@ -264,7 +266,6 @@ class PaginationError(FetchError):
     """Paging does not end, goes in circles, or leaves its origin: reason max_pages, cursor_loop or origin."""
 
     reason: str = ""
-    page: int = 0
 
 
 class ResponseValidationError(FetchError):

@@ -199,6 +199,7 @@ class Runner:
         self._opened = False
         self._connections: Connections | None = None
         self._auth: Mapping[str, Any] | None = None
+        self._warned: set[str] = set()
         self._stores = StoreConfiguration()
         self._locks: dict[str, _Held] = {}
         self.webhooks = settings.webhooks
@@ -228,10 +229,13 @@ class Runner:
     def read_credentials(self) -> None:
         """Read the `--auth` file again."""
         file = self.settings.auth_file
-        known = dict(load_auth_file(file, self.environment)) if file is not None else {}
-        for source, record in (self.settings.auth or {}).items():
-            known[source] = {**known.get(source, {}), **record}
-        self._auth = known or None
+        self._auth = load_auth_file(file, self.environment, warn=self._warn) if file is not None else None
+
+    def _warn(self, message: str) -> None:
+        """Say what is odd about credentials, once in this process."""
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning("%s", message)
 
     def read_store_config(self) -> None:
         """Read the `--store-config` file again.
@@ -558,6 +562,7 @@ class Runner:
                 store=name,
                 configuration=self._stores,
                 connections=self.connections,
+                adapters=self.additions.registries.adapters,
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
@@ -577,7 +582,12 @@ class Runner:
         chosen = store_settings(definition, plan.evaluate)
         try:
             return chosen_store(
-                chosen.adapter, chosen.identifier, chosen.options, store=name, configuration=self._stores
+                chosen.adapter,
+                chosen.identifier,
+                chosen.options,
+                store=name,
+                configuration=self._stores,
+                adapters=self.additions.registries.adapters,
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
@@ -617,7 +627,7 @@ class Runner:
         Raises:
             ConfigurationError: nothing found, or it does not fit; names the variable to set.
         """
-        return credentials_for(settings, self._auth, self.environment)
+        return credentials_for(settings, self._auth, self.environment, given=self.settings.auth, warn=self._warn)
 
     def sweep(self, plan: Plan) -> int:
         """Delete the mission's records that are older than it keeps them; how many went."""

@@ -135,6 +135,8 @@ class Client:
                 if out.own:
                     gate.learn(ticket, outcome, retry_after)
                     gate.judge(admission, status=status)
+                    if retry_after is not None and status in (429, 503):
+                        await gate.keep(retry_after)
                 elif own:
                     gate.undecided(admission)  # a redirect has led elsewhere
                 if self._wants(RequestAnswered):

@@ -26,6 +26,8 @@ def envelope(error: FetchError) -> dict[str, Value]:
     fields.setdefault("status", error.status_code)
     if error.retry_after is not None:
         fields.setdefault("retryAfter", error.retry_after)
+    if error.page:
+        fields.setdefault("page", error.page)
     fields["headers"] = error.headers
     fields["body"] = body
     if isinstance(error, CircuitBreakerError):

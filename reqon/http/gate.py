@@ -141,12 +141,15 @@ class Gate:
         """Hear what an answer says about the limits."""
         self._limits.learn(ticket, answer.status, answer.headers, retry_after)
 
+    async def keep(self, seconds: float) -> None:
+        """Let a restart know of a wait that the API asked for, also of one that is too long for us."""
+        if seconds > _KEPT_SECONDS:
+            await self._keep_limits()
+
     async def sit_out(self, request: Request, seconds: float) -> None:
         """Wait because the API said 429."""
         now = self._clock.monotonic()
         self._tell(RateLimitHit, request, seconds)
-        if seconds > _KEPT_SECONDS:
-            await self._keep_limits()
         await self._sleep(request, now + seconds, now)
         self._emit(RateLimitResumed(source=self._source, waited_seconds=seconds, endpoint=request.template))
 

@@ -14,7 +14,7 @@ from yarl import URL
 
 from reqon.http.addresses import host_of, is_loopback_host, refusal
 from reqon.http.bounds import Deadlines, Slots
-from reqon.http.coding import Decoder
+from reqon.http.coding import decoder
 from reqon.http.transport import RawAnswer, TransportError
 from reqon.secrets import SECRETS
 
@@ -135,7 +135,7 @@ class AiohttpTransport:
         session = self._sessions.get(trusted)
         if session is None:
             connector = aiohttp.TCPConnector(limit=0, socket_factory=_trusted_socket if trusted else _strict_socket)
-            session = self._sessions[trusted] = aiohttp.ClientSession(
+            session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -145,6 +145,9 @@ class AiohttpTransport:
                 max_field_size=32 * 1024,
                 max_headers=MAX_HEADER_LINES,
             )
+            # By itself it would send a GET again whose connection broke: unseen by retries, limits and breaker.
+            session._retry_connection = False  # noqa: SLF001  # there is no public switch
+            self._sessions[trusted] = session
         return session
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -171,17 +174,17 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
                 raise _too_large(limit)
             return await response.read()
         coding = None
-    decoder = Decoder(coding) if coding else None
+    opening = decoder(coding) if coding else None
     parts: list[bytes] = []
     size = 0
     while chunk := await response.content.readany():
-        for piece in decoder.feed(chunk) if decoder else (chunk,):
+        for piece in opening.feed(chunk) if opening else (chunk,):
             size += len(piece)
             if size > limit:
                 raise _too_large(limit)
             parts.append(piece)
-    if decoder:
-        decoder.finish()
+    if opening:
+        opening.finish()
     return b"".join(parts)
 
 

@@ -18,7 +18,7 @@ from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.page_run import PageRun, save_before
 from reqon.runtime.replies import ask, note_place
-from reqon.runtime.settings import retry_policy, seconds
+from reqon.runtime.settings import rate_limit, retry_policy, seconds
 from reqon.runtime.sync import newest, since_text, sync_key
 from reqon.secrets import SECRETS
 from reqon.state.ids import derived_key
@@ -196,6 +196,7 @@ def _request(
         retry_written=retry is not None,
         effect_key=effect,
         operation_id=operation_id,
+        rate_limit=rate_limit(options.get("rateLimit")),
     )
 
 
@@ -224,8 +225,8 @@ def _since(x: Execution, spec: SinceSpec, options: Mapping[str, Value], key: str
     if value is None:
         return None
     overlap = options.get("sinceOverlap")
-    if overlap is not None and isinstance(value, datetime):
-        value = value - timedelta(seconds=seconds(overlap, 0.0))
+    if overlap is not None and (instant := newest(value)) is not None:
+        value = instant - timedelta(seconds=seconds(overlap, 0.0))
     return since_text(value, str(options.get("sinceFormat") or spec.format))
 
 

@@ -125,17 +125,20 @@ class PageRun:
         reply: Reply | None = None
         while not ended:
             if self.number >= self.max_pages:
-                raise PaginationError(
+                endless = PaginationError(
                     f"{self.spec.template} has more than maxPages = {self.max_pages} pages",
                     kind="pagination",
                     source=self.spec.source,
                     method=self.request.method,
                     hint="give until: a condition that comes true, or raise maxPages",
                 )
+                endless.reason, endless.page = "max_pages", self.number
+                raise endless
             try:
                 reply = await ask(self.f, self.spec, self.client, self._next_request(), self.indices)
             except FetchError as error:
-                if self.replayed and self.number and error.status_code in (400, 404, 410, 422):
+                error.page = self.number + 1
+                if self.replayed and self._is_stale(error):
                     # The cursor has gone stale while we were down: once, from the first page.
                     x.notice("the API no longer knows where this fetch stopped: it starts over", level="info")
                     x.engine.tell_resumed(self.f, "cursor_expired")
@@ -147,8 +150,17 @@ class PageRun:
             x.requests += reply.attempts
             x.retries += max(0, reply.attempts - 1)
             self._judge(reply)
-            ended = await self._take(reply)
+            try:
+                ended = await self._take(reply)
+            except PaginationError as error:
+                error.page = error.page or self.number
+                raise
+            self.replayed = False  # what the API no longer knows it says at once
         return reply
+
+    def _is_stale(self, error: FetchError) -> bool:
+        """Whether the API may have forgotten the cursor or URL that an interrupted run had got."""
+        return error.status_code in (400, 404, 410, 422) and self.decider.state()["kind"] in ("cursor", "url")
 
     def _judge(self, reply: Reply) -> None:
         """A page of a call against its schema."""
@@ -158,34 +170,10 @@ class PageRun:
             self.problems = merged(self.problems, judged(self.f, self.spec, self.client, reply))
 
     def _next_request(self) -> Request:
-        following = self.decider.next_request()
+        following, request = self.decider.next_request(), self.request
         if following.url is not None:
-            return Request(
-                method=self.request.method,
-                target=following.url,
-                template=self.request.template,
-                headers=self.request.headers,
-                body=self.request.body,
-                has_body=self.request.has_body,
-                timeout_seconds=self.request.timeout_seconds,
-                retry=self.request.retry,
-                retry_written=self.request.retry_written,
-                effect_key=self.request.effect_key,
-            )
-        request = self.request
-        return Request(
-            method=request.method,
-            target=request.target,
-            template=request.template,
-            params=(*request.params, *following.params),
-            headers=request.headers,
-            body=request.body,
-            has_body=request.has_body,
-            timeout_seconds=request.timeout_seconds,
-            retry=request.retry,
-            retry_written=request.retry_written,
-            effect_key=request.effect_key,
-        )
+            return request._replace(target=following.url, params=())
+        return request._replace(params=(*request.params, *following.params))
 
     async def _take(self, reply: Reply) -> bool:
         """One page: find its items, learn what follows, journal it; whether it was the last."""

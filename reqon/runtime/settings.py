@@ -87,7 +87,7 @@ def source_settings(
         if values.get("connectTimeout") is None
         else seconds(values["connectTimeout"], 10.0),
         retry=retry_policy(values.get("retry")),
-        rate_limit=_rate_limit(values.get("rateLimit")),
+        rate_limit=rate_limit(values.get("rateLimit")),
         breaker=_breaker(values.get("circuitBreaker")),
         idempotency_header="Idempotency-Key" if key_header is True else key_header or None,
         allow_origins=frozenset(values.get("allowOrigins") or ()),
@@ -182,7 +182,8 @@ def retry_policy(written: Value, base: RetryPolicy | None = None) -> RetryPolicy
     )
 
 
-def _rate_limit(written: Value) -> RateLimitSettings | None:
+def rate_limit(written: Value) -> RateLimitSettings | None:
+    """`rateLimit: { … }` of a source or a fetch; None when nothing is written."""
     if not isinstance(written, dict):
         return None
     strategy: Any = written.get("strategy") or "pause"

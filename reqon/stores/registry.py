@@ -88,15 +88,17 @@ def chosen_store(
     *,
     store: str = "",
     configuration: StoreConfiguration = _NONE,
+    adapters: Mapping[str, AdapterFactory] = REGISTERED,
 ) -> ChosenStore:
     """What `store: word("identifier", { options })` is, its options checked; nothing is opened.
 
     Raises:
         ConfigurationError: an unknown type or option, a missing driver, or an identifier that can be no file or table.
     """
-    if word not in known_adapters():
-        raise ConfigurationError(f"no store adapter named '{word}'", hint=f"known: {', '.join(known_adapters())}")
-    chosen = choose(word, store or identifier, identifier, options, configuration, _registered)
+    known = (*BUILT_IN_ADAPTERS, *adapters)
+    if word not in known:
+        raise ConfigurationError(f"no store adapter named '{word}'", hint=f"known: {', '.join(sorted(known))}")
+    chosen = choose(word, store or identifier, identifier, options, configuration, adapters)
     if chosen.kind in DRIVERS:
         driver, extra = DRIVERS[chosen.kind]
         if find_spec(driver) is None:
@@ -117,6 +119,7 @@ def open_store(
     store: str = "",
     configuration: StoreConfiguration = _NONE,
     connections: "Connections | None" = None,
+    adapters: Mapping[str, AdapterFactory] = REGISTERED,
 ) -> LocalStore:
     """The store that `kind("identifier", { options })` declares. Close it when the execution ends.
 
@@ -129,7 +132,7 @@ def open_store(
     """
     if (adapter := configuration.adapters.get(store)) is not None:
         return RemoteStore(identifier, "custom", Adapter(store, adapter, borrowed=True))
-    chosen = chosen_store(kind, identifier, options, store=store, configuration=configuration)
+    chosen = chosen_store(kind, identifier, options, store=store, configuration=configuration, adapters=adapters)
     places = Places(directory=directory, mission_directory=mission_directory)
     if chosen.kind == "memory":
         return MemoryStore(identifier, track=track)
@@ -138,10 +141,10 @@ def open_store(
             _warn_stand_in(store, identifier)
         return _open_file(chosen, places)
     counted = chosen.option("countChanges", bool, True)
-    if chosen.kind in _registered:
+    if chosen.kind in adapters:
         made = Adapter(
             identifier,
-            make=_registered[chosen.kind],
+            make=adapters[chosen.kind],
             arguments=(identifier, dict(chosen.options)),
             counts_changes=counted,
         )

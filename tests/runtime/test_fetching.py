@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched
+from reqon.errors import PaginationError
+from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched, RateLimitHit
 from reqon.runtime import paging
 from tests.support.missions import Bench, Ran, mission
 from tests.support.servers import ScriptedServer, Seen, reply
@@ -556,3 +557,89 @@ async def test_only_what_a_memory_store_takes_whole_is_kept_in_memory(
     ran = await bench.run(mission(steps, stores=f'store kept: {kind}("kept")'))
     assert list(ran.ok().stores["kept"]) == ALL
     assert bool(read) is left
+
+
+# --- limits, pages, overlap ------------------------------------------------------------------------------------------
+
+
+async def test_a_fetch_may_have_a_quota_of_its_own_beside_its_source_s(api: ScriptedServer, bench: Bench) -> None:
+    api.on("*", reply(data={}))
+    limit = "{ rateLimit: { requestsPerMinute: 1 } }"
+    steps = f'for i in [1, 2] {{ get "/slow/{{i}}" {limit}\nget "/quick" }}'
+    bench.listen = (RateLimitHit,)
+    ran = (await bench.run(mission(steps))).ok()
+    (hit,) = ran.told("ratelimit.hit")
+    assert isinstance(hit, RateLimitHit) and hit.endpoint == "/slow/{i}" and hit.wait_seconds == 60
+    assert api.targets == ["/slow/1", "/quick", "/slow/2", "/quick"]
+
+
+async def test_a_page_that_fails_is_named(api: ScriptedServer, bench: Bench) -> None:
+    api.on("/p", reply(data=[1, 2]), reply(500, data={}))
+    steps = """
+    get "/p" { paginate: page(page, 2) }
+    match response { { kind: "http", page: n } -> store { id: n } -> out, _ -> continue }
+    """
+    assert list((await bench.run(mission(steps))).ok().out) == ["2"]
+
+
+async def test_endless_paging_ends_at_max_pages_with_its_reason(api: ScriptedServer, bench: Bench) -> None:
+    """R8"""
+    api.on("/p", reply(data=[1, 2]))
+    ran = await bench.run(mission('get "/p" { paginate: page(page, 2), maxPages: 3 }'))
+    error = ran.outcome.errors[0]
+    assert isinstance(error, PaginationError) and (error.reason, error.page) == ("max_pages", 3)
+    assert len(api.targets) == 3 and ran.error.type == "pagination"
+
+
+async def test_an_overlap_moves_texts_back_too(api: ScriptedServer, bench: Bench) -> None:
+    api.on("/x", reply(data=[]))
+    since = 'since: "2026-03-01T08:15:30Z", sinceOverlap: 30 seconds'
+    (await bench.run(mission(f'get "/x" {{ {since} }}'))).ok()
+    assert api.seen[0].query == {"modified_since": "2026-03-01T08:15:00Z"}
+
+
+async def test_a_wait_that_is_too_long_is_known_after_a_restart(api: ScriptedServer, bench: Bench) -> None:
+    api.on("/x", reply(429, data={}, headers={"Retry-After": "3600"}))
+    text = mission('get "/x"')
+    first = await bench.run(text)
+    assert first.error.status == 429 and len(api.targets) == 1
+    kept = json.loads((bench.state / "rate-limits.json").read_text())
+    assert kept["Api"]["blockedUntil"] and kept["Api"]["origin"] == api.url
+    again = await bench.run(text)
+    assert again.error.type == "rate_limit" and len(api.targets) == 1
+
+
+@pytest.mark.parametrize(("fails_at", "asked"), [(3, ["c2", None, "c1", "c2", "c3"]), (4, ["c2", "c3"])])
+async def test_a_stale_cursor_starts_over_once_and_only_at_once(
+    api: ScriptedServer, bench: Bench, fails_at: int, asked: list[str | None]
+) -> None:
+    pages = {None: ("c1", [1]), "c1": ("c2", [2]), "c2": ("c3", [3]), "c3": (None, [4])}
+    broken = {"c2"}
+
+    def answer(seen: Seen) -> bytes:
+        cursor = seen.query.get("after")
+        if cursor in broken:
+            return reply(500, data={})
+        following, items = pages[cursor]
+        return reply(data={"items": [{"id": i} for i in items], "next": following})
+
+    api.on("/p", answer)
+    text = mission('get "/p" { paginate: cursor(after, 1, "next") }\nstore response -> out')
+    assert not (await bench.run(text)).outcome.success
+    stale = {3: ["c2"], 4: ["c3"]}[fails_at]
+    before = len(api.seen)
+
+    def after_restart(seen: Seen) -> bytes:
+        cursor = seen.query.get("after")
+        if cursor in stale:
+            stale.remove(cursor)
+            return reply(410, data={})
+        broken.clear()
+        return answer(seen)
+
+    api.on("/p", after_restart)
+    ran = await bench.resume(text)
+    assert [s.query.get("after") for s in api.seen[before:]] == asked
+    assert ran.outcome.success is (fails_at == 3)
+    if fails_at == 4:
+        assert ran.error.status == 410
