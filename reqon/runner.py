@@ -328,6 +328,8 @@ class Runner:
                 span=plan.waits.span,
                 hint="start it with --webhook (from Python: webhook_server=True)",
             )
+        if self.webhooks is not None and plan.waits is not None:
+            self._warn_of_open_endpoints(plan, self.webhooks)
         if plan.enable_state:
             try:
                 self.backend.choose(plan.state_store, retention=plan.retention_seconds is not None)
@@ -343,6 +345,15 @@ class Runner:
         specifications = self.specifications if has_document else None
         registries = self.additions.registries
         return Plan(program, clock=self.clock, environment=known, specifications=specifications, registries=registries)
+
+    def _warn_of_open_endpoints(self, plan: Plan, server: "WebhookServer") -> None:
+        for spec in plan.wait_specs:
+            if spec.guard == "none" and not spec.signed and not server.is_private:
+                log.warning(
+                    "%s: anybody who knows %s can call here: token is none, and nothing is signed",
+                    spec.span,
+                    server.url,
+                )
 
     def state_of(self, plan: Plan) -> StateBackend:
         """Where the mission's new executions are kept."""

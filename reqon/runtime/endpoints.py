@@ -120,7 +120,10 @@ class WaitingRoom:
         adopted = {endpoint.id: endpoint for endpoint in self.server.desk.endpoints()}
         for registration in self.shelf.of_execution(self._x.record.execution_id):
             endpoint = adopted.get(registration.id)
-            if endpoint is None:
+            if endpoint is not None:
+                endpoint.registration = registration
+                endpoint.load()
+            else:
                 endpoint = Endpoint(registration, self.shelf, self._teller(registration))
                 endpoint.load()
                 if registration.status.is_live:
@@ -167,7 +170,7 @@ class WaitingRoom:
             step=spec.step,
             place=place,
             path=path or f"/webhook/{execution_id}/{secrets.token_hex(16)}",
-            token=self._token(spec.guard, signed=spec.signed),
+            token=self._token(path, spec.guard, signed=spec.signed),
             created_at=x.now(),
             expected_events=spec.expected,
             types=spec.types,
@@ -177,10 +180,15 @@ class WaitingRoom:
         signature = signature_of(spec.signature(f)) if spec.signature is not None else None
         return self._register(registration, spec.timeout_seconds, signature)
 
-    def _token(self, guard: TokenRule, *, signed: bool) -> str | None:
-        """What calls must bring; by itself none is asked for where only this machine can call, or calls are signed."""
-        needed = guard == "required" or (guard == "auto" and not signed and not self.server.is_private)
-        return secrets.token_hex(16) if needed else None
+    def _token(self, path: str | None, guard: TokenRule, *, signed: bool) -> str | None:
+        """What calls must bring; by itself none is asked for where only this machine can call, or calls are signed.
+
+        All endpoints of an execution under one path share one: whoever was given its URL may go on using it.
+        """
+        if guard != "required" and (guard == "none" or signed or self.server.is_private):
+            return None
+        known = (e.registration.token for e in self._endpoints if path is not None and e.registration.path == path)
+        return next((token for token in known if token is not None), None) or secrets.token_hex(16)
 
     def _register(self, registration: Registration, timeout: float | None, signature: Signature | None) -> Endpoint:
         endpoint = Endpoint(registration, self.shelf, self._teller(registration), signature=signature)
@@ -205,7 +213,7 @@ class WaitingRoom:
         except FetchError as error:
             raise EvaluatorError(f"webhookUrl(): {error.message}", hint=error.hint) from error
         known = [e for e in self._endpoints if e.registration.path == wanted and e.registration.status.is_live]
-        return self.url_of(known[-1] if known else self._for_url(wanted))
+        return self.url_of(known[0] if known else self._for_url(wanted))
 
     def _for_url(self, path: str) -> Endpoint:
         """A new endpoint of no `wait` yet. If the text has one on this path, that says how its calls are secured."""
@@ -224,7 +232,7 @@ class WaitingRoom:
             step=None,
             place="",
             path=path,
-            token=self._token("auto" if spec is None else spec.guard, signed=signature is not None),
+            token=self._token(path, "auto" if spec is None else spec.guard, signed=signature is not None),
             created_at=x.now(),
             signed=signature is not None,
             filtered=spec.filtered if spec is not None else True,
@@ -324,6 +332,8 @@ class WaitingRoom:
                     self.update(endpoint, EndpointStatus.ENDED)
         if not self._x.keeps_state:
             self.shelf.remove(self._x.record.execution_id)
+        if completed or not self._x.keeps_state:
+            SECRETS.forget(*{endpoint.registration.token for endpoint in self._endpoints})
 
     # --- showing ------------------------------------------------------------------------------------------------------
 

@@ -181,6 +181,7 @@ class Execution:
         self._progress_at = 0.0
         self._sync_lock = asyncio.Lock()
         self.room: WaitingRoom | None = None  # where a webhook server runs
+        self.waited = False  # at an endpoint: a run that waits in peace is no poison, however often it is resumed
         # It failed because too few events came, and is resumed: then they are waited for once more.
         self.retries_timeout = any(error.type == "webhook_timeout" for error in record.errors)
         self.only: OnlyItem | None = None
@@ -286,7 +287,8 @@ class Execution:
         """Whether this attempt got further than where it began. Fetching again what was there does not count."""
         work = self.loop_items + self.stored_items
         return (
-            work > self._began_work
+            self.waited
+            or work > self._began_work
             or (not work and self.fetched_items > self.record.items_processed)
             or len(self.actions_run) > len(self.record.actions_run)
         )

@@ -198,6 +198,7 @@ class _Waiter:
 async def save_before_waiting(f: Frame) -> None:
     """Make all that was done survive a power loss, and say in the record where it waits."""
     x = f.x
+    x.waited = True
     loop = f.work or f.loop
     if loop is not None:
         note_place(f)

@@ -84,6 +84,16 @@ class Endpoint:
         events = (self.shelf.event(self.id, name) for name in self.names)
         self.deliveries = {e.delivery for e in events if e is not None and e.delivery is not None}
 
+    def refresh(self) -> bool:
+        """Read again how it stands, where other processes may have had it in between; whether it takes calls."""
+        found = self.shelf.load(self.id)
+        if found is None or not found.status.is_live:
+            return False
+        self.registration = found
+        if self.shelf.names(self.id) != self.names:
+            self.load()
+        return True
+
     def judge(self, accepts: Accepts | None) -> list[EventName]:
         """The wait has begun: from now on its filter decides. The events that came before and do not count."""
         self.accepts, self.judged = accepts, True
@@ -165,9 +175,9 @@ class Desk:
         return endpoint.deadline is not None and self.clock.monotonic() >= endpoint.deadline
 
     def sweep(self) -> None:
-        """Forget the endpoints without a running execution that expired, or whose files are gone."""
+        """Forget the endpoints without a running execution that expired, or that another process took over."""
         for endpoint in self.endpoints():
-            if not endpoint.attached and (self.expired(endpoint) or not endpoint.shelf.exists(endpoint.id)):
+            if not endpoint.attached and (self.expired(endpoint) or not _is_ours(endpoint)):
                 self.remove(endpoint)
 
     # --- deciding -----------------------------------------------------------------------------------------------------
@@ -189,7 +199,7 @@ class Desk:
             return problem, first
         async with self.gate(call.path):
             known = self._by_path.get(call.path, ())
-            live = [e for e in verified if e in known and not self.expired(e) and _may_take(e)]
+            live = [e for e in verified if e in known and not self.expired(e) and _is_ours(e)]
             if not live:
                 return GONE if any(e.attached for e in verified) else NOT_READY, first
             if all(e.is_full for e in live):
@@ -263,7 +273,8 @@ class Desk:
         name = await asyncio.to_thread(endpoint.shelf.add, registration, endpoint.last_number + 1, event)
         endpoint.registration = replace(endpoint.registration, received_events=registration.received_events)
         endpoint.last_number = name.number
-        endpoint.names.append(name)
+        if name not in endpoint.names:  # a resume may have read it meanwhile
+            endpoint.names.append(name)
         if event.delivery is not None:
             endpoint.deliveries.add(event.delivery)
         self._tell(endpoint, len(endpoint.names) - 1, filtered=False)
@@ -300,9 +311,11 @@ def _verified(admitted: Iterable[Endpoint], call: Call) -> tuple[list[Endpoint],
     return verified, refusal
 
 
-def _may_take(endpoint: Endpoint) -> bool:
-    """Whether no other process runs its execution by now, and so receives its calls."""
-    return endpoint.attached or endpoint.shelf.is_unattended(endpoint.registration.execution_id)
+def _is_ours(endpoint: Endpoint) -> bool:
+    """Whether its execution runs here, or nowhere: then what comes is kept for its resume."""
+    if endpoint.attached:
+        return True
+    return endpoint.shelf.is_unattended(endpoint.registration.execution_id) and endpoint.refresh()
 
 
 def _may_have(other: Endpoint, endpoint: Endpoint, event: StoredEvent | None) -> bool:

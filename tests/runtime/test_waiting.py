@@ -10,7 +10,7 @@ import pytest
 
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
-from reqon.events import CheckpointSaved, WebhookCompleted, WebhookReceived, WebhookRegistered
+from reqon.events import CheckpointSaved, Event, WebhookCompleted, WebhookReceived, WebhookRegistered
 from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionStatus
@@ -19,7 +19,7 @@ from reqon.webhooks.server import WebhookServer
 from tests.support.clocks import FakeClock
 from tests.support.missions import Bench, Ran, mission
 from tests.support.servers import ScriptedServer, reply
-from tests.support.webhooks import call
+from tests.support.webhooks import call, signed
 
 Job = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -429,3 +429,127 @@ async def test_without_state_nothing_is_left(waiting: Bench, api: ScriptedServer
     on_job(api, lambda body: _called(body["callback"], {"n": 1}))
     (await waiting.run(mission(f"{ASK} wait {{}}", options="enableState: false"))).ok()
     assert not [p for p in (waiting.state / "webhooks").rglob("*") if p.is_file()]
+
+
+async def test_waiting_in_peace_is_no_poison(waiting: Bench, api: ScriptedServer) -> None:
+    """Three resumes without progress end a run that brings its process down, not one that only waits."""
+    on_job(api, lambda body: asyncio.sleep(0))
+    for attempt in range(1, 6):
+        heard: list[Any] = []
+        waiting.heard = heard
+        async with asyncio.TaskGroup() as group:
+            run = group.create_task(waiting.run(LONG, resume=attempt > 1))
+            await until(lambda told=heard: [e for e in told if e.type == "checkpoint.save"])
+            assert waiting.runner is not None
+            waiting.runner.stop.request()
+        found = run.result().record
+        assert (found.attempt, found.resumes_without_progress) == (attempt, 0)
+
+
+# --- who may call -----------------------------------------------------------------------------------------------------
+
+GITHUB = 'signature: { secret: env("HOOK"), header: "X-Hub-Signature-256", prefix: "sha256=" }'
+
+
+@pytest.fixture
+async def public(waiting: Bench) -> AsyncIterator[WebhookServer]:
+    """A server that others reach by a name of its own."""
+    async with WebhookServer(port=0, url="https://hooks.example.com/reqon/") as running:
+        waiting.webhooks = running
+        waiting.environment = {"HOOK": "a secret of the sender's"}
+        yield running
+
+
+async def test_a_public_url_holds_a_token_that_nothing_shows(
+    waiting: Bench, public: WebhookServer, api: ScriptedServer
+) -> None:
+    tokens: list[str] = []
+
+    async def job(body: dict[str, Any]) -> None:
+        prefix, _, rest = body["callback"].partition("https://hooks.example.com/reqon/")
+        path, _, token = rest.partition("?token=")
+        tokens.append(token)
+        assert (prefix, len(token)) == ("", 32)
+        assert (await call(f"{public.address}/{path}", {"n": 1})).status == 404
+        await _called(f"{public.address}/{path}?token={token}", {"n": 1})
+
+    on_job(api, job)
+    waiting.listen = (Event,)
+    text = mission(
+        f"""{ASK} wait {{ path: "/cb" }}
+        post "/jobs" {{ body: {{ callback: response.webhookUrl }} }}
+        let asked = request
+        wait {{ path: "/cb" }}
+        store {{ id: "asked", url: asked.body.callback }} -> out"""
+    )
+    ran = (await waiting.run(text)).ok()
+    assert tokens[0] == tokens[1]  # whoever has the URL of a path may go on using it
+    assert ran.out["asked"]["url"].endswith("?token=***")
+    assert not [e for e in ran.events if tokens[0] in repr(e.to_dict())]
+    written = b"".join(p.read_bytes() for p in (waiting.state / "execution").iterdir())
+    assert tokens[0].encode() not in written
+
+
+@pytest.mark.parametrize("url", ["response.webhookUrl", 'webhookUrl("/cb")'])
+async def test_a_signed_endpoint_is_checked_from_its_first_call_on(
+    waiting: Bench, public: WebhookServer, api: ScriptedServer, url: str
+) -> None:
+    async def job(body: dict[str, Any]) -> None:
+        assert body["callback"] == "https://hooks.example.com/reqon/cb"  # signed, so no token
+        raw = b'{"n":1}'
+        statuses = []
+        for value in ("", f"sha256={signed('another', raw)}", f"sha256={signed(waiting.environment['HOOK'], raw)}"):
+            headers = {"X-Hub-Signature-256": value, "Content-Type": "application/json"}
+            statuses.append((await call(f"{public.address}/cb", body=raw, headers=headers)).status)
+        assert statuses == [401, 401, 200]
+
+    on_job(api, job)
+    steps = f'post "/jobs" {{ body: {{ callback: {url} }} }}\nwait {{ path: "/cb", {GITHUB} }}\n{KEEP}'
+    ran = (await waiting.run(mission(steps))).ok()
+    assert ran.out["got"]["value"] == {"n": 1}
+
+
+async def test_without_its_secret_a_signed_endpoint_does_not_open(waiting: Bench, public: WebhookServer) -> None:
+    waiting.environment = {}
+    ran = await waiting.run(mission(f"wait {{ {GITHUB} }}"))
+    assert ran.error.message == "signature.secret must be a text, not null"
+    assert public.desk.endpoints() == []
+
+
+async def test_an_open_public_endpoint_is_warned_of(
+    waiting: Bench, public: WebhookServer, api: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_job(api, lambda body: _called(body["callback"].replace(public.url, public.address), {"n": 1}))
+    (await waiting.run(mission(f"{ASK} wait {{ token: none }}"))).ok()
+    assert "test.vague:9:2: anybody who knows https://hooks.example.com/reqon can call here" in caplog.text
+
+
+async def test_another_process_that_runs_the_execution_gets_its_calls(
+    waiting: Bench, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """What was adopted by one who stays is left to whoever resumes it elsewhere, and forgotten when that is over."""
+    on_job(api, lambda body: asyncio.sleep(0))
+    heard: list[Any] = []
+    waiting.heard = heard
+    stopped = await _stopped_while_waiting(
+        waiting, LONG, when=lambda: [e for e in heard if e.type == "checkpoint.save"]
+    )
+    stays = waiting.webhooks
+    assert stays is not None
+    (path,) = {e.registration.path for e in stays.desk.endpoints()}
+    lock = StateDirectory(waiting.state).execution_lock(stopped.record.execution_id)
+    assert lock.take()
+    refused = await call(stays.url + path, {"n": 1})
+    assert (refused.status, refused.headers["retry-after"]) == (503, "30")
+    lock.release()
+    await _called(stays.url + path, {"n": 1})
+    waiting.heard = None
+    async with WebhookServer(port=0) as server:
+        waiting.webhooks = server
+        async with asyncio.TaskGroup() as group:
+            run = group.create_task(waiting.resume(LONG))
+            await until(server.desk.endpoints)
+            await _called(server.url + path, {"n": 2})
+        assert [e["n"] for e in run.result().ok().out["5"]["got"]] == [1, 2]
+    stays.desk.sweep()
+    assert stays.desk.endpoints() == []
