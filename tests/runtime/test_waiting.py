@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +432,10 @@ async def test_without_state_nothing_is_left(waiting: Bench, api: ScriptedServer
     assert not [p for p in (waiting.state / "webhooks").rglob("*") if p.is_file()]
 
 
+def _saved(heard: list[Any]) -> bool:
+    return any(event.type == "checkpoint.save" for event in heard)
+
+
 async def test_waiting_in_peace_is_no_poison(waiting: Bench, api: ScriptedServer) -> None:
     """Three resumes without progress end a run that brings its process down, not one that only waits."""
     on_job(api, lambda body: asyncio.sleep(0))
@@ -439,7 +444,7 @@ async def test_waiting_in_peace_is_no_poison(waiting: Bench, api: ScriptedServer
         waiting.heard = heard
         async with asyncio.TaskGroup() as group:
             run = group.create_task(waiting.run(LONG, resume=attempt > 1))
-            await until(lambda told=heard: [e for e in told if e.type == "checkpoint.save"])
+            await until(partial(_saved, heard))
             assert waiting.runner is not None
             waiting.runner.stop.request()
         found = run.result().record
