@@ -1,7 +1,8 @@
 """A dry run: what a mission would do, walked without doing it (spec/runtime.md 18).
 
-No socket is opened, nothing is written, no record is made. Every arm and every loop body is walked once; what depends
-on answers is shown by its expression.
+No socket is opened, nothing is written, no record is made. A `call` whose answer has a schema is answered with made-up
+data, and what follows from that is walked as it would go. All other answers are unknown: what depends on them is shown
+by its expression, every arm and every loop body that they decide about is walked once.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from reqon.lang import flow, nodes
 from reqon.lang.placeholders import Placeholder, split
 from reqon.runtime.plan import Plan
 from reqon.runtime.settings import store_settings
+from reqon.runtime.sources import operation_of
+from reqon.runtime.supposed import UNKNOWN, Supposed
 from reqon.secrets import SECRETS
 from reqon.stores.config import ChosenStore
 from reqon.values import Value
@@ -36,6 +39,8 @@ class DryRun:
         self.program = plan.program
         self.sources: dict[str, SourceSettings] = {}
         self._walking: list[str] = []
+        self._supposed = Supposed(plan)
+        self._left = False  # a step that certainly runs has ended the list
 
     def settings(self) -> Mapping[str, SourceSettings]:
         """The sources' options as a run would have them.
@@ -74,34 +79,42 @@ class DryRun:
         if name in self._walking:
             return
         self._walking.append(name)
+        # Each action has its own variables and its own `response`.
+        around, self._supposed = self._supposed, Supposed(self.plan)
         yield from self._steps(self.program.actions[name].steps, indent)
+        self._supposed, self._left = around, False
         self._walking.pop()
 
     def _steps(self, steps: tuple[nodes.Step, ...], indent: str) -> Iterator[str]:
         for step in steps:
             yield from self._step(step, indent)
+            self._left = self._left or flow.leaves(step) or isinstance(step, nodes.Abort)
+            if self._left:
+                return
 
     def _step(self, step: nodes.Step, indent: str) -> Iterator[str]:
         match step:
-            case nodes.Fetch() | nodes.CallStep():
+            case nodes.Fetch():
                 yield indent + self.request(step)
+                self._supposed.response = None
+            case nodes.CallStep():
+                yield from self._called(step, indent)
             case nodes.For():
-                how = " in parallel" if step.parallel else ""
-                which = "".join(f" where {_text(c)}" for c in step.conditions)
-                yield f"{indent}for each {step.variable.text} in {_text(step.collection)}{which}{how}:"
-                yield from self._steps(step.body, indent + "  ")
+                yield from self._loop(step, indent)
+            case nodes.Let():
+                self._supposed.bind(step.name.text, self._supposed.value(step.value))
             case nodes.Map():
                 fields = len(step.mapping.entries) if step.mapping is not None else "?"
                 yield f"{indent}would map {_text(step.value)} to {step.target.text} ({fields} fields)"
+                self._mapped(step)
             case nodes.Apply():
                 yield f"{indent}would apply {step.transform.text} to {_text(step.value)}"
+                if step.name is not None:
+                    self._supposed.bind(step.name.text, UNKNOWN)
+                else:
+                    self._supposed.response = None
             case nodes.Validate():
-                target = _text(step.target) if step.target is not None else "response"
-                number = len(step.constraints)
-                yield f"{indent}would check {target} against {number} constraint{'s' if number != 1 else ''}"
-                if step.otherwise is not None:
-                    yield f"{indent}  if it fails:"
-                    yield from self._steps(flow.steps_of(step.otherwise), indent + "    ")
+                yield from self._checked(step, indent)
             case nodes.StoreStep():
                 yield indent + self._stored(step)
             case nodes.Delete():
@@ -131,20 +144,108 @@ class DryRun:
                     yield from self._action(name.text, indent + "  ")
             case nodes.Wait():
                 yield f"{indent}would wait for a webhook"
+                self._supposed.response = None
             case nodes.Extension():
                 yield f"{indent}would do {step.word.text}"
             case _:
                 return
 
+    def _called(self, step: nodes.CallStep, indent: str) -> Iterator[str]:
+        """A call, answered with made-up data where its document describes the answer."""
+        document, operation = operation_of(step, self.plan.specs)
+        line = indent + self.request(step)
+        self._supposed.response = None
+        try:
+            made = document.mock(operation)
+        except ReqonError:
+            made = None
+        if made is None:
+            yield line
+            return
+        status, body = made
+        self._supposed.answer(status, body, paged=any(option.key == "paginate" for option in step.options))
+        yield f"{line}, answered with made-up data"
+
+    def _loop(self, step: nodes.For, indent: str) -> Iterator[str]:
+        how = " in parallel" if step.parallel else ""
+        which = "".join(f" where {_text(c)}" for c in step.conditions)
+        head = f"{indent}for each {step.variable.text} in {_text(step.collection)}{which}{how}"
+        items = self._supposed.items(step)
+        if items is None:
+            yield f"{head}:"
+            with self._supposed.perhaps():
+                self._supposed.bind(step.variable.text, UNKNOWN)
+                yield from self._steps(step.body, indent + "  ")
+            self._left = False
+            return
+        yield f"{head}, {len(items)} made up:" if items else f"{head}: none"
+        for item in items:
+            with self._supposed.block():
+                self._supposed.bind(step.variable.text, item)
+                self._supposed.current = (item,)
+                yield from self._steps(step.body, indent + "  ")
+            self._left = False
+
+    def _mapped(self, step: nodes.Map) -> None:
+        made = self._supposed.mapped(step)
+        self._supposed.becomes(made)
+        if isinstance(step.value, nodes.Name) and step.value.name in self._supposed.names:
+            self._supposed.bind(step.value.name, made)
+        if step.target.text not in self.program.schemas:
+            self._supposed.bind(step.target.text, made)
+
+    def _checked(self, step: nodes.Validate, indent: str) -> Iterator[str]:
+        target = _text(step.target) if step.target is not None else "response"
+        number = len(step.constraints)
+        violated = self._supposed.violated(step)
+        outcome = "" if violated is None else f": {violated} fail" if violated else ": all hold"
+        yield f"{indent}would check {target} against {number} constraint{'s' if number != 1 else ''}{outcome}"
+        if step.otherwise is None or violated == 0:
+            return
+        if violated is not None:
+            with self._supposed.block():
+                yield from self._steps(flow.steps_of(step.otherwise), indent + "  ")
+            return
+        yield f"{indent}  if it fails:"
+        with self._supposed.perhaps():
+            yield from self._steps(flow.steps_of(step.otherwise), indent + "    ")
+        self._left = False
+
     def _match(self, step: nodes.MatchStep, indent: str) -> Iterator[str]:
         subject = f" {_text(step.subject)}" if step.subject is not None else ""
+        taken = self._supposed.arm(step)
+        if taken is not None:
+            yield from self._taken(step, taken, f"{indent}match{subject}:", indent)
+            return
         yield f"{indent}match{subject}:"
         for arm in (*step.arms, *step.catch):
             guard = f" where {_text(arm.guard)}" if arm.guard is not None else ""
             steps = flow.steps_of(arm.body)
-            shown = list(self._steps(steps, indent + "    "))
+            with self._supposed.perhaps():
+                shown = list(self._steps(steps, indent + "    "))
+            self._left = False
             yield f"{indent}  {_text(arm.pattern)}{guard} ->" + ("" if shown else " continue")
             yield from shown
+
+    def _taken(
+        self, step: nodes.MatchStep, taken: tuple[int, Mapping[str, Value]], head: str, indent: str
+    ) -> Iterator[str]:
+        """A match whose outcome is known."""
+        number, bound = taken
+        if number < 0:
+            yield f"{head} no arm"
+            return
+        arm = step.arms[number]
+        guard = f" where {_text(arm.guard)}" if arm.guard is not None else ""
+        with self._supposed.block():
+            for name, value in bound.items():
+                self._supposed.bind(name, value)
+            shown = list(self._steps(flow.steps_of(arm.body), indent + "  "))
+            left = self._left
+        continues = not left and all(isinstance(one, nodes.Continue) for one in flow.steps_of(arm.body))
+        yield f"{head} {_text(arm.pattern)}{guard} ->" + (" continue" if continues or not shown else "")
+        yield from shown
+        self._left = left and not isinstance(flow.steps_of(arm.body)[-1], nodes.Continue)
 
     def source_of(self, step: nodes.Fetch | nodes.CallStep) -> SourceSettings:
         """The source that a request goes to; the default source where only the run will know."""
@@ -158,24 +259,14 @@ class DryRun:
 
     def request(self, step: nodes.Fetch | nodes.CallStep) -> str:
         """What a request would be, as far as it is known before the run."""
-        if isinstance(step, nodes.CallStep):
-            return f"would call {step.source.text}.{step.operation.text}"
         options = {o.key: o.value for o in step.options}
-        source = self.source_of(step)
-        path = self._path(step.path)
-        parts: list[str] = []
-        for key in ("params", "query"):
-            given = options.get(key)
-            for entry in given.entries if isinstance(given, nodes.ObjectLiteral) else ():
-                if isinstance(entry, nodes.Entry):
-                    value = self._known(entry.value)
-                    unknown = value is _UNKNOWN
-                    parts.append(
-                        f"{entry.key}={{{_text(entry.value)}}}" if unknown else encode_query([(entry.key, value)])
-                    )
-        query = "&".join(filter(None, parts))
-        url = path if path.startswith(("http://", "https://")) else source.base + path
-        line = f"would {step.method.upper()} {url}" + (("&" if "?" in url else "?") + query if query else "")
+        base = self.source_of(step).base
+        if isinstance(step, nodes.CallStep):
+            method, path, query = self._operation_parts(step)
+        else:
+            method, path, query = step.method.upper(), self._path(step.path), self._query(self._written(step))
+        url = path if path.startswith(("http://", "https://")) else base + path
+        line = f"would {method} {url}" + (("&" if "?" in url else "?") + query if query else "")
         if isinstance(paginate := options.get("paginate"), nodes.Paginate):
             line += f", {_STRATEGIES.get(paginate.strategy.text, 'all pages')}"
         if "since" in options:
@@ -184,18 +275,53 @@ class DryRun:
             line += ", with a body"
         return line
 
+    def _written(self, step: nodes.Fetch | nodes.CallStep) -> dict[str, nodes.Expression]:
+        """The parameters that the text lists, by name."""
+        found: dict[str, nodes.Expression] = {}
+        for option in step.options:
+            if option.key in ("params", "query") and isinstance(option.value, nodes.ObjectLiteral):
+                found |= {e.key: e.value for e in option.value.entries if isinstance(e, nodes.Entry)}
+        return found
+
+    def _query(self, written: Mapping[str, nodes.Expression]) -> str:
+        parts: list[str] = []
+        for name, node in written.items():
+            value = self._known(node)
+            parts.append(f"{name}={{{_text(node)}}}" if value is UNKNOWN else encode_query([(name, value)]))
+        return "&".join(filter(None, parts))
+
+    def _operation_parts(self, step: nodes.CallStep) -> tuple[str, str, str]:
+        """Method, path and query of a call, as far as they are known."""
+        from reqon.http.openapi.parameters import placed  # noqa: PLC0415  # only where operations are called
+
+        _, operation = operation_of(step, self.plan.specs)
+        written = self._written(step)
+        path = ""
+        for is_parameter, piece in operation.parts:
+            value: Value = piece
+            if is_parameter:
+                node = written.pop(piece, nodes.Name(name=piece, span=step.operation.span))
+                value = self._known(node)
+            path += f"{{{piece}}}" if value is UNKNOWN else str(value)
+        values = {name: self._known(node) for name, node in written.items()}
+        known = [(name, value) for name, value in values.items() if value is not UNKNOWN]
+        query = encode_query(placed(known, operation.by_name).query)
+        in_query = {p.name for p in operation.parameters if p.place != "query"}
+        unknown = {n: written[n] for n, value in values.items() if value is UNKNOWN and n not in in_query}
+        return operation.method, path, "&".join(filter(None, (query, self._query(unknown))))
+
     def _path(self, node: nodes.Expression) -> str:
         if isinstance(node, nodes.Literal_) and isinstance(node.value, str):
             out = ""
             for piece in split(node)[0]:
                 if isinstance(piece, Placeholder):
-                    value = self._known(piece.expression) if piece.expression is not None else _UNKNOWN
-                    out += f"{{{piece.text}}}" if value is _UNKNOWN else str(value)
+                    value = self._known(piece.expression) if piece.expression is not None else UNKNOWN
+                    out += f"{{{piece.text}}}" if value is UNKNOWN else str(value)
                 else:
                     out += piece
         else:
             value = self._known(node)
-            out = f"{{{_text(node)}}}" if value is _UNKNOWN else str(value)
+            out = f"{{{_text(node)}}}" if value is UNKNOWN else str(value)
         return out if out.startswith(("/", "http://", "https://")) else "/" + out
 
     def _stored(self, step: nodes.StoreStep) -> str:
@@ -209,18 +335,8 @@ class DryRun:
         return f"would store {_text(step.value)} in {step.store.text}{by} ({how} what is there)"
 
     def _known(self, node: nodes.Expression) -> Value:
-        """The value of an expression that depends on nothing the run would find out; else unknown."""
-        try:
-            return self.plan.evaluate(node)
-        except ReqonError:
-            return _UNKNOWN
-
-
-class _Unknown:
-    """A value that only a run would know."""
-
-
-_UNKNOWN = _Unknown()
+        """The value of an expression that depends on nothing the run would find out; else UNKNOWN."""
+        return self._supposed.value(node)
 
 
 def _text(node: nodes.Node) -> str:

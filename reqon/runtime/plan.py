@@ -266,18 +266,31 @@ class Plan:
             values[name] = self.evaluate(node.value, values)
         return values
 
-    def evaluate(self, node: nodes.Expression, lets: Mapping[str, Value] | None = None) -> Value:
-        """The value of an expression outside of actions: literals, operators, functions, `env`, mission-level lets."""
+    def evaluate(
+        self,
+        node: nodes.Expression,
+        lets: Mapping[str, Value] | None = None,
+        *,
+        response: tuple[Value, Mapping[str, Value]] | None = None,
+        current: tuple[Value] | None = None,
+    ) -> Value:
+        """The value of an expression outside of actions: literals, operators, functions, `env`, mission-level lets.
+
+        Who knows more may give variables as `lets`, `response` with what lies behind it, and the current item.
+        """
         if isinstance(node, nodes.Literal_):
             return node.value
-        known = self.lets if lets is None else lets
+        known = dict(self.lets if lets is None else lets)
         unit = self._unit(node)
         names = {name: _item("lets", name) for name in known}
+        # Under names that no variable has.
+        known |= {".response": response[0], ".meta": response[1]} if response is not None else {}
+        known |= {".": current[0]} if current is not None else {}
         scope = Scope(
             names=names,
-            current=None,
-            response=None,
-            meta=None,
+            current=None if current is None else _item("lets", "."),
+            response=None if response is None else _item("lets", ".response"),
+            meta=None if response is None else _item("lets", ".meta"),
             stores={},
             sources=frozenset(self.program.sources),
             schemas=self.program.schemas,

@@ -1,10 +1,11 @@
 """Which OpenAPI document a source of a mission has: where it lies, and with which credentials it is had."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from reqon.errors import ReqonError, SpecError
+from reqon.errors import ReqonError, SemanticError, SpecError
 from reqon.http.openapi.loading import Specifications
+from reqon.http.openapi.operation import Operation
 from reqon.http.openapi.remote import NO_AUTH, SpecAuth
 from reqon.http.openapi.spec import Spec
 from reqon.lang import nodes
@@ -40,6 +41,32 @@ def spec_of(source: nodes.SourceDef, evaluate: Evaluate, specifications: Specifi
         return _load(source, location, specifications, folder, auth)
     except ReqonError as error:
         raise error.locate(source.spec.span) from error
+
+
+def operation_of(step: nodes.CallStep, specs: Mapping[str, Spec]) -> tuple[Spec, Operation]:
+    """The operation that a step calls, all of it that a request needs looked at.
+
+    Raises:
+        SemanticError: the document has no such operation.
+        SpecError: a part of it leads nowhere.
+    """
+    name, wanted = step.source.text, step.operation
+    document = specs.get(name)
+    if document is None:
+        hint = f'give it a document: source {name} from "openapi.yaml"'
+        message = f"source '{name}' has no OpenAPI document"
+        raise SemanticError(message, code="undefined-operation", span=wanted.span, hint=hint)
+    try:
+        operation = document.operation(wanted.text)
+        if operation is not None:
+            _ = operation.by_name, operation.body_type
+    except ReqonError as error:
+        raise error.locate(wanted.span) from error
+    if operation is None:
+        message = f"source '{name}' has no operation '{wanted.text}'"
+        similar = document.unknown(wanted.text)
+        raise SemanticError(message, code="undefined-operation", span=wanted.span, hint=similar)
+    return document, operation
 
 
 def _load(

@@ -128,7 +128,7 @@ along the cursor, only what changed since the last sync
       would POST https://shop.example.org/orders/done, with a body
       would wait for a webhook
       would do notify
-      would call Depot.listParcels
+      would GET https://depot.example.org/v3/parcels
       would run Sweep
         would DELETE https://shop.example.org/orders/old
     Other
@@ -213,3 +213,153 @@ def test_wrong_text_and_configuration_are_wrong_in_a_dry_run_too(files: Path) ->
     assert reqon("m.vague", "--dry-run", cwd=files).code == 3
     (files / "m.vague").write_text("mission M { run Nothing }")
     assert reqon("m.vague", "--dry-run", cwd=files).code == 2
+
+
+# --- made-up answers -------------------------------------------------------------------------------------------------
+
+PARCEL = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "format": "uuid"},
+        "weight": {"type": "integer", "maximum": 30},
+        "status": {"enum": ["new", "sent"]},
+    },
+}
+DEPOT = {
+    "/parcels": {
+        "get": {
+            "operationId": "listParcels",
+            "parameters": [
+                {"name": "status", "in": "query", "explode": False, "schema": {}},
+                {"name": "X-Branch", "in": "header", "schema": {}},
+            ],
+            "responses": {
+                "200": {
+                    "content": {
+                        "application/json": {
+                            "schema": {"type": "object", "properties": {"data": {"type": "array", "items": PARCEL}}}
+                        }
+                    }
+                }
+            },
+        }
+    },
+    "/parcels/{id}/scans": {"post": {"operationId": "scan", "responses": {"204": {"description": "none"}}}},
+}
+
+
+def supposed(folder: Path, steps: str) -> list[str]:
+    """The lines of an action of these steps, without their heads."""
+    depot = written(folder, document(DEPOT), "depot.json")
+    text = f"""
+    mission M {{
+      source Depot from "{depot}" {{ auth: none, base: "https://depot.example.org/v3" }}
+      source Shop {{ auth: none, base: "https://shop.example.org" }}
+      store out: memory("out")
+      schema Sent {{ status: "sent" }}
+      schema New {{ status: "new", weight: number }}
+      action A {{
+        {steps}
+      }}
+      run A
+    }}
+    """
+    return [line.removeprefix("    ") for line in lines(text)[3:]]
+
+
+def test_calls_are_answered_with_made_up_data_and_what_follows_is_walked_as_it_would_go(tmp_path: Path) -> None:
+    steps = """
+    let wanted = ["new", "late"]
+    call Depot.listParcels {
+      params: { status: wanted, "X-Branch": "north", after: response.last }, paginate: page(p, 9)
+    }
+    for parcel in response where .weight > 10 {
+      match parcel { Sent -> abort "no", New where .weight == 15 -> store parcel -> out { key: .id }, _ -> skip }
+      validate parcel { assume .weight < 20, assume .status == "new" } or { abort "heavy" }
+      validate parcel { assume .weight < 10, assume .weight > 90, assume if .status == "sent" { .id == null } } or {
+        skip
+      }
+      store parcel -> out { key: .id }
+    }
+    for parcel in response.data where .weight > 30 { store parcel -> out { key: .id } }
+    """
+    one = [
+        "  match parcel: New where .weight == 15 ->",
+        "    would store parcel in out by .id (replacing what is there)",
+        "  would check parcel against 2 constraints: all hold",
+        "  would check parcel against 3 constraints: 2 fail",
+        "    would skip the rest",
+    ]
+    url = "https://depot.example.org/v3/parcels?status=new,late&after={response.last}"
+    assert supposed(tmp_path, steps) == [
+        f"would GET {url}, page after page, answered with made-up data",
+        "for each parcel in response where .weight > 10, 2 made up:",
+        *one,
+        *one,
+        "for each parcel in response.data where .weight > 30: none",
+    ]
+
+
+def test_what_follows_from_made_up_data_is_known_in_requests(tmp_path: Path) -> None:
+    steps = """
+    call Depot.listParcels
+    for parcel in response.data where .id == "00000000-0000-4000-8000-000000000001" {
+      let id = parcel.id
+      call Depot.scan { body: {} }
+      map parcel -> row { code: .weight * 2 }
+      get Shop "/rows/{row.code}"
+      match response { { code: 404 } -> skip, _ -> continue }
+      get Shop "/rows/{response.id}/{parcel.code}"
+    }
+    """
+    assert supposed(tmp_path, steps)[1:] == [
+        'for each parcel in response.data where .id == "00000000-0000-4000-8000-000000000001", 1 made up:',
+        "  would POST https://depot.example.org/v3/parcels/00000000-0000-4000-8000-000000000001/scans, with a body",
+        "  would map parcel to row (1 fields)",
+        "  would GET https://shop.example.org/rows/30",
+        "  match response:",
+        "    { code: 404 } ->",
+        "      would skip the rest",
+        "    _ -> continue",
+        "  would GET https://shop.example.org/rows/{response.id}/30",
+    ]
+
+
+def test_answers_without_a_schema_stay_unknown(tmp_path: Path) -> None:
+    steps = """
+    call Depot.scan { params: { id: env("ID") ?? "x" } }
+    match response { { ok: true } -> continue, _ -> skip }
+    for row in response.rows { call Depot.scan { params: { id: row.id } } }
+    """
+    assert supposed(tmp_path, steps) == [
+        "would POST https://depot.example.org/v3/parcels/x/scans",
+        "match response:",
+        "  { ok: true } -> continue",
+        "  _ ->",
+        "    would skip the rest",
+        "for each row in response.rows:",
+        "  would POST https://depot.example.org/v3/parcels/{id}/scans",
+    ]
+
+
+def test_the_status_of_a_made_up_answer_is_that_of_its_success(tmp_path: Path) -> None:
+    steps = """
+    call Depot.listParcels
+    match response { { code: 200 } -> store { a: 1 } -> out { key: "k" }, _ -> abort "no" }
+    """
+    assert supposed(tmp_path, steps)[1:] == [
+        "match response: { code: 200 } ->",
+        '  would store { a: 1 } in out by "k" (replacing what is there)',
+    ]
+
+
+def test_a_document_from_a_url_comes_from_the_cache_only(tmp_path: Path) -> None:
+    with OrdersApi() as api:
+        (tmp_path / "m.vague").write_text(
+            f'mission M {{ source S from "{api.url}/openapi.json" {{ auth: none }} action A {{ call S.x }} run A }}'
+        )
+        ended = reqon("m.vague", "--dry-run", cwd=tmp_path)
+        assert ended.code == 3
+        assert "was not downloaded yet" in ended.err
+        assert api.requests() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["m.vague"]

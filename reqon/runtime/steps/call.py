@@ -3,9 +3,8 @@
 import ast
 from collections.abc import Mapping
 
-from reqon.errors import ReqonError, SemanticError
+from reqon.errors import SemanticError
 from reqon.http.openapi.operation import Operation
-from reqon.http.openapi.spec import Spec
 from reqon.http.paths import PartKind, PathPart
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
@@ -14,6 +13,7 @@ from reqon.runtime.calling import call_key, chosen
 from reqon.runtime.codegen import Code, constant, expression, load
 from reqon.runtime.fetch_spec import FetchSpec
 from reqon.runtime.fetching import run_fetch
+from reqon.runtime.sources import operation_of
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.steps.fetch import (
     is_guarded,
@@ -33,7 +33,7 @@ _GIVEN = ("params", "query")
 
 def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place: Place) -> Scope:
     options = {o.key: o for o in step.options}
-    document, operation = _operation(e, step)
+    document, operation = operation_of(step, e.specs)
     since = since_spec(e, step, options)
     uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
     spec = FetchSpec(
@@ -105,32 +105,6 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
     ]
     send(e, step, spec, code, place, target=target, made=path_target(e, step, parts), call=call)
     return scope
-
-
-def _operation(e: Emitter, step: nodes.CallStep) -> tuple[Spec, Operation]:
-    """The operation, all of it that a request needs looked at.
-
-    Raises:
-        SemanticError: the document has no such operation.
-        SpecError: a part of it leads nowhere.
-    """
-    name, wanted = step.source.text, step.operation
-    document = e.specs.get(name)
-    if document is None:
-        hint = f'give it a document: source {name} from "openapi.yaml"'
-        message = f"source '{name}' has no OpenAPI document"
-        raise SemanticError(message, code="undefined-operation", span=wanted.span, hint=hint)
-    try:
-        operation = document.operation(wanted.text)
-        if operation is not None:
-            _ = operation.by_name, operation.body_type
-    except ReqonError as error:
-        raise error.locate(wanted.span) from error
-    if operation is None:
-        message = f"source '{name}' has no operation '{wanted.text}'"
-        similar = document.unknown(wanted.text)
-        raise SemanticError(message, code="undefined-operation", span=wanted.span, hint=similar)
-    return document, operation
 
 
 class _Values:
