@@ -135,7 +135,7 @@ class Supposed:
 
     def arm(self, step: nodes.MatchStep) -> tuple[int, Mapping[str, Value]] | None:
         """Which arm a match takes and what its pattern binds: -1 for none; None where that is unknown."""
-        subject = step.subject if step.subject is not None else None
+        subject = step.subject
         if subject is not None and self.value(subject) is UNKNOWN:
             return None
         arms = tuple(self._numbered(number, arm) for number, arm in enumerate(step.arms))
@@ -157,7 +157,7 @@ class Supposed:
         for node in walk(arm.pattern):
             if isinstance(node, nodes.NamePattern) and node.name.text not in self.plan.schemas:
                 name = node.name.text
-                value = nodes.Name(name=name, span=span)
-                entries.append(nodes.Entry(key=name, value=value, key_span=span, span=span))
+                bound = nodes.Name(name=name, span=span)
+                entries.append(nodes.Entry(key=name, value=bound, key_span=span, span=span))
         value = nodes.ObjectLiteral(entries=tuple(entries), span=span)
         return nodes.MatchExpressionArm(pattern=arm.pattern, guard=arm.guard, value=value, span=span)
