@@ -11,6 +11,7 @@ from reqon.errors import SemanticError
 from reqon.http.retry import Backoff, RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.cron import CronFields, parse_cron
+from reqon.lang.options import MISSION, SCHEDULE
 from reqon.lang.program import MissionProgram
 from reqon.runtime.settings import option_words
 from reqon.values import Value, milliseconds
@@ -187,7 +188,7 @@ class _Options:
         option = self._options.get(key)
         if option is None or isinstance(option.value, nodes.Since | nodes.Paginate):
             return None, None
-        return option_words(option, self._evaluate), option.value.span
+        return option_words(option, self._evaluate, SCHEDULE if key in SCHEDULE.keys else MISSION), option.value.span
 
     def flag(self, key: str, *, default: bool) -> bool:
         value, span = self.get(key)

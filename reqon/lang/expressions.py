@@ -435,7 +435,7 @@ class ExpressionParser(PatternParser):
             self.report("syntax", "unexpected '->' in a match expression", self.span_of(self.token), hint)
             self.advance()
         else:
-            self.expect("=>", "'=>' after the pattern", self.pattern_hint())
+            self.expect("=>", "'=>' after the pattern", self.arrow_hint())
         value = self.operators(WHERE)
         return MatchExpressionArm(pattern, guard, value, span=self.span(start))
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from reqon.errors import EvaluatorError
 from reqon.lang import nodes
-from reqon.values import Value
+from reqon.values import Value, changed
 
 
 class BadOptionError(EvaluatorError):
@@ -465,6 +465,22 @@ def takes_word(kind: Kind) -> bool:
     if isinstance(kind, Either):
         return any(takes_word(one) for one in kind.kinds)
     return isinstance(kind, Words | Registered | Param)
+
+
+def worded(value: nodes.Expression, kind: Kind | None) -> nodes.Expression:
+    """A written option value with its bare words as texts, those of inner brace lists too."""
+    if kind is None:
+        return value
+    if isinstance(value, nodes.Name) and takes_word(kind):
+        return nodes.Literal_(value.name, span=value.span)
+    table = block_of(kind) if isinstance(value, nodes.ObjectLiteral) else None
+    if table is None or not isinstance(value, nodes.ObjectLiteral):
+        return value
+    entries = [
+        changed(entry, value=worded(entry.value, table.kind(entry.key))) if isinstance(entry, nodes.Entry) else entry
+        for entry in value.entries
+    ]
+    return nodes.ObjectLiteral(tuple(entries), span=value.span)
 
 
 def block_of(kind: Kind) -> Table | None:

@@ -26,8 +26,10 @@ class PatternParser(Cursor):
         """An expression without infix operators, which a value pattern is."""
         raise NotImplementedError
 
-    def pattern_hint(self) -> str | None:
+    def arrow_hint(self) -> str | None:
         """What to do when an arrow was expected but this comes next."""
+        if self.kind == ":":
+            return "a match that begins with '{' has no subject; an object goes in parentheses: match ({ … }) { … }"
         if self.kind in ("..", "<", "<=", ">", ">=", "==", "!="):
             return f"name the value and test it: n where n {self.kind if self.kind != '..' else 'in a..b'} …"
         return "write one arm for each alternative" if self.kind in ("|", "or") else None

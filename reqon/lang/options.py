@@ -273,3 +273,5 @@ FILE_STORE = Table(
         "debounceMs": Milliseconds(positive=False),
     },
 )
+# The options of the built-in adapters that have some of their own.
+STORE_TABLES = {"file": FILE_STORE}

@@ -171,7 +171,7 @@ class Parser(DeclarationParser):
             return self._vague_block()
         if self.kind in _DECLARATIONS:
             return _DECLARATIONS[self.kind](self)
-        raise self.mismatch("a mission or a declaration", self._clause_hint((*_DECLARATIONS, "mission", "import")))
+        raise self._no_clause("a mission or a declaration", (*_DECLARATIONS, "mission", "import"))
 
     def _begins_top_item(self) -> bool:
         return self.token.breaks and (self.kind in _DECLARATIONS or self.kind in ("mission", "import"))
@@ -184,7 +184,8 @@ class Parser(DeclarationParser):
             hint = f"move '{token.value}' there; a part holds declarations and actions"
             self.report("mission-in-part", message, self.span_of(token), hint)
         else:
-            self.report("syntax", f"'{token.value}' belongs inside a mission", self.span_of(token))
+            code = "directive-outside-action" if token.kind == "run" else "syntax"
+            self.report(code, f"'{token.value}' belongs inside a mission", self.span_of(token))
         return found
 
     def _import(self) -> ImportDef:
@@ -230,16 +231,22 @@ class Parser(DeclarationParser):
             return self.pipeline()
         if self.kind in _DECLARATIONS:
             return _DECLARATIONS[self.kind](self)
-        raise self.mismatch("a clause of the mission", self._clause_hint((*_DECLARATIONS, "run", "schedule")))
+        raise self._no_clause("a clause of the mission", (*_DECLARATIONS, "run", "schedule"))
 
     def _mission_option(self) -> Option:
         token = self.advance()
         self.advance()
-        value = self.expression()
-        return Option(token.value, value, self.span_of(token), span=self.span(token.start))
+        return Option(token.value, self.option_value(), self.span_of(token), span=self.span(token.start))
 
     def _begins_clause(self) -> bool:
         return self.token.breaks and (self.kind in _DECLARATIONS or self.kind == "run" or self.begins_entry())
+
+    def _no_clause(self, expected: str, words: tuple[str, ...]) -> Mismatch:
+        if self.kind not in _DIRECTIVES:
+            return self.mismatch(expected, self._clause_hint(words))
+        message = f"'{self.kind}' is only allowed in an action"
+        self.report("directive-outside-action", message, self.span_of(self.token), "steps stand in an action")
+        return Mismatch()
 
     def _clause_hint(self, words: tuple[str, ...]) -> str | None:
         word = self.kind
@@ -263,6 +270,7 @@ class Parser(DeclarationParser):
         return self.step() if word != "source" else self.source_def()
 
 
+_DIRECTIVES = frozenset(["continue", "skip", "abort", "retry", "queue", "jump"])
 _VAGUE = frozenset(["dataset", "context", "distribution"])
 _DECLARATIONS: "dict[str, Callable[[Parser], Clause]]" = {
     "source": Parser.source_def,

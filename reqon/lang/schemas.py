@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reqon.diagnostics import did_you_mean
-from reqon.errors import SemanticError
+from reqon.errors import EvaluatorError, SemanticError
 from reqon.lang import nodes, operators, tree
 from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.instants import read_instant
@@ -197,6 +197,13 @@ def _conditional(assume: nodes.Assume, condition: nodes.Expression) -> nodes.Ass
     return changed(assume, condition=condition, constraints=(assume.condition,))
 
 
+def _passes(test: Callable[[], Value]) -> bool:
+    try:
+        return bool(test())
+    except EvaluatorError:
+        return False
+
+
 class _Compiler:
     """Makes the function of one schema: one Python expression over `value` and `depth`."""
 
@@ -279,12 +286,12 @@ class _Compiler:
                 )
 
     def _assume(self, assume: nodes.Assume, scope: Scope) -> Iterator[ast.expr]:
-        condition = self._holds(assume.condition, scope)
-        if not assume.constraints:
-            yield condition
-            return
-        holds = tree.both(*(self._holds(constraint, scope) for constraint in assume.constraints))
-        yield self._at(tree.either(tree.negated(condition), holds), assume)
+        """As in `validate`, an assumption whose evaluation fails does not hold."""
+        test = self._holds(assume.condition, scope)
+        if assume.constraints:
+            holds = tree.both(*(self._holds(constraint, scope) for constraint in assume.constraints))
+            test = tree.either(tree.negated(test), holds)
+        yield self._at(self._expressions.call(_passes, tree.function([], test)), assume)
 
     def _holds(self, condition: nodes.Expression, scope: Scope) -> ast.expr:
         return self._expressions.truth(condition, scope)

@@ -24,6 +24,7 @@ from reqon.lang.nodes import (
     For,
     Jump,
     Let,
+    Literal_,
     Map,
     MatchStep,
     ObjectLiteral,
@@ -45,6 +46,9 @@ from reqon.lang.nodes import (
     Wait,
     Word,
 )
+
+# Enumerated option values that are no identifiers; bare or in quotes they are the same.
+HYPHENATED = frozenset(("date-only", "YYYY-MM-DD", "unix-ms", "fail-fast"))
 
 METHODS = ("get", "post", "put", "patch", "delete", "GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -80,8 +84,20 @@ class StepParser(ExpressionParser):
         elif token.value == "paginate" and self.is_name() and self.peek().kind == "(":
             value = self._paginate()
         if value is None:
-            value = self.expression()
+            value = self.option_value()
         return Option(token.value, value, self.span_of(token), span=self.span(token.start))
+
+    def option_value(self) -> Expression:
+        """An expression; `date-only` and its kin are words although they hold a minus."""
+        at, last = self.at, len(self.tokens) - 1
+        while at + 2 <= last and self.tokens[at + 1].kind == "-" and self.tokens[at].end == self.tokens[at + 1].start:
+            at += 2
+        word = self.source.text[self.token.start : self.tokens[at].end] if at > self.at else ""
+        if word not in HYPHENATED:
+            return self.expression()
+        start = self.token.start
+        self.go_to(at + 1)
+        return Literal_(word, span=self.span(start))
 
     def _since(self) -> Since | None:
         """`lastSync` and what belongs to it; None, and nothing taken, when it is a part of an expression."""
@@ -309,7 +325,7 @@ class StepParser(ExpressionParser):
 
     def assume(self) -> Assume:
         """`assume condition` or `assume if c { … }`, with `else` and what a violation means."""
-        start = self.expect("assume", "'assume' and a condition").start
+        start = self.expect("assume", "'assume' and a condition", self._braced_hint()).start
         condition, constraints = self._assumption()
         severity: Literal["warning", "error"] | None = None
         message = None
@@ -320,6 +336,11 @@ class StepParser(ExpressionParser):
             elif severity is None:
                 raise self.mismatch("'warning', 'error' or a message after 'else'")
         return Assume(condition, constraints, severity, message, span=self.span(start))
+
+    def _braced_hint(self) -> str | None:
+        """An object was written where `validate {` begins the assumptions."""
+        is_object = self.kind.isidentifier() and self.peek().kind == ":"
+        return "put an object in parentheses: validate ({ … }) { … }" if is_object else None
 
     def _severity(self) -> Literal["warning", "error"] | None:
         if self.take("warning"):
@@ -375,7 +396,7 @@ class StepParser(ExpressionParser):
             self.report("syntax", "unexpected '=>' in a match step", self.span_of(self.token), hint)
             self.advance()
         else:
-            self.expect("->", "'->' after the pattern", self.pattern_hint())
+            self.expect("->", "'->' after the pattern", self.arrow_hint())
         body = self.arm_body()
         return Arm(pattern, guard, body, span=self.span(start))
 

@@ -389,12 +389,7 @@ class Engine:
         return failure
 
     def _place(self, action: str, failure: ReqonError, raised: BaseException) -> None:
-        """Say where in the mission a failure was raised, unless it knows."""
-        span = failure.locate(place_of(raised)).span
-        failure.action = failure.action or action
-        if failure.step is None and span is not None:
-            step = self.x.plan.step_at(failure.action, span.start)
-            failure.step = step_label(step) if step is not None else None
+        self.x.plan.place(failure, action, raised)
 
     # --- called actions -----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Sending a mission's requests: options, what is journaled, what an answer becomes (spec/runtime.md 2, 8)."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import ModuleType
 
@@ -12,7 +13,9 @@ from reqon.http.failures import envelope, is_retryable
 from reqon.http.messages import Headers, Reply, Request
 from reqon.http.pagination import find_items
 from reqon.lang.compiler import place_of
-from reqon.lang.operators import ErrorResponse, ValidationErrors, described
+from reqon.lang.kinds import read_value
+from reqon.lang.operators import ErrorResponse, ValidationErrors, described, text
+from reqon.lang.options import PAGINATE
 from reqon.runtime.execution import Execution
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
 from reqon.runtime.frame import Frame
@@ -370,6 +373,23 @@ def _note_sync(
     x.sync.note(key, moment, items)
     if x.journal is not None:
         x.journal.append("sync", {"k": key, "at": rfc3339(moment), "c": items})
+
+
+def settled(spec: FetchSpec, sources: Container[str], source: Value, size: Value) -> FetchSpec:
+    """The spec with what only the run knows: the source that an expression names, the size of a page.
+
+    Raises:
+        EvaluatorError: there is no such source, or the size is no whole number from 1 on.
+    """
+    if source is not None:
+        name = text(source)
+        if name not in sources:
+            raise EvaluatorError(f"source '{name}' is not declared", code="undefined-source")
+        spec = replace(spec, source=name)
+    if size is not None and spec.paginate is not None:
+        whole = read_value("pageSize", PAGINATE.keys["pageSize"], size)
+        spec = replace(spec, paginate=replace(spec.paginate, size=whole))
+    return spec
 
 
 async def _all_pages(

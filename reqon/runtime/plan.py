@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
-from reqon.errors import ConfigurationError, SpecError
+from reqon.errors import ConfigurationError, ReqonError, SpecError, StoreError
 from reqon.http.messages import SourceSettings
 from reqon.lang import flow, nodes
-from reqon.lang.compiler import Expressions, Scope, Unit
+from reqon.lang.compiler import Expressions, Scope, Unit, place_of
 from reqon.lang.functions.world import PlainWorld
+from reqon.lang.options import MISSION, SCHEDULE
 from reqon.lang.program import MissionProgram
 from reqon.lang.schemas import Schemas
 from reqon.lang.walk import walk
@@ -31,6 +32,8 @@ from reqon.values import Value
 if TYPE_CHECKING:  # at run time only where a source has a document
     from reqon.http.openapi.loading import Specifications
     from reqon.http.openapi.spec import Spec
+
+_STORING = (nodes.StoreStep, nodes.Delete, nodes.Clear, nodes.Queue)
 
 CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "lastSync")
 
@@ -123,12 +126,12 @@ class Plan:
 
     def option(self, key: str, default: Value = None) -> Value:
         """A mission option's value; one in the schedule's block counts too."""
-        written = self.program.options.get(key)
+        written, table = self.program.options.get(key), MISSION
         if written is None and self.program.schedule is not None:
-            written = next((o for o in self.program.schedule.options if o.key == key), None)
+            written, table = next((o for o in self.program.schedule.options if o.key == key), None), SCHEDULE
         if written is None:
             return default
-        value = settings.option_words(written, self.evaluate)
+        value = settings.option_words(written, self.evaluate, table)
         return default if value is None else value
 
     @cached_property
@@ -138,7 +141,7 @@ class Plan:
     @cached_property
     def max_concurrency(self) -> int:
         written = self.program.options.get("maxConcurrency")
-        value = None if written is None else settings.option_words(written, self.evaluate)
+        value = None if written is None else settings.option_words(written, self.evaluate, MISSION)
         return value if isinstance(value, int) and value >= 1 else 32
 
     @cached_property
@@ -438,6 +441,19 @@ class Plan:
             if step.span.start <= offset < step.span.end:
                 found = step
         return found
+
+    def place(self, failure: ReqonError, action: str, raised: BaseException) -> None:
+        """Say where in the mission a failure was raised, unless it knows: action, step, place, its step's store."""
+        span = failure.locate(place_of(raised)).span
+        failure.action = failure.action or action
+        if failure.step is not None or span is None:
+            return
+        step = self.step_at(failure.action, span.start)
+        if step is None:
+            return
+        failure.step = step_label(step)
+        if isinstance(failure, StoreError) and not failure.store and isinstance(step, _STORING) and step.store:
+            failure.store = step.store.text
 
 
 def _bound_by(step: nodes.Step, program: MissionProgram) -> dict[str, str]:

@@ -11,13 +11,14 @@ from reqon.errors import ConfigurationError
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
+from reqon.lang.kinds import Block, Table, worded
+from reqon.lang.options import SOURCE, STORE_TABLES
 from reqon.lang.references import filled, names_read
 from reqon.lang.walk import walk
 from reqon.values import Value, changed
 
 Evaluate = Callable[[nodes.Expression], Value]
 
-WORD_OPTIONS = frozenset(("auth", "strategy", "backoff", "validationMode", "parallelMode", "stateStore", "catchUp"))
 CREDENTIAL_OPTIONS = {
     "token": "token",
     "username": "username",
@@ -50,7 +51,7 @@ def source_settings(
     for option in source.options:
         if option.key == "headers":
             continue
-        values[option.key] = option_words(option, evaluate)
+        values[option.key] = option_words(option, evaluate, SOURCE)
     header_option = next((o for o in source.options if o.key == "headers"), None)
     if header_option is not None:
         pairs = evaluate(header_option.value)  # type: ignore[arg-type]
@@ -137,23 +138,11 @@ def _checked_base(base: str, source: nodes.SourceDef) -> str:
     return base
 
 
-def option_words(option: nodes.Option, evaluate: Evaluate) -> Value:
-    """An option's value; an enumerated bare word is its own text."""
+def option_words(option: nodes.Option, evaluate: Evaluate, table: Table) -> Value:
+    """An option's value; an enumerated bare word is its own text. `table` is that of the brace list it stands in."""
     value = option.value
     assert not isinstance(value, nodes.Since | nodes.Paginate)
-    if option.key in WORD_OPTIONS and isinstance(value, nodes.Name):
-        return value.name
-    if isinstance(value, nodes.ObjectLiteral):
-        out: dict[str, Value] = {}
-        for entry in value.entries:
-            if isinstance(entry, nodes.Spread):
-                out |= evaluate(entry.value) or {}
-            elif entry.key in WORD_OPTIONS and isinstance(entry.value, nodes.Name):
-                out[entry.key] = entry.value.name
-            else:
-                out[entry.key] = evaluate(entry.value)
-        return out
-    return evaluate(value)
+    return evaluate(worded(value, table.kind(option.key)))
 
 
 def seconds(value: Value, default: float) -> float:
@@ -263,7 +252,10 @@ def store_settings(store: nodes.StoreDef, evaluate: Evaluate) -> StoreSettings:
                 'write file("name") or memory("name")',
             ),
         )
-    values = [evaluate(a) for a in call.arguments if not isinstance(a, nodes.Lambda | nodes.Spread)]
+    written = [a for a in call.arguments if not isinstance(a, nodes.Lambda | nodes.Spread)]
+    table = STORE_TABLES.get(call.name.text)
+    kinds = (None, None if table is None else Block(table))
+    values = [evaluate(worded(argument, kind)) for argument, kind in zip(written, kinds, strict=False)]
     identifier = values[0] if values and isinstance(values[0], str) else store.name.text
     options = values[1] if len(values) > 1 and isinstance(values[1], dict) else {}
     return StoreSettings(call.name.text, identifier, options)

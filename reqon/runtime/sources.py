@@ -9,6 +9,7 @@ from reqon.http.openapi.operation import Operation
 from reqon.http.openapi.remote import NO_AUTH, SpecAuth
 from reqon.http.openapi.spec import Spec
 from reqon.lang import nodes
+from reqon.lang.options import SOURCE
 from reqon.runtime.settings import CREDENTIAL_OPTIONS, option_words
 from reqon.values import Value
 
@@ -36,7 +37,7 @@ def spec_of(source: nodes.SourceDef, evaluate: Evaluate, specifications: Specifi
         return None
     location = evaluate(source.spec)
     option = next((o for o in source.options if o.key == "specAuth"), None)
-    auth = NO_AUTH if option is None else _auth(source.name.text, option_words(option, evaluate))
+    auth = NO_AUTH if option is None else _auth(source.name.text, option_words(option, evaluate, SOURCE))
     try:
         return _load(source, location, specifications, folder, auth)
     except ReqonError as error:

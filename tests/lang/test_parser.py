@@ -16,10 +16,12 @@ from reqon.lang import nodes
 from reqon.lang.canonical import canonical
 from reqon.lang.parser import Start, parse, parse_fragment
 from reqon.lang.printer import to_text
+from reqon.lang.steps import HYPHENATED
 from reqon.lang.walk import walk
 from tests.lang import grammar
+from tests.support import corpus, language_tables
 
-CORPUS = sorted((Path(__file__).parent.parent / "corpus").glob("*.vague"))
+CORPUS = corpus.missions("syntax", *corpus.RUN)
 TEXTS = [path.read_text("utf-8") for path in CORPUS]
 
 
@@ -562,3 +564,27 @@ def test_a_large_mission_parses_quickly(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.15
+
+
+# --- words with a minus ----------------------------------------------------------------------------------------------
+
+
+def test_hyphenated_words_are_those_of_the_options() -> None:
+    assert {word for word in language_tables.option_words() if not word.isidentifier()} == HYPHENATED
+
+
+@pytest.mark.parametrize("word", sorted(HYPHENATED))
+def test_a_hyphenated_word_equals_its_text(word: str) -> None:
+    def value(text: str) -> Any:
+        return step(f'get "/a" {{ since: x {{ }}, sinceFormat: {text} }}'.replace("x { }", "x")).options[1].value
+
+    assert value(word) == value(f'"{word}"')
+    assert value(word.replace("-", " - ")) != value(word)
+    assert value(f"{word}er") != value(word)
+
+
+def test_an_object_after_match_or_validate_needs_parentheses() -> None:
+    (found,) = findings(in_action("match { a: 1 } { _ -> skip }"))[:1]
+    assert "match ({ … })" in (found.hint or "")
+    (found,) = findings(in_action("validate { a: 1 } { assume .a }"))[:1]
+    assert "validate ({ … })" in (found.hint or "")

@@ -11,8 +11,9 @@ from reqon.lang.nodes import Node, SourceFile
 from reqon.lang.parser import parse, parse_expression, parse_fragment
 from reqon.lang.printer import canonical, to_text
 from tests.lang import grammar
+from tests.support import corpus
 
-CORPUS = sorted((Path(__file__).parent.parent / "corpus").glob("*.vague"))
+CORPUS = corpus.missions("syntax", *corpus.RUN)
 # The strategies are deep; hypothesis would like to show all of them.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

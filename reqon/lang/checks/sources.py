@@ -105,7 +105,8 @@ class Sources:
             counts = "1 or 2 arguments" if least else "up to 2 arguments"
             message = f"{word}() takes {counts}, got {len(arguments)}"
             self.findings.error("wrong-arity", message, call.name.span, f'for example {word}("name")')
-        kinds: list[Kind] = [Text(), Block(tables.FILE_STORE) if word == "file" else Kind()]
+        table = tables.STORE_TABLES.get(word)
+        kinds: list[Kind] = [Text(), Kind() if table is None else Block(table)]
         for argument, kind, what in zip(arguments, kinds, ("the name", "the options"), strict=False):
             if isinstance(argument, nodes.Lambda | nodes.Spread):
                 self.findings.error("bad-lambda", f"{word}() takes a name and options", argument.span)

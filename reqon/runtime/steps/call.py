@@ -22,6 +22,7 @@ from reqon.runtime.steps.fetch import (
     path_target,
     request_options,
     send,
+    settled_spec,
     since_spec,
     until_function,
     until_path,
@@ -59,7 +60,7 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
     call = code.child()
     within = scope
     made = dict(values.made)
-    spec_name = e.constant(spec, "fetch")
+    spec_name = settled_spec(e, step, options, code, scope, e.constant(spec, "fetch"), None)
     if spec.keeps_sync:
         key = e.unit.local("key")
         call.add(

@@ -6,7 +6,9 @@ from typing import Any
 from reqon.errors import AbortError
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
+from reqon.lang.kinds import Table, worded
 from reqon.lang.operators import text as text_of
+from reqon.lang.options import RETRY_STEP
 from reqon.runtime.codegen import Code, expression
 from reqon.runtime.frame import Frame
 from reqon.runtime.retrying import go_back
@@ -61,7 +63,7 @@ def emit_retry(e: Emitter, step: nodes.Retry, scope: Scope, code: Code, place: P
         go_back=e.constant(go_back, "go_back"),
         TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
         NAME=ast.Constant(directive_name(step), lineno=1, col_offset=0),
-        OPTIONS=options(e, step.options, scope, step),
+        OPTIONS=options(e, step.options, scope, step, RETRY_STEP),
     )
     return scope
 
@@ -92,7 +94,7 @@ def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Pla
             go_back=e.constant(go_back, "go_back"),
             TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
             NAME=ast.Constant(directive_name(step), lineno=1, col_offset=0),
-            OPTIONS=options(e, step.options, scope, step),
+            OPTIONS=options(e, step.options, scope, step, RETRY_STEP),
         )
     return scope
 
@@ -135,44 +137,21 @@ def directive_name(step: nodes.Node) -> str:
     return f"retry@{step.span.start}"
 
 
-def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node) -> ast.expr:
+def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node, table: Table) -> ast.expr:
     """A brace list of options as a dict expression; enumerated words as strings."""
     keys: list[ast.expr | None] = []
     values: list[ast.expr] = []
     for option in written:
         keys.append(ast.Constant(option.key, lineno=1, col_offset=0))
-        values.append(option_value(e, option, scope))
+        values.append(option_value(e, option, scope, table))
     return expression("EXPR", node, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
 
 
-WORDS = frozenset(("exponential", "linear", "constant", "pause", "throttle", "queue", "fail", "strict", "warn", "off"))
-
-
-def option_value(e: Emitter, option: nodes.Option, scope: Scope) -> ast.expr:
+def option_value(e: Emitter, option: nodes.Option, scope: Scope, table: Table) -> ast.expr:
+    """The value of an option of a step; an enumerated bare word is its own text."""
     value = option.value
-    if isinstance(value, nodes.Name) and value.name in WORDS:
-        return ast.Constant(value.name, lineno=1, col_offset=0)
-    if isinstance(value, nodes.ObjectLiteral) and any(
-        isinstance(x, nodes.Entry) and isinstance(x.value, nodes.Name) and x.value.name in WORDS for x in value.entries
-    ):
-        parts: list[tuple[ast.expr | None, ast.expr]] = []
-        for entry in value.entries:
-            if isinstance(entry, nodes.Spread):
-                parts.append((None, e.value(entry.value, scope)))
-            elif isinstance(entry.value, nodes.Name) and entry.value.name in WORDS:
-                parts.append(
-                    (
-                        ast.Constant(entry.key, lineno=1, col_offset=0),
-                        ast.Constant(entry.value.name, lineno=1, col_offset=0),
-                    )
-                )
-            else:
-                parts.append((ast.Constant(entry.key, lineno=1, col_offset=0), e.value(entry.value, scope)))
-        return expression(
-            "EXPR", value, EXPR=ast.Dict([k for k, _ in parts], [v for _, v in parts], lineno=1, col_offset=0)
-        )
     assert not isinstance(value, nodes.Since | nodes.Paginate)
-    return e.value(value, scope)
+    return e.value(worded(value, table.kind(option.key)), scope)
 
 
 # --- what the code calls ---------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from reqon.errors import ConfigurationError, FetchError
 from reqon.http.paths import PartKind, PathPart, assemble, template_of
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Scope
+from reqon.lang.options import SINCE, fetch_table
 from reqon.lang.parser import parse_expression
 from reqon.lang.placeholders import split
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, constant, expression, function_of, load
 from reqon.runtime.fetch_spec import FetchSpec, PaginateSpec, SinceSpec
-from reqon.runtime.fetching import failed, run_fetch
+from reqon.runtime.fetching import failed, run_fetch, settled
 from reqon.runtime.steps.directives import option_value
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.sync import sync_key
@@ -23,11 +24,13 @@ from reqon.values import Value
 # Options that are known before the run; all others are evaluated when the step runs.
 _NOTHING_MADE: Mapping[str, ast.expr] = {}
 _STATIC = frozenset(("source", "paginate", "until", "since"))
+# Keys of the block of `since: lastSync { … }`, and the option of the request that each one is.
+_SINCE_KEYS = {"key": "syncKey", "param": "sinceParam", "format": "sinceFormat"}
 
 
 def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: Place) -> Scope:
     options = {o.key: o for o in step.options}
-    source = _source(e, step, options)
+    source, chosen = _source(e, step, options)
     parts, used = path_parts(e, step.path, scope, options)
     since = since_spec(e, step, options)
     uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
@@ -48,7 +51,7 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         before_loop=e.has_inner_loop and not place.frame and not place.in_loop,
         span=step.span,
     )
-    spec_name = e.constant(spec, "fetch")
+    spec_name = settled_spec(e, step, options, code, scope, e.constant(spec, "fetch"), chosen)
     target = e.unit.local("target")
     made = path_target(e, step.path, parts)
     call = code.child()
@@ -131,21 +134,57 @@ def is_held(e: Emitter) -> bool:
     )
 
 
-def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> str:
+def _source(e: Emitter, step: nodes.Fetch, options: dict[str, nodes.Option]) -> tuple[str, nodes.Expression | None]:
+    """The source of a request, and the expression that names another one when the step runs."""
+    default = next(iter(e.program.sources))
     if step.source is not None:
-        return step.source.text
+        return step.source.text, None
     written = options.get("source")
-    if written is not None:
-        value = written.value
-        name = (
-            value.name if isinstance(value, nodes.Name) else value.value if isinstance(value, nodes.Literal_) else None
-        )
-        if isinstance(name, str) and name in e.program.sources:
-            return name
-        raise ConfigurationError(
-            "", Diagnostic("undefined-source", "source: needs the name of a declared source", value.span, None)
-        )
-    return next(iter(e.program.sources))
+    if written is None:
+        return default, None
+    value = written.value
+    name = value.name if isinstance(value, nodes.Name) else value.value if isinstance(value, nodes.Literal_) else None
+    if isinstance(name, str) and name in e.program.sources:
+        return name, None
+    assert not isinstance(value, nodes.Since | nodes.Paginate)
+    return default, value
+
+
+def settled_spec(
+    e: Emitter,
+    step: flow.Request,
+    options: Mapping[str, nodes.Option],
+    code: Code,
+    scope: Scope,
+    spec: ast.expr,
+    chosen: nodes.Expression | None,
+) -> ast.expr:
+    """The name of the request's spec: what only the run knows of it is filled in when the step runs."""
+    paginate = options.get("paginate")
+    size = _page_size(paginate.value) if paginate is not None else None
+    if isinstance(size, nodes.Literal_):
+        size = None
+    if chosen is None and size is None:
+        return spec
+    local = e.unit.local("spec")
+    code.add(
+        "LOCAL = settled(SPEC, f.x.clients, SOURCE, SIZE)",
+        step,
+        LOCAL=local,
+        settled=e.constant(settled, "settled"),
+        SPEC=spec,
+        SOURCE=constant(None) if chosen is None else e.value(chosen, scope),
+        SIZE=constant(None) if size is None else e.value(size, scope),
+    )
+    return load(local)
+
+
+def _page_size(value: object) -> nodes.Expression | None:
+    if isinstance(value, nodes.Paginate):
+        return value.arguments[1] if len(value.arguments) > 1 else None
+    if isinstance(value, nodes.ObjectLiteral):
+        return next((x.value for x in value.entries if isinstance(x, nodes.Entry) and x.key == "pageSize"), None)
+    return None
 
 
 # --- the path --------------------------------------------------------------------------------------------------------
@@ -260,6 +299,7 @@ def request_options(
 
     `used` are parameters that the path has taken, `made` what is evaluated already, whether it is an option or not.
     """
+    table = fetch_table(step.method if isinstance(step, nodes.Fetch) else "call")
     keys: list[ast.expr | None] = [constant(key) for key in made]
     values: list[ast.expr] = list(made.values())
     for option in step.options:
@@ -268,7 +308,7 @@ def request_options(
         if option.key == "since" and not isinstance(option.value, nodes.Since):
             if not (isinstance(option.value, nodes.Name) and option.value.name == "lastSync"):
                 keys.append(constant("since"))
-                values.append(option_value(e, option, scope))
+                values.append(option_value(e, option, scope, table))
             continue
         if option.key in _STATIC:
             continue
@@ -277,16 +317,16 @@ def request_options(
             rest = tuple(x for x in option.value.entries if not (isinstance(x, nodes.Entry) and x.key in used))
             values.append(e.value(nodes.ObjectLiteral(entries=rest, span=option.value.span), scope))
         else:
-            values.append(option_value(e, option, scope))
+            values.append(option_value(e, option, scope, table))
     since = next((o.value for o in step.options if o.key == "since"), None)
     if isinstance(since, nodes.Since) and since.key is not None:
         keys.append(constant("syncKey"))
         values.append(e.value(since.key, scope))
     if isinstance(since, nodes.Since):
         for option in since.options:
-            if option.key == "key" and isinstance(option.value, nodes.Node):
-                keys.append(constant("syncKey"))
-                values.append(option_value(e, option, scope))
+            if option.key in _SINCE_KEYS:
+                keys.append(constant(_SINCE_KEYS[option.key]))
+                values.append(option_value(e, option, scope, SINCE))
     if not keys:
         return constant(None)
     return expression("EXPR", step, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
@@ -309,7 +349,8 @@ def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | Non
         if name == "cursor" and len(arguments) == 1:
             return PaginateSpec("cursor", "cursor", 0, _finder(e, arguments[0]))
         parameter = _word(arguments[0])
-        size = arguments[1].value if len(arguments) > 1 and isinstance(arguments[1], nodes.Literal_) else 0
+        written_size = _page_size(value)
+        size = written_size.value if isinstance(written_size, nodes.Literal_) else 0
         finder = _finder(e, arguments[2]) if name == "cursor" and len(arguments) > 2 else None
         if name in ("offset", "page") or finder is not None:
             return PaginateSpec(name, parameter, int(size), finder)
@@ -324,7 +365,7 @@ def paginate_spec(e: Emitter, option: nodes.Option | None) -> PaginateSpec | Non
         size_node = written.get("pageSize")
         size = size_node.value if isinstance(size_node, nodes.Literal_) else 0
         if kind == "link":
-            return PaginateSpec("link", "", 0)
+            return PaginateSpec("link", "", 0, relation=_word(written["rel"]) if "rel" in written else "next")
         if kind in ("offset", "page"):
             return PaginateSpec(kind, parameter, int(size))
         if kind == "cursor" and "cursorPath" in written:
@@ -400,13 +441,8 @@ def since_spec(e: Emitter, step: flow.Request, options: dict[str, nodes.Option])
         finder = None
         if isinstance(update, nodes.Literal_):
             finder = _update_finder(e, update)
-        return SinceSpec(
-            uses_checkpoint=True,
-            parameter=_word(written["param"]) if "param" in written else "modified_since",
-            format=_word(written["format"]) if "format" in written else "iso",
-            update_from=finder,
-        )
-    return SinceSpec(uses_checkpoint="syncKey" in options and False)
+        return SinceSpec(uses_checkpoint=True, update_from=finder)
+    return SinceSpec(uses_checkpoint=False)
 
 
 def _update_finder(e: Emitter, node: nodes.Literal_) -> Callable[[Any], Any]:

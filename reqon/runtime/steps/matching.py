@@ -7,6 +7,7 @@ from reqon.errors import AbortError, FetchError, NoMatchError, ReqonRuntimeError
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Scope
 from reqon.lang.operators import described
+from reqon.lang.options import RETRY_STEP
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
@@ -116,7 +117,7 @@ def _arm(
     if retry is not None and spent is not None:
         target = e.targets[id(retry)]
         assert target is not None, "the checker refuses a retry without a request"
-        maximum = next((option_value(e, o, within) for o in retry.options if o.key == "maxAttempts"), None)
+        maximum = next((option_value(e, o, within, RETRY_STEP) for o in retry.options if o.key == "maxAttempts"), None)
         jumps = isinstance(retry, nodes.Jump)
         tests.append(
             expression(
@@ -172,9 +173,11 @@ def no_arm(f: Frame, value: Value, guarded: bool, spent: bool) -> Exception:
         return exhausted(f.failure)
     if guarded and f.failure is not None:
         return f.failure
-    shown = SECRETS.redact(encode(preview(value)).decode()) if value is not None else "null"
+    shown = SECRETS.redact(encode(preview(value)).decode()) if value is not None else ""
+    is_large = isinstance(value, dict | list)
     return NoMatchError(
-        f"no arm takes this value: {described(value)} {shown}"[:300], hint="add `_ -> continue` for all other values"
+        f"no arm takes this value: {described(value)}{' ' + shown if is_large else ''}"[:300],
+        hint="add `_ -> continue` for all other values",
     )
 
 
@@ -182,6 +185,7 @@ def describe(f: Frame, error: ReqonRuntimeError) -> Record:
     """What a `catch` arm matches. An abort goes on."""
     if isinstance(error, AbortError):
         raise error
+    f.x.plan.place(error, f.action, error)
     code: Value = None
     if isinstance(error, FetchError):
         code = error.status_code
@@ -195,6 +199,6 @@ def describe(f: Frame, error: ReqonRuntimeError) -> Record:
         "code": code,
         "action": f.action,
         "step": error.step,
-        "source": getattr(error, "source", None),
-        "store": getattr(error, "store", None),
+        "source": getattr(error, "source", None) or None,
+        "store": getattr(error, "store", None) or None,
     }

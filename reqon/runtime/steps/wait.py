@@ -10,6 +10,7 @@ from reqon.errors import ConfigurationError
 from reqon.http.paths import assemble
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Scope, free_names
+from reqon.lang.options import WAIT
 from reqon.runtime.codegen import Code, constant, expression, function_of, load
 from reqon.runtime.endpoints import TokenRule, WaitSpec, endpoint_path
 from reqon.runtime.settings import seconds
@@ -96,7 +97,7 @@ def _evaluated(
         key = "retryOnTimeout" if option.key == "retry" else option.key
         if key in _EVALUATED:
             keys.append(constant(key))
-            values.append(option_value(e, option, scope))
+            values.append(option_value(e, option, scope, WAIT))
     if spec.signed and spec.signature is None:
         keys.append(constant("signature"))
         values.append(_signature(e, options["signature"], scope))
