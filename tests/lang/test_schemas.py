@@ -198,12 +198,18 @@ def test_names_that_are_not_declared_are_errors_at_their_place(text: str) -> Non
 
 
 def test_an_error_in_a_condition_leads_to_its_place() -> None:
-    known = schemas("schema S {\n  name: string,\n  assume name * 2 > 1\n}").matcher("S")
+    known = schemas("schema S {\n  name: string\n    where name * 2 > 1\n}").matcher("S")
     with pytest.raises(EvaluatorError) as caught:
         known({"name": "x"})
     place = place_of(caught.value)
     assert place is not None
     assert (place.text, place.line) == ("name * 2", 3)
+
+
+def test_an_assumption_that_cannot_be_evaluated_does_not_hold() -> None:
+    known = schemas("schema S { name: string, assume name * 2 > 1 }").matcher("S")
+    assert not known({"name": "x"})
+    assert known({"name": "2"})
 
 
 def test_matching_never_raises_for_values_of_other_kinds() -> None:
