@@ -137,7 +137,7 @@ def directive_name(step: nodes.Node) -> str:
     return f"retry@{step.span.start}"
 
 
-def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node, table: Table) -> ast.expr:
+def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node, table: Table | None) -> ast.expr:
     """A brace list of options as a dict expression; enumerated words as strings."""
     keys: list[ast.expr | None] = []
     values: list[ast.expr] = []
@@ -147,11 +147,11 @@ def options(e: Emitter, written: nodes.Options, scope: Scope, node: nodes.Node, 
     return expression("EXPR", node, EXPR=ast.Dict(keys, values, lineno=1, col_offset=0))
 
 
-def option_value(e: Emitter, option: nodes.Option, scope: Scope, table: Table) -> ast.expr:
-    """The value of an option of a step; an enumerated bare word is its own text."""
+def option_value(e: Emitter, option: nodes.Option, scope: Scope, table: Table | None) -> ast.expr:
+    """The value of an option of a step; an enumerated bare word of `table` is its own text."""
     value = option.value
     assert not isinstance(value, nodes.Since | nodes.Paginate)
-    return e.value(worded(value, table.kind(option.key)), scope)
+    return e.value(value if table is None else worded(value, table.kind(option.key)), scope)
 
 
 # --- what the code calls ---------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def emit_extension(e: Emitter, step: nodes.Extension, scope: Scope, code: Code, 
         call_handler=e.constant(call_handler, "call_handler"),
         HANDLER=e.constant(handler, "handler"),
         WORD=ast.Constant(step.word.text, lineno=1, col_offset=0),
-        OPTIONS=options(e, step.options, scope, step),
+        OPTIONS=options(e, step.options, scope, step, None),
         PLACE=ast.Constant(str(step.span), lineno=1, col_offset=0),
         RESPONSE=place.response,
     )
