@@ -1,4 +1,6 @@
 import asyncio
+import os
+import random
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -116,6 +118,19 @@ async def test_nonsense_is_refused_politely(tmp_path: Path, data: bytes) -> None
         answer = decode(await raw(server.path, data))
         assert answer["ok"] is False
         assert await ask(tmp_path, "echo") == {}
+
+
+async def test_random_bytes_leave_the_socket_alive(tmp_path: Path) -> None:
+    """N7, of the control socket: a thousandth of the number by default."""
+    numbers = random.Random(11)
+    async with serving(tmp_path) as server:
+        before = open_files()
+        for _ in range(100_000 if "REQON_SLOW" in os.environ else 100):
+            junk = numbers.randbytes(numbers.randrange(1, 300)) + b"\n"
+            answer = await raw(server.path, junk)
+            assert not answer or "error" in decode(answer)
+        assert await ask(tmp_path, "echo", a=1) == {"a": 1}
+        assert open_files() <= before + 2
 
 
 async def test_a_line_above_the_limit_is_dropped(tmp_path: Path) -> None:
