@@ -92,6 +92,17 @@ def repeated(api: OrdersApi) -> int:
     return sum(seen.values()) - len(seen)
 
 
+def finish_cleaning_up(state: Path) -> bool:
+    """Whether a killed run had completed; then what it could not clean up is, as by whoever comes next."""
+    if not any(b'"status": "completed"' in r.read_bytes() for r in (state / "execution").glob("*.json")):
+        return False
+    for log in (state / "stores").glob("*.log"):
+        open_store("file", log.stem, {}, directory=log.parent, mission_directory=state).close()
+    directory = StateDirectory(state).open()
+    recover(FileBackend(directory), directory)
+    return True
+
+
 def kill_and_resume(
     mission: Path,
     state: Path,
@@ -115,12 +126,7 @@ def kill_and_resume(
                 time.sleep(moment())
                 if process.running:
                     process.kill()
-                    if any(b'"status": "completed"' in r.read_bytes() for r in (state / "execution").glob("*.json")):
-                        # It was done and cleaning up; whoever comes next goes on with that.
-                        for log in (state / "stores").glob("*.log"):
-                            open_store("file", log.stem, {}, directory=log.parent, mission_directory=state).close()
-                        directory = StateDirectory(state).open()
-                        recover(FileBackend(directory), directory)
+                    if finish_cleaning_up(state):
                         return killed
                     killed += 1
                     continue
