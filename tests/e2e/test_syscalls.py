@@ -114,7 +114,7 @@ def counts(traced: Traced) -> dict[str, int]:
 
 
 def numbers(call: str, count: int) -> Sequence[int]:
-    """At which calls to kill: at all of them, of the writes at 200; in `make test` at one near the middle or the end."""
+    """At which calls to kill: at all of them, of the writes at 200; in `make test` at one of each kind."""
     if SLOW:
         return range(1, count + 1, max(1, count // WRITES) if call == "write" else 1)
     return [max(1, count * 3 // 4)] if count else []
