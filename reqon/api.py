@@ -375,8 +375,8 @@ class _KeepingRunner(Runner):
         self._seen: dict[str, OpenStore] = {}
         self._options = options
 
-    def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
-        opened = super().open_store(plan, name, before)
+    def open_store(self, plan: Plan, name: str, before: ExecutionRecord, *, settle: bool = True) -> OpenStore:
+        opened = super().open_store(plan, name, before, settle=settle)
         self._seen[name] = opened
         return opened
 

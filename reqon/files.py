@@ -664,14 +664,16 @@ class Log:
 
     def _refuse_if_broken(self) -> None:
         if self._broken:
-            raise OSError(errno.EIO, "an earlier sync of this file failed", str(self.path))
+            reason = f"{os.strerror(errno.EIO)} (an earlier sync of this file failed)"
+            raise OSError(errno.EIO, reason, str(self.path))
 
     def _rewrite(self) -> None:
         if self.size > READ_LIMIT:
-            raise OSError(errno.EIO, "a sync failed", str(self.path))
+            raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} (a sync failed)", str(self.path))
         content = self.read_at(0, self.size)
         if len(content) != self.size or any(unseal(line) is None for line in BytesIO(content)):
-            raise OSError(errno.EIO, "a sync failed, and what was written is lost", str(self.path))
+            reason = f"{os.strerror(errno.EIO)} (a sync failed, and what was written is lost)"
+            raise OSError(errno.EIO, reason, str(self.path))
         self._disk.replace(self.path, content, self._what)
         self._go_on_at(self.size)
 

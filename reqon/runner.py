@@ -60,6 +60,7 @@ from reqon.state.retention import expired
 from reqon.state.webhooks import WebhookShelf
 from reqon.stores.base import LocalStore, WriteMode
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
+from reqon.stores.file import FileStore
 from reqon.stores.memory import MemoryStore
 from reqon.stores.registry import Places, chosen_store, open_store, written_position
 from reqon.stores.remote import RemoteStore
@@ -558,8 +559,8 @@ class Runner:
     def _owner(self) -> Owner:
         return Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.directory.instance)
 
-    def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
-        """A store of the mission, ready for one execution."""
+    def open_store(self, plan: Plan, name: str, before: ExecutionRecord, *, settle: bool = True) -> OpenStore:
+        """A store of the mission, ready for one execution. Without `settle` a file store waits for its `settle`."""
         definition = plan.program.stores[name]
         chosen = store_settings(definition, plan.evaluate)
         try:
@@ -574,6 +575,8 @@ class Runner:
                 configuration=self._stores,
                 connections=self.connections,
                 adapters=self.additions.registries.adapters,
+                disk=self.directory.disk,
+                settle=settle,
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
@@ -606,7 +609,12 @@ class Runner:
     def dead_letters(self, plan: Plan) -> OpenStore:
         path = self.directory.dead_letters(plan.name)
         store = open_store(
-            "file", path.stem, {}, directory=path.parent, mission_directory=self._mission_directory(plan)
+            "file",
+            path.stem,
+            {},
+            directory=path.parent,
+            mission_directory=self._mission_directory(plan),
+            disk=self.directory.disk,
         )
         return OpenStore(name="dlq", store=store, handle=StoreHandle("dlq", store), before=store.counts.copy())
 
@@ -746,6 +754,7 @@ class _Run:
         if self.resumed and self.journal is not None:
             positions = {n: s.store.position() for n, s in self.stores.items() if not s.is_memory}
             resume, memory = ResumePoint.read(self.journal, positions)
+            await asyncio.to_thread(_settle, self.stores, resume.reached)
             for name, changes in memory:
                 if isinstance(kept_here := self.stores[name].store, MemoryStore):
                     kept_here.restore(changes)
@@ -819,18 +828,24 @@ class _Run:
             log.warning("the store '%s' could not be closed: %s", store.name, error)
 
     def _close(self, x: Execution) -> None:
-        for opened in x.stores.values():
-            if opened.remote is None:
-                opened.store.close()
+        """Let stores and journal go, each whatever the others do. What they claimed to hold, they held before."""
+        closing = [opened.store.close for opened in x.stores.values() if opened.remote is None]
         if self.journal is not None:
-            self.journal.close()
+            closing.append(self.journal.close)
+        for close in closing:
+            try:
+                close()
+            except ReqonError as error:
+                log.error("%s", error.message)  # noqa: TRY400  # no bug
 
     def _open_stores(self) -> dict[str, OpenStore]:
         opened: dict[str, OpenStore] = {}
         try:
             # Always in one order, so that two processes never wait for each other's files.
             for name in sorted(self.plan.program.stores):
-                opened[name] = self.runner.open_store(self.plan, name, self.record)
+                opened[name] = self.runner.open_store(
+                    self.plan, name, self.record, settle=not self.resumed or self.journal is None
+                )
         except BaseException:
             for store in opened.values():
                 if store.remote is None:
@@ -930,21 +945,12 @@ class _Run:
             self.record.actions_run
         ):
             record = recovery.progressed(record)
-        if x.backend is not None:
-            try:
-                x.flush_stores()
-                if self.journal is not None:
-                    if status is ExecutionStatus.COMPLETED:
-                        x.backend.save(record)
-                        self.journal.discard()
-                    else:
-                        if record.actions_run or self.journal.exists or x.active:
-                            self.journal.sync()
-                        x.backend.save(record)
-            except (OSError, StateError) as error:
-                log.error("the record of %s could not be written: %s", record.execution_id, error)  # noqa: TRY400  # no bug
-                if isinstance(error, OSError):
-                    self.runner.directory.write_errors += 1
+        refused = self._save_end(x, record)
+        if refused is not None and status is ExecutionStatus.COMPLETED:
+            # The disk says `running`: a resume finds all done. Nobody may be told that it completed.
+            status = ExecutionStatus.FAILED
+            x.add_error(refused, action=None, step=None)
+            record = replace(x.snapshot(status), completed_at=record.completed_at, duration_ms=record.duration_ms)
         totals: dict[str, Any] = {
             "stages_completed": engine.result.completed,
             "error_count": record.errors_total,
@@ -982,6 +988,35 @@ class _Run:
             room.close(completed=status is ExecutionStatus.COMPLETED)
         except StateError as error:
             log.error("the webhook endpoints of %s could not be ended: %s", self.record.execution_id, error)  # noqa: TRY400  # no bug
+
+    def _save_end(self, x: Execution, record: ExecutionRecord) -> ReqonError | None:
+        """Write what a run leaves: for a resume what it had buffered and its journal; its record. What refused it."""
+        if x.backend is None or self.journal is None:
+            return None
+        completed = record.status is ExecutionStatus.COMPLETED
+
+        backend, journal = x.backend, self.journal
+
+        def leave_journal() -> None:
+            x.flush_stores()
+            if not completed and (record.actions_run or journal.exists or x.active):
+                journal.sync()
+
+        refused: ReqonError | None = None
+        for write in (leave_journal, lambda: backend.save(record)):
+            try:
+                write()
+            except (OSError, ReqonError) as error:
+                log.error("the state of %s could not be written: %s", record.execution_id, error)  # noqa: TRY400  # no bug
+                if isinstance(error, OSError):
+                    self.runner.directory.write_errors += 1
+                refused = error if isinstance(error, ReqonError) else StateError(f"cannot write: {error}")
+        if completed and refused is None:
+            try:
+                journal.discard()
+            except (OSError, StateError) as error:
+                log.warning("the journal of %s could not be removed: %s", record.execution_id, error)
+        return refused
 
     async def _not_begun(self, error: ReqonError, began: float) -> Outcome:
         """Stores, sources or credentials are wrong: a failed run with its reason."""
@@ -1036,6 +1071,13 @@ def _bring_back(store: LocalStore, changes: Sequence[Value], last: int) -> None:
             store.delete(key)
         else:
             store.put(key, record, WriteMode(what))
+
+
+def _settle(stores: Mapping[str, OpenStore], reached: Mapping[str, int]) -> None:
+    """What a killed run had stored behind the last place its journal knows is undone: that is done again."""
+    for name, opened in stores.items():
+        if isinstance(opened.store, FileStore):
+            opened.store.settle(reached.get(name))
 
 
 def _fold(stores: Sequence[LocalStore]) -> None:

@@ -224,6 +224,7 @@ class Engine:
                 await x.hooks.before_action(name)
             await self._all_steps(frame, plan, start)
             await x.write_out()
+            await self._save_done(frame, key, plan, last=stage + 1 == len(x.plan.stages))
         except (asyncio.CancelledError, StopRun):
             self._remember_active(frame, plan)
             raise
@@ -234,20 +235,26 @@ class Engine:
             if failure is error:
                 raise
             raise failure from error
-        x.active.pop(key, None)
-        x.actions_run.append(name)
-        if x.keeps_state and x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
-            x.flush_stores()
-            x.journal.append("action", {"a": key, "n": x.store_positions(), "totals": x.totals()})
-        else:
-            x.flush_stores()
-        if stage + 1 < len(x.plan.stages):
-            variables = len(frame.variables)
-            await x.checkpoint(reason="action", action=name, step=len(plan.steps), variables=variables)
-        else:
-            x.tell_writes(name)
         await self._action_ended(name, started, items, None)
         return frame.response
+
+    async def _save_done(self, frame: Frame, key: str, plan: ActionPlan, *, last: bool) -> None:
+        """What an action did is safe, in this order: its stores, the journal's entry, the record."""
+        x, name = self.x, frame.action
+        x.flush_stores()
+        x.active.pop(key, None)
+        x.actions_run.append(name)
+        try:
+            if x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
+                x.journal.append("action", {"a": key, "n": x.store_positions(), "totals": x.totals()})
+            if last:
+                x.tell_writes(name)
+            else:
+                variables = len(frame.variables)
+                await x.checkpoint(reason="action", action=name, step=len(plan.steps), variables=variables)
+        except BaseException:
+            x.actions_run.remove(name)
+            raise
 
     async def _action_ended(self, name: str, started: float, items: int, error: str | None) -> None:
         x = self.x

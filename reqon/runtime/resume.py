@@ -92,6 +92,8 @@ class ResumePoint:
         self.sync: Mapping[str, Value] = {}
         self.synced: list[Mapping[str, Value]] = []
         self.totals: Mapping[str, Value] | None = None
+        self.relied = 0  # how many entries rely on what the stores hold, and these hold it
+        self.reached: dict[str, int] = {}  # the last line of each store that one of them relies on
         self.kept: dict[str, KeptBack] = {}  # by store
         # What the items in work were answered: (action, loop, index) -> request -> its answers in order.
         self.said: dict[tuple[str, str, int], dict[str, deque[JournalEntry]]] = {}
@@ -106,11 +108,16 @@ class ResumePoint:
         """
         point = cls(journal)
         memory: list[tuple[str, Sequence[Value]]] = []
+        counts = 0  # of the writes to memory stores those that something relies on; the others are done again
         for entry in journal.entries():
             if entry.kind == "memory":
                 memory.append((entry.fields["store"], entry.fields["changes"]))
-            else:
-                point._take(entry, positions)
+                continue
+            relied = point.relied
+            point._take(entry, positions)
+            if point.relied > relied:
+                counts = len(memory)
+        del memory[counts:]
         return point, memory
 
     def _take(self, entry: JournalEntry, positions: Mapping[str, int]) -> None:
@@ -139,16 +146,19 @@ class ResumePoint:
                 self.actions.setdefault(key, ActionPosition()).holds = False
             return
         if entry.kind == "action":
+            self._rely(fields)
             self.completed.append(key)
             self.totals = fields.get("totals") or self.totals
             self.actions.pop(key, None)
             return
         if entry.kind == "called":
+            self._rely(fields)
             self.called.add(key)
             self.actions.pop(key, None)
             return
         at = self.actions.setdefault(key, ActionPosition())
         if entry.kind == "bind":
+            self._rely(fields)
             if at.step != fields["s"]:
                 at.loops.clear()
             at.holds = True
@@ -175,6 +185,7 @@ class ResumePoint:
         elif entry.kind == "loop":
             self.drop_said(key, fields["p"])
             if at.holds:
+                self._rely(fields)
                 at.loops[fields["p"]] = LoopPosition(
                     total=fields.get("total"),
                     keys=fields.get("keys"),
@@ -184,6 +195,7 @@ class ResumePoint:
         elif entry.kind in ("progress", "checkpoint"):
             if not at.holds:
                 return
+            self._rely(fields)
             self.totals = fields.get("totals") or self.totals
             if "p" in fields:
                 loop = at.loops.setdefault(fields["p"], LoopPosition())
@@ -212,6 +224,11 @@ class ResumePoint:
             )
         elif entry.kind == "response":
             at.replies[fields["p"]] = entry
+
+    def _rely(self, fields: Mapping[str, Value]) -> None:
+        self.relied += 1
+        for store, number in (fields.get("n") or {}).items():
+            self.reached[store] = max(self.reached.get(store, 0), number)
 
     # --- what items were answered -------------------------------------------------------------------------------------
 

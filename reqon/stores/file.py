@@ -19,7 +19,17 @@ from zlib import crc32
 
 from reqon.clock import SYSTEM, wait_blocking
 from reqon.errors import ReqonError, StateError, StoreError
-from reqon.files import DISK, DamagedFileError, FileSystem, Lock, Log, make_directory, open_regular, seal
+from reqon.files import (
+    DISK,
+    SEAL_LENGTH,
+    DamagedFileError,
+    FileSystem,
+    Lock,
+    Log,
+    make_directory,
+    open_regular,
+    seal,
+)
 from reqon.stores.base import WriteCounts, WriteMode, absent
 from reqon.stores.snapshot import (
     COMPACT,
@@ -71,7 +81,7 @@ class _Line:
     """One line of the log. `clear` comes before `delete`, and that before `put`.
 
     `base` is the number of records in the snapshot that the log began with. `fold` is the size and checksum of a
-    snapshot that holds all lines so far, if it was put in place.
+    snapshot that holds all lines so far, if it was put in place. `shared`: several executions had the file open.
     """
 
     n: int
@@ -80,6 +90,7 @@ class _Line:
     put: dict[str, Raw] = field(default_factory=dict)
     base: int = 0
     fold: tuple[int, int] | None = None
+    shared: bool = False
 
 
 class StoreFile:
@@ -114,6 +125,7 @@ class StoreFile:
         self._deleted: dict[str, None] = {}
         self._cleared = False
         self._unfolded = False
+        self.shared = False  # several executions have used it at one time since it was opened
         self._watchers: list[WeakMethod[Callable[[str], None]]] = []
 
     def _new_log(self) -> Log:
@@ -121,8 +133,10 @@ class StoreFile:
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def open(self, *, wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+    def open(self, *, wait_seconds: float = LOCK_WAIT_SECONDS, settle: bool = True) -> None:
         """Wait for the file's lock, find the records, fold what an earlier process left in the log.
+
+        Without `settle` the log stays as it is, for whoever resumes a killed run; see there.
 
         Raises:
             UnreadableStoreError: the files cannot be used; they are left as they are.
@@ -133,7 +147,7 @@ class StoreFile:
                 self._disk.sync_dir(self.path.parent.parent)
             self._wait_for_lock(wait_seconds)
             self._load()
-            if self._unfolded:
+            if settle and self._unfolded:
                 self.fold()
         except BaseException as error:
             self._let_go()
@@ -170,6 +184,43 @@ class StoreFile:
                 self._replay(skim(content, _Line), offset, content, known=number < folded)
         if self._log.size or self.warnings:
             self._log.open(forget_tail=True)
+
+    def settle(self, number: int | None) -> None:
+        """Forget the lines above this number, which a killed run wrote and is going to write again; fold the rest.
+
+        What it had written for the item in work is so undone, as if it had been killed before that item. Lines that
+        may be somebody else's stay, and those that are in the snapshot already.
+
+        Raises:
+            OSError: the store is as good as before.
+        """
+        with self._syncing, self.lock:
+            end = None if number is None or self.shared else self._end_of(number)
+            if end is not None:
+                self._log.close()
+                self._log.open_at(end)
+                self._log.sync()
+                if self._snapshot is not None:
+                    os.close(self._snapshot)
+                    self._snapshot = None
+                self.index.clear()
+                self._foreign, self._unfolded, self.number = {}, False, 0
+                self._load()
+            if self._unfolded:
+                self.fold()
+
+    def _end_of(self, number: int) -> int | None:
+        """Where the lines up to a number end, if all behind them may go; None: nothing is to go."""
+        if number >= self.number:
+            return None
+        folded, end = self._folded_lines(), 0
+        for at, (offset, content) in enumerate(self._log.lines()):
+            line = skim(content, _Line)
+            if line.n <= number:
+                end = offset + len(content) + SEAL_LENGTH
+            elif line.shared or at < folded or (not end and line.n > number + 1):
+                return None
+        return end
 
     def _open_snapshot(self) -> None:
         try:
@@ -326,6 +377,8 @@ class StoreFile:
             if not (self._unwritten or self._deleted or self._cleared):
                 return
             line = b'{"n":%d' % (self.number + 1)
+            if self.shared:
+                line += b',"shared":true'
             if self._cleared:
                 line += b',"clear":true'
             if self._deleted:
@@ -690,6 +743,13 @@ class FileStore:
                 self._file.fold()
             except (OSError, StateError) as error:
                 raise self._failed(error, "set") from error
+
+    def settle(self, number: int | None) -> None:
+        """A killed run is resumed: what it wrote behind line `number` is undone. None: it relies on nothing here."""
+        try:
+            self._file.settle(number)
+        except (OSError, StateError) as error:
+            raise self._failed(error, "set") from error
 
     def position(self) -> int:
         return self._file.number

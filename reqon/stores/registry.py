@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from reqon.errors import ConfigurationError
+from reqon.files import DISK, FileSystem
 from reqon.stores.adapter import Adapter
 from reqon.stores.base import LocalStore
 from reqon.stores.config import ChosenStore, StoreConfiguration, choose
@@ -120,11 +121,14 @@ def open_store(
     configuration: StoreConfiguration = _NONE,
     connections: "Connections | None" = None,
     adapters: Mapping[str, AdapterFactory] = REGISTERED,
+    disk: FileSystem = DISK,
+    settle: bool = True,
 ) -> LocalStore:
     """The store that `kind("identifier", { options })` declares. Close it when the execution ends.
 
     A file that somebody else writes to is waited for, up to 30 s: not a call for an event loop. A `RemoteStore` is
-    still to be opened. With `track` a memory store keeps its changes for `take_changes`.
+    still to be opened. Without `settle` a file store waits for its `settle`. With `track` a memory store keeps its
+    changes for `take_changes`.
 
     Raises:
         ConfigurationError: an unknown kind or option, or an identifier that can be no file or table.
@@ -139,7 +143,7 @@ def open_store(
     if chosen.kind == "file":
         if chosen.stand_in:
             _warn_stand_in(store, identifier)
-        return _open_file(chosen, places)
+        return _open_file(chosen, places, disk, settle=settle)
     counted = chosen.option("countChanges", bool, True)
     if chosen.kind in adapters:
         made = Adapter(
@@ -227,7 +231,7 @@ _shared: dict[str, _Shared] = {}
 _sharing = Lock()
 
 
-def _open_file(chosen: ChosenStore, places: Places) -> FileStore:
+def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle: bool) -> FileStore:
     identifier, directory = chosen.identifier, places.directory
     quarantine = directory.parent / "quarantine"
     if own := chosen.option("dir", str, ""):
@@ -241,12 +245,13 @@ def _open_file(chosen: ChosenStore, places: Places) -> FileStore:
     with _sharing:
         shared = _shared.get(str(path))
         if shared is None:
-            shared = _shared[str(path)] = _Shared(StoreFile(path, pretty=pretty, quarantine=quarantine))
+            shared = _shared[str(path)] = _Shared(StoreFile(path, pretty=pretty, quarantine=quarantine, disk=disk))
         shared.users += 1
+        shared.file.shared = shared.file.shared or shared.users > 1
     try:
         with shared.lock:
             if not shared.opened:
-                shared.file.open()
+                shared.file.open(settle=settle)
                 shared.opened = True
     except BaseException:
         _forget(shared)

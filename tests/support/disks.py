@@ -121,9 +121,10 @@ class PowerDisk(Disk):
 
     def sync(self, fd: int, what: str) -> None:
         self._step()
-        super().sync(fd, what)
         file = self._file(fd)
-        file.safe = file.now()
+        now = file.now()  # what others append meanwhile is not safe yet
+        super().sync(fd, what)
+        file.safe = now
 
     def truncate(self, fd: int, length: int) -> None:
         self._step()

@@ -8,6 +8,7 @@ from typing import Any
 from reqon.diagnostics import Source, render
 from reqon.events import Emitted, Event, EventBus
 from reqon.extensions import registered
+from reqon.files import FileSystem
 from reqon.http.openapi.loading import Specifications
 from reqon.lang.loader import load_text
 from reqon.lang.program import MissionProgram
@@ -90,8 +91,8 @@ class KeepingRunner(Runner):
 
     opened: dict[str, OpenStore]
 
-    def open_store(self, plan: Plan, name: str, before: ExecutionRecord) -> OpenStore:
-        store = super().open_store(plan, name, before)
+    def open_store(self, plan: Plan, name: str, before: ExecutionRecord, *, settle: bool = True) -> OpenStore:
+        store = super().open_store(plan, name, before, settle=settle)
         self.opened[name] = store
         return store
 
@@ -110,6 +111,7 @@ class Bench:
     webhooks: WebhookServer | None = None
     heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
     on_bus: Callable[[EventBus], object] | None = None  # who else listens
+    disk: FileSystem | None = None  # what writes the files, if it isn't the machine's own
 
     async def run(self, text: str, *, resume: bool = False, execution_id: str | None = None) -> Ran:
         """Run the mission of a text once, in a fresh runner."""
@@ -128,6 +130,8 @@ class Bench:
             random=lambda: 0.5,
         )
         runner.opened = {}
+        if self.disk is not None:
+            runner.directory.disk = self.disk
         try:
             outcome = await runner.execute(
                 runner.plan(program),

@@ -1,0 +1,260 @@
+"""Whole runs on machines that lose power, and on disks that fill up or break (spec/reliability.md 1)."""
+
+import errno
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from reqon.errors import ReqonError
+from reqon.runtime import resume
+from reqon.state.records import ExecutionStatus
+from reqon.stores.file import FileStore, StoreFile
+from tests.runtime.test_resume import Site
+from tests.support.disks import FailingDisk, PowerDisk, PowerLoss
+from tests.support.missions import Bench, Ran, mission
+from tests.support.servers import ScriptedServer
+
+SLOW = bool(os.environ.get("REQON_SLOW"))
+STORES = 'store side: file("side")\nstore more: file("more")\nstore names: memory("names")'
+
+MISSIONS = {
+    "pages, then loops": mission(
+        """
+        get "/pages" { paginate: page(page, 2) }
+        store response -> side
+        for r in response.data checkpoint every 2 { post "/note/{r.id}"
+          store { id: r.id, v: response.v } -> more
+          store { id: r.id, n: r.n } -> names
+          delete side[r.id] }""",
+        actions="""
+        action B { for n in names checkpoint every 2 { post "/b/{n.id}"
+            store { id: concat("b", n.id), n: n.n } -> more }
+          for m in more { store { ...m, seen: true } -> side } }""",
+        run="A then B",
+        stores=STORES,
+    ),
+    "a group, then a loop over what it stored": mission(
+        """
+        get "/list/l"
+        store response -> side
+        for r in response checkpoint every 1 { get "/a/{r.id}"
+          store { id: concat("a", r.id) } -> side }""",
+        actions="""
+        action B { get "/list/m"
+          store response -> more
+          get "/pages" { paginate: page(page, 2) }
+          store response -> more }
+        action C { for r in side checkpoint every 2 { post "/c/{r.id}"
+            store { id: concat("c", r.id) } -> more } }""",
+        run="[A, B] then C",
+        stores=STORES,
+    ),
+    "steps one after the other, and called actions": mission(
+        """
+        get "/list/l"
+        store response -> side
+        get "/detail/1"
+        store { id: "one", v: response.v } -> more
+        post "/note/2"
+        match response { { of: "note" } -> {
+          store { id: "arm" } -> side
+          for r in side checkpoint every 2 { post "/s/{r.id}"
+            store { id: concat("s", r.id) } -> more } },
+          _ -> skip }
+        run B
+        store { id: "end" } -> more""",
+        actions="""
+        action B { store { id: "b" } -> side
+          for r in side { post "/b/{r.id}"
+            delete side[r.id]
+            store r -> more } }""",
+        stores=STORES,
+    ),
+}
+
+
+class Machine(PowerDisk):
+    """Stays off once it has lost power."""
+
+    def _step(self) -> None:
+        self.operations += 1
+        if self._power_off_at and self.operations >= self._power_off_at:
+            raise PowerLoss
+
+
+@contextmanager
+def until_power_loss(bench: Bench) -> Iterator[None]:
+    """What is run inside may end with the machine's power; then nothing of it holds files any more."""
+    try:
+        yield
+    except (PowerLoss, BaseExceptionGroup):
+        pass
+    finally:
+        assert bench.runner is not None
+        for opened in bench.runner.opened.values():
+            if isinstance(opened.store, FileStore):
+                opened.store._file._let_go()
+
+
+def kept(ran: Ran) -> dict[str, Any]:
+    return {name: ran.stores[name] for name in ("side", "more")}
+
+
+class Losses:
+    """Power losses of one mission, each at a random operation of the disk."""
+
+    def __init__(self, text: str, api: ScriptedServer, tmp_path: Path, disk: type[Machine] = Machine) -> None:
+        self.text, self.api, self.tmp_path, self.disk = text, api, tmp_path, disk
+        self.site = Site(api)
+        self.operations = 0
+        self.uncut: dict[str, Any] = {}
+        self.asked: Counter[str] = Counter()
+
+    async def learn(self) -> None:
+        """Run it whole: what its stores hold then, what it asks for, how often it goes to the disk."""
+        disk = Machine(self.tmp_path / "whole")
+        ran = await Bench(self.api, self.tmp_path / "whole", disk=disk).run(self.text)
+        self.uncut, self.operations = kept(ran.ok()), disk.operations
+        self.asked = Counter(self.site.targets())
+        disk.close()
+
+    async def lose(self, seed: int) -> None:
+        """One power loss, what the machine finds, and the resume of that."""
+        random = Random(seed)
+        root, found = self.tmp_path / f"run{seed}", self.tmp_path / f"found{seed}"
+        root.mkdir()
+        disk = self.disk(root, power_off_at=random.randint(1, self.operations))
+        disk.sync_dir(self.tmp_path)
+        self.api.seen.clear()
+        bench = Bench(self.api, root, disk=disk)
+        with until_power_loss(bench):
+            await bench.run(self.text)
+        disk.after_power_loss(found, random)
+        disk.close()
+        ran = await Bench(self.api, found).resume(self.text)
+        assert ran.outcome.success, (seed, [e.format() for e in ran.outcome.errors])
+        assert kept(ran) == self.uncut, seed
+        assert not list((found / "quarantine").glob("*.journal*")), seed
+        assert not set(self.asked) - {f"{s.method} {s.target}" for s in self.api.seen}, seed
+        shutil.rmtree(root)
+        shutil.rmtree(found)
+
+
+@pytest.mark.parametrize("case", MISSIONS)
+async def test_after_a_power_loss_the_resumed_run_ends_as_an_uncut_one(
+    case: str, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """D4: whole runs, O1 to O4 together."""
+    losses = Losses(MISSIONS[case], api, tmp_path)
+    await losses.learn()
+    for seed in range(700 if SLOW else 12):
+        await losses.lose(seed)
+
+
+class SyncsNoStores(Machine):
+    """Stores are not synced before the checkpoint that counts on them."""
+
+    def sync(self, fd: int, what: str) -> None:
+        if what != "store":
+            super().sync(fd, what)
+
+
+class RenamesWithoutSync(Machine):
+    def sync(self, fd: int, what: str) -> None:
+        if what in ("store", "journal"):
+            super().sync(fd, what)
+
+
+def believe_every_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "holds", lambda *_: True)
+
+
+def reset_the_log_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fold(file: StoreFile) -> None:
+        file.flush()
+        kept = file._log.path.read_bytes()
+        file._disk.replace(file._log.path, file._first_line(), "store-log")
+        file._disk.sync_dir(file.path.parent)
+        file._log.path.write_bytes(kept)
+        whole(file)
+
+    whole = StoreFile.fold
+    monkeypatch.setattr(StoreFile, "fold", fold)
+
+
+def nothing(_: pytest.MonkeyPatch) -> None:
+    pass
+
+
+PLANTS: dict[str, tuple[type[Machine], Callable[[pytest.MonkeyPatch], None]]] = {
+    "O1 and O2 out": (SyncsNoStores, believe_every_entry),
+    "entry believed without its n": (Machine, believe_every_entry),
+    "no fsync before rename": (RenamesWithoutSync, nothing),
+    "log reset before the snapshot is safe": (Machine, reset_the_log_first),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+async def test_whole_runs_notice_a_planted_fault(
+    plant: str, api: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D5: without each of these the test above fails. The fifth, a cut tail, is in tests/state and tests/stores."""
+    disk, plants = PLANTS[plant]
+    all_losses = [Losses(text, api, tmp_path / str(n), disk) for n, text in enumerate(MISSIONS.values())]
+    for losses in all_losses:
+        losses.tmp_path.mkdir()
+        await losses.learn()
+    plants(monkeypatch)
+
+    async def lose_often() -> None:
+        for seed in range(400):
+            for losses in all_losses:
+                losses.site.interrupt(0, lambda: None)
+                await losses.lose(seed)
+
+    with pytest.raises((AssertionError, ReqonError, KeyError)):
+        await lose_often()
+
+
+# --- full and broken disks --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("what", "number"), [("write", errno.ENOSPC), ("sync", errno.EIO)])
+async def test_a_disk_that_refuses_ends_the_run_with_its_reason_and_the_next_one_completes(
+    what: str, number: int, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """D6: ENOSPC at the n-th write and all later ones, EIO at the n-th sync and all later ones, in whole runs."""
+    text = MISSIONS["pages, then loops"]
+    losses = Losses(text, api, tmp_path)
+    await losses.learn()
+    healthy = FailingDisk()
+    await Bench(api, tmp_path / "count", disk=healthy).run(text)
+    count = healthy.writes if what == "write" else healthy.syncs
+    assert count > 15
+    for nth in range(1, count + 1, 1 if SLOW else max(1, count // 6)):
+        state = tmp_path / f"{what}{nth}"
+        disk = FailingDisk(**{what: nth}, number=number, for_ever=True)
+        bench = Bench(api, state, disk=disk)
+        said = ""
+        try:
+            ran = await bench.run(text)
+        except ReqonError as error:
+            said = error.message
+        else:
+            said = " ".join(e.message for e in ran.outcome.errors)
+            assert ran.record.status is not ExecutionStatus.COMPLETED or not said
+        assert disk.refused, nth
+        assert os.strerror(number).lower() in said.lower(), (nth, said)
+        assert str(state) in said, (nth, said)
+        disk._write = disk._sync = 0
+        again = await Bench(api, state).resume(text)
+        assert again.outcome.success, (nth, [e.format() for e in again.outcome.errors])
+        assert kept(again) == losses.uncut, nth
+        assert not list((state / "quarantine").glob("*")), nth
