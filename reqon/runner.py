@@ -46,7 +46,7 @@ from reqon.runtime.leasing import MissionLease
 from reqon.runtime.plan import Plan
 from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.request import CancelReason, OnlyItem, RunRequest
-from reqon.runtime.resume import ResumePoint
+from reqon.runtime.resume import KeptBack, ResumePoint
 from reqon.runtime.settings import store_settings
 from reqon.runtime.stopping import RunClock, StopRun, StopSignal
 from reqon.runtime.sync import PendingSync
@@ -761,7 +761,7 @@ class _Run:
             for opened in self.stores.values():
                 opened.before = opened.store.counts.copy()
             for name, back in resume.kept.items():
-                _bring_back(self.stores[name].store, list(back.changes.values()), back.last)
+                _bring_back(self.stores[name].store, back)
             lets |= {n: given_back(v, resume, lambda name: self.stores[name].handle) for n, v in resume.lets.items()}
             sync.restore(resume.sync, resume.synced)
         elif self.journal is not None and (lets or sync.known):
@@ -1059,12 +1059,12 @@ class _Run:
         return Outcome(record, (error,))
 
 
-def _bring_back(store: LocalStore, changes: Sequence[Value], last: int) -> None:
+def _bring_back(store: LocalStore, back: KeptBack) -> None:
     """What a killed run had not written to its remote store; to whatever the store is by now."""
     if isinstance(store, RemoteStore):
-        store.restore(changes, last)
+        store.restore([back.changes[number] for number in sorted(back.changes)], last=back.last, done=back.done)
         return
-    for _, what, key, record in changes:
+    for _, what, key, record in back.changes.values():
         if what == "clear":
             store.clear()
         elif what == "delete":

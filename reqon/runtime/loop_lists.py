@@ -9,6 +9,7 @@ from reqon.lang.operators import PagedResult, StoreHandle, described
 from reqon.runtime.frame import Frame
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
+from reqon.stores.filters import Clause, StoreFilter
 from reqon.stores.frozen import StoreSnapshot
 from reqon.stores.remote import RemoteSnapshot, RemoteStore
 from reqon.values import Record, Value
@@ -44,6 +45,28 @@ class FrozenRecords(list[Record]):
         self.keys = keys
 
 
+class NarrowedStore(StoreHandle):
+    """A store as a loop's collection, and what its records must equal at least for the loop's `where` to hold."""
+
+    __slots__ = ("clauses",)
+
+    def __init__(self, handle: StoreHandle, clauses: Sequence[Clause]) -> None:
+        super().__init__(handle.name, handle.store, handle.partials)
+        self.clauses = clauses
+
+
+def narrowed(collection: Value, wanted: Callable[[], Sequence[tuple[str, Value]]]) -> Value:
+    """The collection of a loop; a remote store with the (field, value) pairs that it can look for itself."""
+    if not isinstance(collection, StoreHandle) or not isinstance(collection.store, RemoteStore):
+        return collection
+    try:
+        pairs = wanted()
+    except EvaluatorError:
+        return collection  # the condition itself says so, if there is a record to judge
+    clauses = [Clause(field=name, operator="eq", value=value) for name, value in pairs if type(value) in (str, int)]
+    return NarrowedStore(collection, clauses) if clauses else collection
+
+
 def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
     """What a loop goes through: a list, a paged result's items, the records of a store; nothing for null.
 
@@ -61,7 +84,8 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
         if store.kind == "memory":
             return FrozenRecords(store, store.keys(), collection.records())
         if isinstance(store, RemoteStore):
-            return store.frozen()
+            clauses = collection.clauses if isinstance(collection, NarrowedStore) else ()
+            return store.frozen(StoreFilter(clauses) if clauses else None)
         assert isinstance(store, FileStore)
         return StoreSnapshot(store, store.keys())
     if isinstance(collection, Sequence) and not isinstance(collection, str):

@@ -63,10 +63,14 @@ class ActionPosition:
 
 @dataclass(slots=True)
 class KeptBack:
-    """What was to be written to a remote store and had not been: changes by their numbers, and the last number."""
+    """What was to be written to a remote store and had not been: changes by their numbers.
+
+    `last` is the highest number, `done` the one up to which all but a few were known to be written.
+    """
 
     changes: dict[int, Value] = field(default_factory=dict)
     last: int = 0
+    done: int = 0
 
     def take(self, entry: JournalEntry) -> None:
         if entry.kind == "kept":
@@ -77,6 +81,7 @@ class KeptBack:
         done, but = entry.fields["done"], set(entry.fields["but"])
         self.changes = {n: change for n, change in self.changes.items() if n > done or n in but}
         self.last = max(self.last, done)
+        self.done = max(self.done, done)
 
 
 class ResumePoint:

@@ -12,7 +12,8 @@ from reqon.values import Value
 
 PLACES = ("progress", "checkpoint")  # where a loop is
 OF_ITEMS = ("reply", "failed")  # what belongs to one item of a loop
-PASSING = (*PLACES, *OF_ITEMS)  # kinds of entries that others of their kind follow without end
+OF_STORES = ("kept", "written")  # what is to be written to a remote store, and that it was
+PASSING = (*PLACES, *OF_ITEMS, *OF_STORES)  # kinds of entries that others of their kind follow without end
 WORTH_BYTES = 4 << 20
 
 # A loop inside an item's, in work: its path, the round, how many there are, and a checksum of its list.
@@ -59,7 +60,9 @@ def superseded(entries: Iterable[tuple[int, JournalEntry]], safe: Mapping[str, i
 
     Of each loop everything counts from its last place on that would hold after a power loss.
     """
-    known: list[tuple[int, JournalEntry]] = list(entries)
+    every = list(entries)
+    yield from _written(every)
+    known = [(number, entry) for number, entry in every if entry.kind not in OF_STORES]
     anchors: dict[tuple[str, str], tuple[int, Mapping[str, Value]]] = {}
     for number, entry in known:
         if entry.kind in PLACES and "p" in entry.fields and holds(entry.fields, safe):
@@ -71,6 +74,20 @@ def superseded(entries: Iterable[tuple[int, JournalEntry]], safe: Mapping[str, i
 
 
 _NOWHERE: Mapping[str, Value] = {}
+
+
+def _written(entries: Iterable[tuple[int, JournalEntry]]) -> Iterator[int]:
+    """The numbers of the entries about remote stores that say what is written by now, but for the last that says so."""
+    about = [(number, entry.kind, entry.fields) for number, entry in entries if entry.kind in OF_STORES]
+    last = {fields["store"]: (number, fields) for number, kind, fields in about if kind == "written"}
+    for number, kind, fields in about:
+        until, written = last.get(fields["store"], (-1, _NOWHERE))
+        if number >= until:
+            continue
+        if kind == "written" or all(
+            change[0] <= written["done"] and change[0] not in written["but"] for change in fields["changes"]
+        ):
+            yield number
 
 
 def runs_kept(lines: Sequence[tuple[int, int]], dropped: Iterable[int]) -> list[tuple[int, int]]:

@@ -102,8 +102,9 @@ def store_entries(content: Value, environment: Mapping[str, str], place: str) ->
     Raises:
         ConfigurationError: it is no such object, or names an unset variable.
     """
-    if isinstance(content, Mapping) and set(content) == {"stores"} and _is_entries(content["stores"]):
-        content = content["stores"]
+    where = "$"
+    if isinstance(content, Mapping) and set(content) == {"stores"} and _is_wrapping(content["stores"]):
+        content, where = content["stores"], "$.stores"
     if not _is_entries(content):
         raise ConfigurationError(
             f"{place} must be one JSON object of entries",
@@ -112,7 +113,7 @@ def store_entries(content: Value, environment: Mapping[str, str], place: str) ->
     for name in _variables(content):
         if is_secret_variable(name):
             SECRETS.add(environment.get(name))
-    entries: Mapping[str, Entry] = interpolate(content, environment, place)
+    entries: Mapping[str, Entry] = interpolate(content, environment, place, where)
     for entry in entries.values():
         remember_secrets(entry)
     return entries
@@ -120,6 +121,11 @@ def store_entries(content: Value, environment: Mapping[str, str], place: str) ->
 
 def _is_entries(content: Value) -> bool:
     return isinstance(content, Mapping) and all(isinstance(entry, Mapping) for entry in content.values())
+
+
+def _is_wrapping(content: Value) -> bool:
+    """Whether what stands under `stores` holds entries, and is not the entry of a store of that name."""
+    return isinstance(content, Mapping) and all(isinstance(entry, Mapping | list) for entry in content.values())
 
 
 def _variables(value: Value) -> set[str]:

@@ -239,13 +239,17 @@ class RemoteStore:
         self._told_done = done
         return {"done": done, "but": [change.number for change in self._aside]}
 
-    def restore(self, changes: Sequence[Value], last: int) -> None:
-        """Keep what earlier processes kept and did not write; `last` is the number of the last change they took."""
+    def restore(self, changes: Sequence[Value], *, last: int, done: int) -> None:
+        """Keep what earlier processes kept and did not write.
+
+        `last` is the number of the last change they took, `done` what they last said of those that were written.
+        """
         for number, what, key, record in changes:
             if what == _CLEAR:
                 self._cleared = number
+                self._latest.clear()
             self._add(Change(number, what, key, record))
-        self._journaled, self._next = last, last + 1
+        self._journaled, self._next, self._told_done = last, last + 1, done
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -182,6 +182,41 @@ async def test_a_loop_goes_through_the_records_of_its_beginning(bench: Bench, fa
     assert len(far.records) == 650
 
 
+@pytest.mark.parametrize(
+    ("where", "asked", "found"),
+    [
+        ('.kind == "a"', [("kind", "a")], "ace"),
+        ('r.kind == "a" and .n == wanted + 1 and .n > 0', [("kind", "a"), ("n", 2)], "c"),
+        (".n == 2.5", [], ""),
+        (".flag == true", [], "a"),
+        (".none == null", [], "abcde"),
+        (".n == r.n", [], "abcde"),
+        ('.kind == "a" or .n == 1', [], "abce"),
+        (".kind == wanted[0]", [], None),
+    ],
+)
+async def test_a_condition_is_asked_of_the_store_and_judged_here(
+    where: str, asked: list[tuple[str, Any]], found: str | None, bench: Bench, far: Bulk
+) -> None:
+    far.records = {
+        key: {"id": key, "n": n, "kind": "b" if n % 2 else "a", "flag": n == 0} for n, key in enumerate("abcde")
+    }
+    seen: list[Any] = []
+    iterate = far.iterate
+
+    def noted(filter: StoreFilter | None = None, batch_size: int = 500) -> Any:  # noqa: A002
+        seen.extend((c["field"], c["value"]) for c in (filter.clauses if filter else ()))
+        return iterate(filter, batch_size)
+
+    far.iterate = noted  # type: ignore[method-assign]
+    ran = await run(bench, f"let wanted = 1\nfor r in far where {where} {{ store {{ id: r.id }} -> out }}")
+    if found is None:
+        assert "needs an array" in ran.error.message
+    else:
+        assert "".join(sorted(ran.ok().out)) == found
+    assert seen == asked
+
+
 async def test_a_parallel_loop_gives_each_record_once(bench: Bench, far: Bulk) -> None:
     far.records = {str(n): {"id": n} for n in range(1100)}
     ran = await run(bench, "for r in far parallel { store { id: r.id, twin: far[r.id].id } -> out }")

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from reqon.diagnostics import Span
 from reqon.lang import nodes
-from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_response
-from reqon.runtime.codegen import Code, Hole, expression, load
-from reqon.runtime.loop_lists import iterate
+from reqon.lang.compiler import Scope, free_names, is_deterministic, reads_current, reads_response
+from reqon.runtime.codegen import Code, Hole, constant, expression, load
+from reqon.runtime.loop_lists import iterate, narrowed
 from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
@@ -88,7 +88,7 @@ def NAME(items, start, tick):
         step.collection,
         run_loop=e.constant(run_loop, "run_loop"),
         SPEC=e.constant(_spec(e, step, scope, place), "loop_spec"),
-        COLLECTION=e.value(step.collection, scope),
+        COLLECTION=_collection(e, step, scope),
         KEEP=_keep(e, step, scope),
         BODY=load(name),
         EVERY=_none() if step.checkpoint is None else e.value(step.checkpoint, scope),
@@ -232,6 +232,42 @@ def _keep(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
     tests = [e.truth(condition, within) for condition in step.conditions]
     test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
     return expression(f"lambda {element}: TEST", step.conditions[0], TEST=test)
+
+
+def _collection(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
+    """What the loop goes through; of a store only what may fit its `where`, if the store can tell that better."""
+    value = e.value(step.collection, scope)
+    pairs = [pair for condition in step.conditions for pair in _equalities(condition, step.variable.text)]
+    if not isinstance(step.collection, nodes.Name) or not pairs:
+        return value
+    tuples = [
+        expression("(NAME, VALUE)", wanted, NAME=constant(name), VALUE=e.value(wanted, replace(scope, current=None)))
+        for name, wanted in pairs
+    ]
+    listed = ast.List(list(tuples), ast.Load(), lineno=1, col_offset=0)
+    return expression(
+        "narrowed(COLLECTION, lambda: PAIRS)",
+        step.collection,
+        narrowed=e.constant(narrowed, "narrowed"),
+        COLLECTION=value,
+        PAIRS=listed,
+    )
+
+
+def _equalities(condition: nodes.Expression, variable: str) -> list[tuple[str, nodes.Expression]]:
+    """The fields of an element that a condition wants to equal something that does not hang on the element."""
+    if not isinstance(condition, nodes.Binary):
+        return []
+    if condition.operator == "and":
+        return _equalities(condition.left, variable) + _equalities(condition.right, variable)
+    field, wanted = condition.left, condition.right
+    if condition.operator != "==" or not isinstance(field, nodes.Member) or "." in field.key:
+        return []
+    of = field.target
+    of_element = isinstance(of, nodes.Current) or (isinstance(of, nodes.Name) and of.name == variable)
+    if not of_element or variable in free_names(wanted) or reads_current(wanted):
+        return []
+    return [(field.key, wanted)]
 
 
 def _limit(e: Emitter, scope: Scope) -> ast.expr:
