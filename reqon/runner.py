@@ -36,7 +36,6 @@ from reqon.http.transport import Transport
 from reqon.lang.operators import StoreHandle
 from reqon.lang.program import MissionProgram
 from reqon.observe.runlog import RunLogs
-from reqon.runtime.endpoints import WaitingRoom
 from reqon.runtime.engine import Engine
 from reqon.runtime.execution import Execution, OpenStore, internal_error
 from reqon.runtime.explain import ANEW, REFUSED, Outlook, outlook
@@ -57,7 +56,6 @@ from reqon.state.directory import StateDirectory
 from reqon.state.ids import new_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunError, StoreTotals
 from reqon.state.retention import expired
-from reqon.state.webhooks import WebhookShelf
 from reqon.stores.base import LocalStore, WriteMode
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
 from reqon.stores.file import FileStore
@@ -68,6 +66,8 @@ from reqon.values import Value, encode
 
 if TYPE_CHECKING:
     from reqon.http.openapi.loading import Specifications
+    from reqon.runtime.endpoints import WaitingRoom
+    from reqon.state.webhooks import WebhookShelf
     from reqon.webhooks.server import WebhookServer
 
 log = logging.getLogger("reqon")
@@ -205,7 +205,6 @@ class Runner:
         self._locks: dict[str, _Held] = {}
         self.webhooks = settings.webhooks
         self._opened_webhooks = False
-        self.shelf = WebhookShelf(self.directory)
 
     # --- what is shared -----------------------------------------------------------------------------------------------
 
@@ -264,6 +263,13 @@ class Runner:
                 auth_providers=self.additions.registries.auth_providers,
             )
         return self._connections
+
+    @cached_property
+    def shelf(self) -> "WebhookShelf":
+        """Where endpoints and their events lie."""
+        from reqon.state.webhooks import WebhookShelf  # noqa: PLC0415  # few missions wait
+
+        return WebhookShelf(self.directory)
 
     async def start_webhooks(self) -> None:
         """Take webhook calls from now on, until `close`; one that was open before stays open.
@@ -793,6 +799,8 @@ class _Run:
             await self._let_go()
             raise
         if runner.webhooks is not None and plan.waits is not None:
+            from reqon.runtime.endpoints import WaitingRoom  # noqa: PLC0415  # few missions wait
+
             x.room = WaitingRoom(x, runner.webhooks, runner.shelf)
             x.world.endpoint_url = x.room.url
             if self.resumed:
@@ -982,7 +990,7 @@ class _Run:
         x.emit(event, duration_ms=record.duration_ms)
         return record
 
-    def _end_endpoints(self, room: WaitingRoom, status: ExecutionStatus) -> None:
+    def _end_endpoints(self, room: "WaitingRoom", status: ExecutionStatus) -> None:
         """After the record: an endpoint that outlives a completed execution is found by its record, and ended then."""
         try:
             room.close(completed=status is ExecutionStatus.COMPLETED)

@@ -143,7 +143,10 @@ class DryRun:
                     yield f"{indent}would run {name.text}"
                     yield from self._action(name.text, indent + "  ")
             case nodes.Wait():
-                yield f"{indent}would wait for a webhook"
+                path = next(
+                    (o.value for o in step.options if o.key == "path" and isinstance(o.value, nodes.Node)), None
+                )
+                yield f"{indent}would wait for a webhook" + (f" at {self._path(path)}" if path is not None else "")
                 self._supposed.response = None
             case nodes.Extension():
                 yield f"{indent}would do {step.word.text}"

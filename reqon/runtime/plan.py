@@ -18,13 +18,11 @@ from reqon.lang.schemas import Schemas
 from reqon.lang.walk import walk
 from reqon.runtime import settings
 from reqon.runtime.codegen import Code, define, expression, function_of, load
-from reqon.runtime.endpoints import WaitSpec
 from reqon.runtime.frame import Frame
 from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.steps.emit import Emitter, Place, reads
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
-from reqon.runtime.steps.wait import wait_specs
 from reqon.runtime.steps.watching import type_of
 from reqon.runtime.telling import StepPlace
 from reqon.values import Value
@@ -32,6 +30,7 @@ from reqon.values import Value
 if TYPE_CHECKING:  # at run time only where a source has a document
     from reqon.http.openapi.loading import Specifications
     from reqon.http.openapi.spec import Spec
+    from reqon.runtime.endpoints import WaitSpec
 
 _STORING = (nodes.StoreStep, nodes.Delete, nodes.Clear, nodes.Queue)
 
@@ -59,10 +58,10 @@ class ActionPlan:
     steps: tuple[StepPlan, ...]
     targets: Mapping[str, int]
     watched: bool
-    waits: tuple[WaitSpec, ...] = ()
+    waits: "tuple[WaitSpec, ...]" = ()
 
     @property
-    def opens(self) -> Iterator[WaitSpec]:
+    def opens(self) -> "Iterator[WaitSpec]":
         return (spec for spec in self.waits if spec.early and not spec.depth)
 
 
@@ -195,7 +194,7 @@ class Plan:
         )
 
     @property
-    def wait_specs(self) -> Iterator[WaitSpec]:
+    def wait_specs(self) -> "Iterator[WaitSpec]":
         """All waits of the mission."""
         return (spec for name in self.program.actions for spec in self.action(name).waits)
 
@@ -372,7 +371,10 @@ class Plan:
             specs=self.specs,
         )
         emitter.plain = self._scope(response=expression("f.response", action), meta=expression("f.meta", action))
-        emitter.waits = wait_specs(emitter)
+        if any(isinstance(step, nodes.Wait) for step in flow.steps_in(action.steps)):
+            from reqon.runtime.steps.wait import wait_specs  # noqa: PLC0415  # few missions wait
+
+            emitter.waits = wait_specs(emitter)
         definitions: list[ast.stmt] = []
         names: list[str] = []
         variables: dict[str, str] = {}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DamagedFileError
@@ -20,8 +20,10 @@ from reqon.state.file import FileBackend
 from reqon.state.journal import DEFAULT_MAX_BYTES
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.sqlite import SqliteBackend
-from reqon.state.webhooks import WebhookShelf
 from reqon.values import JsonError, Record, Value, decode, encode
+
+if TYPE_CHECKING:
+    from reqon.state.webhooks import WebhookShelf
 
 T = TypeVar("T")
 STATE_URL = "REQON_STATE_URL"
@@ -267,11 +269,21 @@ class StateStores:
 
     def delete(self, record: ExecutionRecord) -> int:
         freed = self._holder(record).delete(record)
-        return freed + WebhookShelf(self.directory).remove(record.execution_id)
+        shelf = self._webhooks()
+        return freed if shelf is None else freed + shelf.remove(record.execution_id)
 
     def stored_bytes(self, record: ExecutionRecord) -> int:
-        webhooks = WebhookShelf(self.directory).stored_bytes(record.execution_id)
-        return self._holder(record).stored_bytes(record) + webhooks
+        size = self._holder(record).stored_bytes(record)
+        shelf = self._webhooks()
+        return size if shelf is None else size + shelf.stored_bytes(record.execution_id)
+
+    def _webhooks(self) -> "WebhookShelf | None":
+        """What belongs to executions beside their records; None where nobody ever waited."""
+        if not self.directory.webhooks.exists():
+            return None
+        from reqon.state.webhooks import WebhookShelf  # noqa: PLC0415  # few missions wait
+
+        return WebhookShelf(self.directory)
 
     def journal(self, record: ExecutionRecord) -> Journal:
         return self._holder(record).journal(record)

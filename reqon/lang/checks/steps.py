@@ -101,6 +101,27 @@ class Steps:
             if option.key == "path" and isinstance(option.value, nodes.Literal_):
                 self.requests.path_of(option.value, scope, None)
         self.options.check(step.options, tables.WAIT, scope, own={"eventFilter": item, "storage": item})
+        for option in step.options:
+            if option.key == "path" and isinstance(option.value, nodes.Literal_):
+                self._endpoint_path(option.value)
+            elif option.key == "signature" and isinstance(option.value, nodes.ObjectLiteral):
+                self._signature(option.value)
+
+    def _endpoint_path(self, path: nodes.Literal_) -> None:
+        whole = str(path.value)
+        text = whole.partition("{")[0]
+        own = whole == text and text in ("", "/", "/health", "/_health")
+        if "://" in text or "?" in text or own:
+            message = "this cannot be the path of an endpoint"
+            self.findings.error("bad-option-value", message, path.span, 'a path of its own, such as "/hooks/orders"')
+
+    def _signature(self, written: nodes.ObjectLiteral) -> None:
+        given = {entry.key for entry in written.entries if isinstance(entry, nodes.Entry)}
+        missing = [name for name in ("secret", "header") if name not in given]
+        if missing and len(given) == len(written.entries):
+            message = f"a signature needs {' and '.join(missing)}"
+            hint = 'write signature: { secret: env("…"), header: "X-Signature" }'
+            self.findings.error("bad-option-value", message, written.span, hint)
 
     # --- stores -------------------------------------------------------------------------------------------------------
 

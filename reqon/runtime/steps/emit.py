@@ -8,6 +8,7 @@ import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from reqon.diagnostics import Diagnostic
@@ -17,7 +18,6 @@ from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
-from reqon.runtime.endpoints import Ahead, WaitSpec, open_early
 from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import RetryFetch
@@ -26,6 +26,7 @@ from reqon.runtime.telling import StepPlace, WatchedStep
 
 if TYPE_CHECKING:
     from reqon.http.openapi.spec import Spec
+    from reqon.runtime.endpoints import WaitSpec
 
 _NO_SPECS: "Mapping[str, Spec]" = {}
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
@@ -101,7 +102,6 @@ class Emitter:
         self.caught = False  # a `catch` sees what the step being written raises
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
-        self.next_waits = flow.next_waits(action.steps)
         self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
 
     # --- expressions --------------------------------------------------------------------------------------------------
@@ -181,15 +181,21 @@ class Emitter:
         """Whether the `wait` before a step runs it. One that a `retry` repeats stays where it is."""
         return flow.runs_inside_wait(steps, index) and id(steps[index]) not in self.repeated
 
+    @cached_property
+    def _next_waits(self) -> Mapping[int, nodes.Wait | None]:
+        return flow.next_waits(self.action.steps)
+
     # --- webhooks -----------------------------------------------------------------------------------------------------
 
     def _looking_ahead(self, step: nodes.Step, scope: Scope, place: Place) -> Scope:
         """The scope in which `response` also has the endpoint of the `wait` that comes next."""
         if not self.waits:
             return scope
-        spec = self.waits.get(id(self.next_waits.get(id(step))))
+        spec = self.waits.get(id(self._next_waits.get(id(step))))
         if spec is None or not spec.early:
             return replace(scope, meta=load(place.meta))
+        from reqon.runtime.endpoints import Ahead  # noqa: PLC0415  # few missions wait
+
         ahead = expression(
             "Ahead(f, META, SPEC, INDICES)",
             step,
@@ -205,6 +211,8 @@ class Emitter:
         for step in steps:
             spec = self.waits.get(id(step))
             if spec is not None and spec.early and spec.path is not None:
+                from reqon.runtime.endpoints import open_early  # noqa: PLC0415
+
                 code.add(
                     "open_early(f, SPEC, INDICES)",
                     step,

@@ -12,7 +12,6 @@ from reqon.runtime.steps.mapping import emit_apply, emit_let, emit_map
 from reqon.runtime.steps.matching import emit_match
 from reqon.runtime.steps.storing import emit_clear, emit_delete, emit_queue, emit_store
 from reqon.runtime.steps.validation import emit_validate
-from reqon.runtime.steps.wait import emit_wait
 
 
 def emit_call(*arguments: Any) -> Any:
@@ -20,6 +19,13 @@ def emit_call(*arguments: Any) -> Any:
     from reqon.runtime.steps import call  # noqa: PLC0415
 
     return call.emit_call(*arguments)
+
+
+def emit_wait(*arguments: Any) -> Any:
+    """Write a `wait`, likewise."""
+    from reqon.runtime.steps import wait  # noqa: PLC0415
+
+    return wait.emit_wait(*arguments)
 
 
 EMITTERS: Mapping[type[nodes.Node], Any] = {

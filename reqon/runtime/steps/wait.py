@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from reqon.diagnostics import Diagnostic
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, ReqonError
 from reqon.http.paths import assemble
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Scope, free_names
@@ -194,7 +194,10 @@ def _spec(e: Emitter, step: nodes.Wait, number: int, top: int, depth: int) -> Wa
 
 def _literal_path(e: Emitter, path: nodes.Expression) -> str:
     parts = path_parts(e, path, e.plain, {})[0]
-    return endpoint_path(assemble([part for part, _ in parts]))
+    try:
+        return endpoint_path(assemble([part for part, _ in parts]))
+    except ReqonError as error:
+        raise error.locate(path.span) from error
 
 
 def _literal_seconds(node: nodes.Expression | None) -> float | None:
