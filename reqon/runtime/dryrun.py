@@ -143,10 +143,7 @@ class DryRun:
                     yield f"{indent}would run {name.text}"
                     yield from self._action(name.text, indent + "  ")
             case nodes.Wait():
-                path = next(
-                    (o.value for o in step.options if o.key == "path" and isinstance(o.value, nodes.Node)), None
-                )
-                yield f"{indent}would wait for a webhook" + (f" at {self._path(path)}" if path is not None else "")
+                yield f"{indent}would wait for a webhook{self._endpoint(step)}"
                 self._supposed.response = None
             case nodes.Extension():
                 yield f"{indent}would do {step.word.text}"
@@ -312,6 +309,12 @@ class DryRun:
         in_query = {p.name for p in operation.parameters if p.place != "query"}
         unknown = {n: written[n] for n, value in values.items() if value is UNKNOWN and n not in in_query}
         return operation.method, path, "&".join(filter(None, (query, self._query(unknown))))
+
+    def _endpoint(self, step: nodes.Wait) -> str:
+        for option in step.options:
+            if option.key == "path" and not isinstance(option.value, nodes.Since | nodes.Paginate):
+                return f" at {self._path(option.value)}"
+        return ""
 
     def _path(self, node: nodes.Expression) -> str:
         if isinstance(node, nodes.Literal_) and isinstance(node.value, str):

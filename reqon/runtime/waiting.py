@@ -108,6 +108,9 @@ async def finish_wait(
     if endpoint.registration.status is EndpointStatus.COMPLETE:
         # A resumed run passes here again: its events are what they were.
         await asyncio.to_thread(endpoint.judge, accepts)
+        if not f.replaying:
+            # The stores may have gone back to where the journal knew them.
+            await _Waiter(f, ticket, key_of).store()
         names = endpoint.names[: ticket.terms.expected]
         return await _answer(f, ticket, names, timed_out=len(names) < ticket.terms.expected)
     await _begin(f, ticket, accepts)
@@ -148,7 +151,7 @@ class _Waiter:
         saved = False
         while True:
             endpoint.changed.clear()
-            await self._store()
+            await self.store()
             if len(endpoint.names) >= expected:
                 return True
             left = (endpoint.deadline or 0.0) - clock.monotonic()
@@ -176,7 +179,8 @@ class _Waiter:
                 task.cancel()
             await asyncio.gather(coming, sleeping, return_exceptions=True)
 
-    async def _store(self) -> None:
+    async def store(self) -> None:
+        """Write the events that came since the last time to the wait's store."""
         target = self.ticket.spec.storage
         if target is None:
             return
