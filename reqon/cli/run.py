@@ -90,6 +90,7 @@ def run(
     ] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Show what happens, line by line.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No bars, no summary, no warnings.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Stop before each step and ask what to do, on a terminal.")] = False,
     journal_max: Annotated[
         str | None, Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
     ] = None,
@@ -187,6 +188,10 @@ def run(
     if daemon and once:
         raise ConfigurationError("--daemon and --once exclude each other")
     asked = effective(given, paths)
+    if debug and (daemon or once or asked.dry_run):
+        raise ConfigurationError("--debug is for runs without --daemon, --once and --dry-run")
+    if debug and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigurationError("--debug needs a terminal", hint="run it by hand, without pipes")
     if daemon or once:
         if resume or output:
             raise ConfigurationError("--resume and --output are for runs without --daemon and --once")
@@ -241,6 +246,7 @@ def run(
             }
         ),
         scheduled=daemon or once,
+        debug=debug,
     )
     raise Done(job.run())
 
@@ -289,6 +295,7 @@ class OneShot:
         grace_seconds: float,
         given: tuple[str, ...] = (),
         scheduled: bool = False,
+        debug: bool = False,
     ) -> None:
         self.paths, self.settings, self.variables = paths, settings, variables
         self.resume, self.execution, self.force = resume, execution, force
@@ -296,6 +303,7 @@ class OneShot:
         self.verbose, self.quiet, self.grace_seconds = verbose, quiet, grace_seconds
         self.given = given  # options that a resume needs as well
         self.scheduled = scheduled  # a dry run shows when they would run
+        self.debug = debug
         self.signal: int | None = None
         self.runner = Runner(settings, environment=variables, offline=dry_run)
 
@@ -422,6 +430,10 @@ class OneShot:
 
     async def _one(self, runner: Runner, mission: MissionProgram) -> Outcome:
         plan = runner.plan(mission)
+        if self.debug:
+            from reqon.cli.debug import TerminalDebugger  # noqa: PLC0415  # only where asked for
+
+            plan.debugged(TerminalDebugger(lambda: self._quit(runner)))
         request = RunRequest(
             mission=mission.name,
             path=str(mission.path),
@@ -437,6 +449,11 @@ class OneShot:
         if not self.quiet:
             summary(outcome, resume=self._resume_command(outcome))
         return outcome
+
+    def _quit(self, runner: Runner) -> None:
+        """Whoever debugs has seen enough: as after a Ctrl+C."""
+        self.signal = signal.SIGINT
+        runner.stop.request()
 
     def _resume_command(self, outcome: Outcome) -> str:
         """The command line that goes on with it: this one's paths and files, as they were given."""
@@ -454,7 +471,7 @@ class OneShot:
 
         if not self.quiet:
             PlainWarnings(runner.bus)
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or self.debug or not sys.stderr.isatty():
             return None
         from rich.console import Console  # noqa: PLC0415  # only a terminal has bars
 

@@ -30,6 +30,7 @@ from reqon.values import Value
 if TYPE_CHECKING:  # at run time only where a source has a document
     from reqon.http.openapi.loading import Specifications
     from reqon.http.openapi.spec import Spec
+    from reqon.runtime.debugging import Debugger
     from reqon.runtime.endpoints import WaitSpec
 
 _STORING = (nodes.StoreStep, nodes.Delete, nodes.Clear, nodes.Queue)
@@ -100,6 +101,7 @@ class Plan:
         self._clock = clock
         self._actions: dict[tuple[str, bool], ActionPlan] = {}
         self._units: dict[str, Unit] = {}
+        self._debugger: Debugger | None = None
 
     def __repr__(self) -> str:
         return f"Plan({self.name}, {self.definition_hash})"
@@ -107,6 +109,12 @@ class Plan:
     def without_state(self) -> "Plan":
         """The same, for runs that leave no record and are never resumed."""
         self.__dict__["enable_state"] = False
+        return self
+
+    def debugged(self, debugger: "Debugger") -> "Plan":
+        """The same, built anew with a stop before each step."""
+        self._debugger = debugger
+        self._actions.clear()
         return self
 
     def compile(self) -> "Plan":
@@ -375,6 +383,7 @@ class Plan:
             from reqon.runtime.steps.wait import wait_specs  # noqa: PLC0415  # few missions wait
 
             emitter.waits = wait_specs(emitter)
+        emitter.debugger = self._debugger
         definitions: list[ast.stmt] = []
         names: list[str] = []
         variables: dict[str, str] = {}

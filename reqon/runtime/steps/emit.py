@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
-from reqon.lang import flow, nodes
+from reqon.lang import flow, nodes, tree
 from reqon.lang.compiler import Expressions, Scope, Unit
 from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
@@ -26,9 +26,11 @@ from reqon.runtime.telling import StepPlace, WatchedStep
 
 if TYPE_CHECKING:
     from reqon.http.openapi.spec import Spec
+    from reqon.runtime.debugging import Debugger
     from reqon.runtime.endpoints import WaitSpec
 
 _NO_SPECS: "Mapping[str, Spec]" = {}
+_CONTEXT = frozenset(("request", "currentRequest", "currentOperation", "webhook", "lastSync"))
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
 
@@ -102,6 +104,7 @@ class Emitter:
         self.caught = False  # a `catch` sees what the step being written raises
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
+        self.debugger: "Debugger | None" = None  # asked before each step
         self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
 
     # --- expressions --------------------------------------------------------------------------------------------------
@@ -175,7 +178,26 @@ class Emitter:
                     "this construct is read and checked, but this release does not run it",
                 ),
             )
+        if self.debugger is not None:
+            self._pause(self.debugger, step, scope, code, place)
         return emit(self, step, self._looking_ahead(step, scope, place), code, place)
+
+    def _pause(self, debugger: "Debugger", step: nodes.Step, scope: Scope, code: Code, place: Place) -> None:
+        from reqon.runtime.debugging import pause  # noqa: PLC0415  # only where asked for
+
+        shown = {name: made for name, made in scope.names.items() if name not in _CONTEXT}
+        keys: list[ast.expr | None] = [ast.Constant(name, lineno=1, col_offset=0) for name in shown]
+        bound = ast.Dict(keys, [tree.fresh(made) for made in shown.values()], lineno=1, col_offset=0)
+        code.add(
+            "pause(f, DEBUGGER, STEP, NESTING, RESPONSE, lambda: BOUND)",
+            step,
+            pause=self.constant(pause, "pause"),
+            DEBUGGER=self.constant(debugger, "debugger"),
+            STEP=self.constant(step, "step"),
+            NESTING=ast.Constant(place.path.count("."), lineno=1, col_offset=0),
+            RESPONSE=place.response,
+            BOUND=bound,
+        )
 
     def runs_inside_wait(self, steps: Sequence[nodes.Step], index: int) -> bool:
         """Whether the `wait` before a step runs it. One that a `retry` repeats stays where it is."""
