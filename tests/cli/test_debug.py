@@ -96,7 +96,7 @@ def test_without_a_debugger_the_code_has_no_stops() -> None:
             stops.append(stop)
 
     def names(plan: Plan) -> set[str]:
-        return {name for step in plan.action("Load").steps for name in step.function.__code__.co_names}  # type: ignore[attr-defined]
+        return {name for step in plan.action("Load").steps for name in step.function.__code__.co_names}
 
     plain = Plan(parse_mission(STEPS), environment={})
     assert not any("pause" in name for name in names(plain))
