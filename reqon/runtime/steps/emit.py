@@ -104,7 +104,7 @@ class Emitter:
         self.caught = False  # a `catch` sees what the step being written raises
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
-        self.debugger: "Debugger | None" = None  # asked before each step
+        self.debugger: Debugger | None = None  # asked before each step
         self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
 
     # --- expressions --------------------------------------------------------------------------------------------------
