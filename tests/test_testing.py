@@ -44,6 +44,16 @@ class LosesBodies(FullStore):
         super().append(execution_id, [{k: v for k, v in e.items() if k != "body"} for e in entries])
 
 
+class LeasesToAll(FullStore):
+    async def lease(self, mission: str, owner: str, ttl: float) -> bool:
+        return True
+
+
+class LeasesForEver(FullStore):
+    async def lease(self, mission: str, owner: str, ttl: float) -> bool:
+        return self.leases.setdefault(mission, (owner, 0.0))[0] == owner
+
+
 class ForgetsNothing(FullStore):
     async def clear_sync(self, key: str | None) -> None: ...
 
@@ -53,8 +63,10 @@ class ForgetsNothing(FullStore):
     [
         (KeepsTheFirst, {"a save replaces", "states are kept apart"}),
         (OldestFirst, {"a list is newest first", "a list can be cut"}),
-        (LosesBodies, {"a journal is replayed"}),
+        (LosesBodies, {"a journal is replayed", "entries that are sent again"}),
         (ForgetsNothing, {"sync checkpoints are cleared"}),
+        (LeasesToAll, {"a lease is one owner's", "a lease is given back", "a lease runs out"}),
+        (LeasesForEver, {"a lease is given back", "a lease runs out"}),
     ],
 )
 def test_a_bad_store_is_found_out(store: type, failing: set[str]) -> None:

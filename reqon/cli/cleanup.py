@@ -1,6 +1,7 @@
 """`reqon cleanup`: delete old records (spec/state.md 7)."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,8 @@ from reqon.cli.exits import Done
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import SYSTEM
-from reqon.errors import ConfigurationError
-from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon.errors import ConfigurationError, StateError
+from reqon.state.records import ExecutionRecord, ExecutionStatus, is_newer
 from reqon.state.retention import expired
 
 
@@ -35,31 +36,48 @@ def cleanup(
             "say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all"
         )
     backend = state_stores(state_dir, state_store)
-    records = backend.list(mission)
-    if mission is not None and not records:
+    if mission is not None and not backend.list(mission, limit=1):
         raise ConfigurationError(
             f"no execution of a mission '{mission}' is recorded", code="unknown-mission", hint="see reqon status"
         )
-    running = [r for r in records if r.status is ExecutionStatus.RUNNING]
+    now = SYSTEM.now()
     if everything:
+        records = backend.list(mission)
         going = [r for r in records if r.status is not ExecutionStatus.RUNNING]
     else:
         assert older_than is not None
-        going = expired(records, now=SYSTEM.now(), keep_seconds=seconds("--older-than", older_than))
-    size = sum(backend.stored_bytes(r) for r in going)
-    for record in running:
+        age = seconds("--older-than", older_than)
+        records = backend.list(mission, before=now - timedelta(seconds=age))
+        going = expired(records, now=now, keep_seconds=age)
+    skipped = [r for r in records if r.status is ExecutionStatus.RUNNING]
+    for record in skipped:
         show.err(f"skipped: {record.execution_id} of {record.mission} is running")
+    for record in [r for r in going if is_newer(r)]:
+        show.err(f"skipped: {record.execution_id} of {record.mission} was written by Reqon {record.reqon_version}")
+        going.remove(record)
+        skipped.append(record)
+    size = sum(backend.stored_bytes(r) for r in going)
     if everything and going and not dry_run and not yes and sys.stdin.isatty() and not _confirmed(going, size):
         raise Done(0)
     if not dry_run:
-        size = sum(backend.delete(r) for r in going)
+        size = 0
+        for record in [*going]:
+            try:
+                size += backend.delete(record)
+            except StateError as error:
+                if error.diagnostics[0].code != "running":
+                    raise
+                # It was resumed since we looked.
+                show.err(f"skipped: {record.execution_id} of {record.mission} is running")
+                going.remove(record)
+                skipped.append(record)
     if json:
         show.as_json(
             {
                 "deleted": [r.execution_id for r in going],
                 "bytes": size,
                 "dryRun": dry_run,
-                "skipped": [r.execution_id for r in running],
+                "skipped": [r.execution_id for r in skipped],
             }
         )
     else:

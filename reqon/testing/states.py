@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from reqon.clock import wait_blocking
 from reqon.state.custom import CustomStore
 from reqon.testing.check import Check
 from reqon.values import Record, Value
@@ -140,6 +141,15 @@ def _a_journal_is_replayed_in_order(store: CustomStore) -> None:
     assert [_kept(e) for e in store.call("replay", _IDS[1])] == _entries(0, 1)
 
 
+def _entries_that_are_there_already_do_no_harm(store: CustomStore) -> None:
+    # After an answer that was lost the same entries are sent again: twice is fine, gone is not.
+    store.call("append", _IDS[0], _entries(0, 3))
+    store.call("append", _IDS[0], _entries(0, 3))
+    store.call("append", _IDS[0], _entries(3, 1))
+    found = {entry["n"]: _kept(entry) for entry in store.call("replay", _IDS[0])}
+    assert list(found.values()) == _entries(0, 4)
+
+
 def _a_discarded_journal_begins_again(store: CustomStore) -> None:
     store.call("append", _IDS[0], _entries(0, 3))
     store.call("append", _IDS[1], _entries(0, 3))
@@ -173,6 +183,29 @@ def _sync_checkpoints_are_cleared(store: CustomStore) -> None:
     assert dict(store.call("get_sync", None) or {}) == {}
 
 
+def _a_lease_is_one_owners(store: CustomStore) -> None:
+    assert store.call("lease", "CustomerSync", "one", 60.0)
+    assert store.call("lease", "CustomerSync", "one", 60.0), "its owner renews it"
+    assert not store.call("lease", "CustomerSync", "two", 60.0)
+    assert store.call("lease", "Other", "two", 60.0), "each mission has its own"
+
+
+def _a_lease_is_given_back(store: CustomStore) -> None:
+    store.call("lease", "CustomerSync", "one", 60.0)
+    assert not store.call("lease", "CustomerSync", "two", 0.0), "another's is not given back"
+    assert not store.call("lease", "CustomerSync", "two", 60.0)
+    assert store.call("lease", "CustomerSync", "one", 0.0)
+    assert store.call("lease", "CustomerSync", "nobody", 0.0), "with 0 nothing is taken"
+    assert store.call("lease", "CustomerSync", "two", 60.0)
+
+
+def _a_lease_runs_out(store: CustomStore) -> None:
+    assert store.call("lease", "CustomerSync", "one", 0.05)
+    wait_blocking(0.2)
+    assert store.call("lease", "CustomerSync", "two", 60.0)
+    assert not store.call("lease", "CustomerSync", "one", 60.0), "who lost it does not have it"
+
+
 _JOURNAL = ("append", "replay", "discard")
 _SYNC = ("get_sync", "put_sync", "clear_sync")
 _CHECKS: "list[tuple[str, tuple[str, ...], Callable[[CustomStore], None]]]" = [
@@ -184,7 +217,11 @@ _CHECKS: "list[tuple[str, tuple[str, ...], Callable[[CustomStore], None]]]" = [
     ("a list can be cut by mission, limit, time and status", ("list",), _a_list_can_be_cut),
     ("what is deleted is gone, and may be deleted again", ("delete",), _what_is_deleted_is_gone),
     ("a journal is replayed in order", _JOURNAL, _a_journal_is_replayed_in_order),
+    ("entries that are sent again do no harm", _JOURNAL, _entries_that_are_there_already_do_no_harm),
     ("a discarded journal begins again", _JOURNAL, _a_discarded_journal_begins_again),
     ("sync checkpoints are put and got", _SYNC, _sync_checkpoints_are_put_and_got),
     ("sync checkpoints are cleared, one or all", _SYNC, _sync_checkpoints_are_cleared),
+    ("a lease is one owner's, who may renew it", ("lease",), _a_lease_is_one_owners),
+    ("a lease is given back with a time of 0, which takes nothing", ("lease",), _a_lease_is_given_back),
+    ("a lease runs out by itself", ("lease",), _a_lease_runs_out),
 ]

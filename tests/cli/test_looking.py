@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reqon.values import decode, encode
+from tests.support.owners import Owner
 from tests.support.processes import environment, reqon
 
 GOOD = """mission {name} {{
@@ -131,6 +132,21 @@ def test_cleanup_of_a_mission_takes_all_of_it_and_nothing_else(home: Path) -> No
     assert reqon("status", "Alpha", cwd=home).code == 3
     assert reqon("cleanup", "--all", "--yes", cwd=home).code == 0
     assert records(home) == []
+
+
+def test_cleanup_leaves_what_runs_and_what_a_newer_version_wrote(home: Path) -> None:
+    path = max((home / ".vague-data" / "execution").glob("Beta-*.json"))
+    newer = decode(path.read_bytes()) | {"reqonVersion": "99.0.0"}
+    path.write_bytes(encode(newer, pretty=True) + b"\n")
+    busy = records(home)[0]
+    with Owner(home / ".vague-data", "execution", busy["executionId"]) as owner:
+        assert owner.answer() == "held"
+        ended = reqon("cleanup", "--all", "--json", cwd=home)
+    assert ended.code == 0
+    assert set(ended.json["skipped"]) == {busy["executionId"], newer["executionId"]}
+    assert f"skipped: {busy['executionId']} of {busy['mission']} is running" in ended.err
+    assert f"{newer['executionId']} of Beta was written by Reqon 99.0.0" in ended.err
+    assert {r["executionId"] for r in records(home)} == set(ended.json["skipped"])
 
 
 def test_a_pipe_that_closes_early_is_no_failure(home: Path) -> None:

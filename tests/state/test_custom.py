@@ -1,13 +1,14 @@
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, StateError
 from reqon.state.backend import StateBackend, SyncCheckpoint
 from reqon.state.custom import CustomBackend, CustomStore, default_state_store, registered_state_stores, set_state_store
 from reqon.state.directory import StateDirectory, StateWriteError
-from reqon.state.records import ExecutionStatus
+from reqon.state.records import ExecutionStatus, Owner
 from tests.support.own_state_stores import BrokenStore, FullStore, SmallStore
 from tests.support.state_contract import T0, StateContract, a_full_record, a_record, running, there
 
@@ -181,3 +182,47 @@ def test_without_a_name_it_is_for_all_missions_that_say_nothing() -> None:
     set_state_store(None)
     assert default_state_store() == "file"
     assert registered_state_stores() == {}
+
+
+# --- leases ---
+
+
+@pytest.fixture
+def two_machines(tmp_path: Path) -> Iterator[tuple[FullStore, CustomBackend, CustomBackend]]:
+    """One store that two state directories share."""
+    own = FullStore()
+    store = CustomStore("vault", own)
+    one, two = (CustomBackend(StateDirectory(tmp_path / name).open(), store) for name in ("one", "two"))
+    yield own, one, two
+    one.close()
+    two.close()
+    store.close()
+
+
+def test_a_live_owner_elsewhere_is_seen_by_its_lease(
+    two_machines: tuple[FullStore, CustomBackend, CustomBackend],
+) -> None:
+    """R2."""
+    own, one, two = two_machines
+    assert one.leases
+    owner = Owner(host="depot", pid=1, instance=one.directory.named())
+    record = one.create(a_record(owner=owner))
+    assert one.lease(record.mission, owner.instance, 60.0)
+    assert not two.lease(record.mission, two.directory.named(), 60.0)
+    assert there(two.load(record.execution_id)).status is ExecutionStatus.RUNNING
+    assert list(two.orphans()) == []
+    with pytest.raises(StateError, match="running elsewhere"):
+        two.delete(record)
+    assert there(one.load(record.execution_id)).status is ExecutionStatus.INTERRUPTED, "here the lock says so at once"
+    own.leases[record.mission] = (owner.instance, 0.0)
+    assert there(two.load(record.execution_id)).status is ExecutionStatus.INTERRUPTED
+    assert [r.execution_id for r in two.orphans()] == [record.execution_id]
+
+
+def test_a_store_without_leases_is_one_machines_own(tmp_path: Path) -> None:
+    store = CustomStore("small", SmallStore())
+    backend = CustomBackend(StateDirectory(tmp_path).open(), store)
+    assert not backend.leases
+    assert backend.lease("DepotSync", "anyone", 60.0)
+    backend.close()
+    store.close()

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import time
 from typing import Any
 
 State = dict[str, Any]
@@ -15,6 +16,7 @@ class FullStore:
         self.states: dict[str, State] = {}
         self.journals: dict[str, States] = {}
         self.sync: dict[str, State] = {}
+        self.leases: dict[str, tuple[str, float]] = {}
         self.saved = 0
         self.threads: set[int] = set()
 
@@ -50,6 +52,13 @@ class FullStore:
 
     def discard(self, execution_id: str) -> None:
         self.journals.pop(execution_id, None)
+
+    async def lease(self, mission: str, owner: str, ttl: float) -> bool:
+        holder, until = self.leases.get(mission, ("", 0.0))
+        if holder != owner and until > time.monotonic():
+            return False
+        self.leases[mission] = (owner, time.monotonic() + ttl)
+        return True
 
     async def get_sync(self, key: str | None) -> Any:
         return dict(self.sync) if key is None else self.sync.get(key)
