@@ -97,6 +97,29 @@ def test_another_machine_takes_over_when_the_lease_of_a_killed_one_ran_out(
     assert postgres.ask(url, "SELECT count(*) FROM reqon.journal") == [(0,)]
 
 
+def test_a_daemon_goes_on_with_what_another_machine_left(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    """R2."""
+    api.hold("/customers/", at=25)
+    with Process(["customers.vague", "--state-dir", "one"], cwd=tmp_path, variables=variables) as first:
+        assert api.reached.wait(60)
+        with Process(
+            ["customers.vague", "--daemon", "--state-dir", "two"], cwd=tmp_path, variables=variables
+        ) as daemon:
+            daemon.said("ready", seconds=60)
+            first.kill()
+            api.release()
+            run_out(url)
+            daemon.said("lost with its machine", seconds=100)
+            daemon.said("mission.complete", seconds=60)
+            daemon.signal()
+            assert daemon.wait(60).code == 0
+    (state,) = reqon("history", "--json", "--state-dir", "two", cwd=tmp_path, variables=variables).json
+    assert (state["status"], state["attempt"]) == ("completed", 2)
+    assert stored(tmp_path / "two") == set(api.customers())
+
+
 def test_the_machine_itself_goes_on_at_once(
     api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
 ) -> None:

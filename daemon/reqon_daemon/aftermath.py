@@ -7,6 +7,8 @@ from datetime import datetime
 
 import structlog
 
+from reqon.clock import SYSTEM
+from reqon.errors import ReqonError
 from reqon.runner import Runner
 from reqon.state import recovery
 from reqon.state.records import ExecutionRecord, ExecutionStatus, Trigger
@@ -16,11 +18,13 @@ from reqon_daemon.dispatcher import Dispatcher
 from reqon_daemon.happenings import RunOutcome
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
+from reqon_daemon.plans import plan_of
 from reqon_daemon.runs import Job
 
 # How many of a mission's newest records are looked at first, and how many if all of those are news.
 _FIRST_LOOK = 5
 _SECOND_LOOK = 50
+TAKE_OVER_SECONDS = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -57,29 +61,67 @@ class Aftermath:
     async def resume(self) -> None:
         """Queue the newest execution of each mission that was cut off; give up those that never get on."""
         for record in await asyncio.to_thread(self._interrupted):
-            loaded = self.catalog.missions[record.mission]
-            self.metrics.errors_counted(record.execution_id, record.errors_total)
-            if record.mission_hash != loaded.plan.definition_hash:
-                log.warning(
-                    "not resumed: the mission has changed since",
+            await self._resume(record)
+
+    async def _resume(self, record: ExecutionRecord) -> None:
+        loaded = self.catalog.missions[record.mission]
+        self.metrics.errors_counted(record.execution_id, record.errors_total)
+        if record.mission_hash != loaded.plan.definition_hash:
+            log.warning(
+                "not resumed: the mission has changed since",
+                mission=record.mission,
+                execution_id=record.execution_id,
+                hint=f"reqon {loaded.unit} --resume --execution {record.execution_id} --force",
+            )
+        elif recovery.gives_up(record):
+            await self._give_up(record)
+        else:
+            log.info("resuming", mission=record.mission, execution_id=record.execution_id)
+            self.dispatcher.submit(
+                Job(
                     mission=record.mission,
+                    trigger=Trigger.RESUME,
+                    due=record.scheduled_for,
+                    attempt=record.attempt + 1,
+                    resume=True,
                     execution_id=record.execution_id,
-                    hint=f"reqon {loaded.unit} --resume --execution {record.execution_id} --force",
                 )
-            elif recovery.gives_up(record):
-                await self._give_up(record)
-            else:
-                log.info("resuming", mission=record.mission, execution_id=record.execution_id)
-                self.dispatcher.submit(
-                    Job(
-                        mission=record.mission,
-                        trigger=Trigger.RESUME,
-                        due=record.scheduled_for,
-                        attempt=record.attempt + 1,
-                        resume=True,
-                        execution_id=record.execution_id,
-                    )
-                )
+            )
+
+    async def keep_watch(self) -> None:
+        """Go on with what other machines left, where they share a state store; until cancelled."""
+        told = ""
+        while True:
+            await SYSTEM.sleep(TAKE_OVER_SECONDS)
+            try:
+                await self.take_over()
+                told = ""
+            except ReqonError as error:
+                if error.message != told:
+                    told = error.message
+                    log.warning("lost executions of other machines could not be looked for", reason=told)
+
+    async def take_over(self) -> None:
+        """Resume executions whose machine is gone: their lease ran out. Elsewhere locks told of all at the start."""
+        lost = await asyncio.to_thread(self._lost_elsewhere)
+        if not lost:
+            return
+        for record in lost:
+            log.error(
+                "an execution was lost with its machine", mission=record.mission, execution_id=record.execution_id
+            )
+        if self.alerts is not None:
+            self.alerts.crashed(record for record in lost if self.catalog.get(record.mission))
+        ids = {record.execution_id for record in lost}
+        for record in await asyncio.to_thread(self._interrupted):
+            if record.execution_id in ids:
+                await self._resume(record)
+
+    def _lost_elsewhere(self) -> list[ExecutionRecord]:
+        plans = [plan_of(loaded) for loaded in self.catalog.missions.values() if loaded.policy.keeps_state]
+        shared = {b.name: b for b in map(self.runner.state_of, plans) if b.leases}
+        directory = self.runner.directory
+        return [record for backend in shared.values() for record in recovery.recover(backend, directory)]
 
     async def find_run(self, mission: str, due: datetime) -> ExecutionRecord | None:
         """The execution that a slot started."""

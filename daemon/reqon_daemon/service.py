@@ -191,6 +191,8 @@ class Service:
         self._go_on()
         await self._start_dispatcher(stack)
         await stack.enter_async_context(_task(self._housekeeping().run()))
+        if not self.settings.no_resume:
+            await stack.enter_async_context(_task(self.aftermath.keep_watch()))
         until = asyncio.Event()
         await stack.enter_async_context(
             _task(self.scheduler.serve(until, self.alarm(self.settings.check_interval)), end=until.set)

@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from reqon.files import make_directory
 from reqon.state.backend import SyncCheckpoint
 from reqon.state.directory import StateDirectory
 from reqon.state.file import FileBackend
-from reqon.state.records import ExecutionStatus, to_json
+from reqon.state.records import ExecutionStatus
 from tests.support.disks import UnreadableDisk
 from tests.support.state_contract import T0, StateContract, a_full_record, a_record, running
 
@@ -116,20 +114,6 @@ class TestFileBackend(StateContract):
         (directory.executions / f"{old.file_name}.json").unlink()
         new = backend.create(a_record())
         assert list(backend.journal(new).entries()) == []
-
-    @pytest.mark.slow
-    def test_history_of_a_hundred_thousand_is_read_in_half_a_second(self, directory: StateDirectory) -> None:
-        """X2, of records; in seconds of this process, since others may be busy. A tenth of the number by default."""
-        for n in range(100_000 if os.environ.get("REQON_SLOW") else 10_000):
-            at = T0 + timedelta(minutes=n)
-            record = a_record(f"M{n % 50}", at=at, status=ExecutionStatus.COMPLETED)
-            stem = f"M{n % 50}-{at.strftime('%Y-%m-%dT%H-%M-%S')}"
-            (directory.executions / f"{stem}.json").write_bytes(to_json(record))
-        backend = FileBackend(directory)
-        for look in (lambda: backend.list(limit=10), backend.latest, lambda: backend.list("M7", limit=10)):
-            begun = time.process_time()
-            assert len(look()) >= 10
-            assert time.process_time() - begun < 0.5
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
