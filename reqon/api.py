@@ -134,7 +134,7 @@ class ExecutionOptions(TypedDict, total=False):
     force: with resume, start a changed mission again from its first action.
     dry_run: print what would be done; send nothing, write nothing.
     state_dir: where state lives; else REQON_STATE_DIR, else `.vague-data` in the working directory.
-    state_store: keep the execution in this store, whatever the mission says: file, sqlite, postgres, or a registered one.
+    state_store: keep it in this store, whatever the mission says: file, sqlite, postgres, or one of your own.
     store_config: which databases stand behind `sql`, `nosql` and `postgrest`: the path of a file, or its content.
     stores: adapters of your own by the names that the mission gives its stores. They are connected, never closed.
     development_mode: False: a `nosql` store that nothing configures is an error, not a file.
