@@ -3,8 +3,8 @@
 python -m benchmarks.openapi             measures, prints a table, exits 1 when a bar is missed
 python -m benchmarks.openapi --make DIR  only writes the documents, big.json and big.yaml
 
-Each figure is the best of some processes that do nothing else, by the clock and in seconds of CPU; their imports (0.1 to
-0.3 s) are not part of it. On a machine with other work only the CPU says something: the bars are held against it.
+Each figure is the best of some processes that do nothing else, by the clock and in seconds of CPU; their imports (0.1
+to 0.3 s) are not part of it. On a machine with other work only the CPU says something: the bars are held against it.
 """
 
 import argparse

@@ -95,10 +95,12 @@ class Catalog:
         clock: Clock = SYSTEM,
         default_zone: Zone | None = None,
         evaluate: Callable[[Plan], Evaluate] = lambda _: constant,
+        documents: Callable[[Plan], Iterable[Path]] = lambda _: (),
     ) -> None:
         """`plan` compiles one mission (`Runner.plan`), `load` reads one unit, `skip` holds folders to leave out.
 
-        `evaluate` gives what reads a plan's options when they are more than constants.
+        `evaluate` gives what reads a plan's options when they are more than constants, `documents` the other files that
+        a plan was made of, such as OpenAPI documents.
         """
         self.folders = Folders(tuple(paths), tuple(skip))
         self.missions: Mapping[str, Loaded] = {}
@@ -108,6 +110,7 @@ class Catalog:
         self._clock = clock
         self._default_zone = default_zone
         self._evaluate = evaluate
+        self._documents = documents
         self._units: dict[Path, _Kept] = {}
         self._busy = asyncio.Lock()
 
@@ -173,7 +176,11 @@ class Catalog:
             log.exception("reading %s failed", path)
             problem = f"{path} could not be read: {type(error).__name__}; this is a fault of Reqon's, please report it"
             return _Kept(files, had, (Diagnostic("internal", problem),))
-        return _Kept(files, had, errors) if errors else _Kept(_with_imports(files, programs), missions)
+        if errors:
+            return _Kept(files, had, errors)
+        others = [Path(source.name) for program in programs for source in program.files]
+        others += [document for mission in missions for document in self._documents(mission.plan)]
+        return _Kept(_with_others(files, others), missions)
 
     def _compile(self, unit: Path, program: MissionProgram) -> Loaded:
         plan = self._plan(program)
@@ -215,13 +222,12 @@ def _duplicate(mission: Loaded, first: Loaded) -> Diagnostic:
     )
 
 
-def _with_imports(files: Mapping[Path, str], programs: Iterable[MissionProgram]) -> dict[Path, str]:
+def _with_others(files: Mapping[Path, str], others: Iterable[Path]) -> dict[Path, str]:
+    """The files of a unit, with imports and documents."""
     found = dict(files)
-    for program in programs:
-        for source in program.files:
-            path = Path(source.name)
-            if path not in found and (digest := content_hash(path)) is not None:
-                found[path] = digest
+    for path in others:
+        if path not in found and (digest := content_hash(path)) is not None:
+            found[path] = digest
     return found
 
 

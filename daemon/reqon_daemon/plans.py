@@ -92,6 +92,12 @@ class Planner:
         return Unit(unit.path, unit.content_hash, missions, unit.diagnostics)
 
 
+def documents_of(plan: Known) -> list[Path]:
+    """The OpenAPI documents in files that a mission's sources have."""
+    assert isinstance(plan, Twin)
+    return plan.manual.documents
+
+
 def plan_of(loaded: Loaded) -> Plan:
     """The plan of a mission that `Planner` compiled, for its options."""
     assert isinstance(loaded.plan, Twin)

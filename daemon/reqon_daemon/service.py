@@ -46,7 +46,7 @@ from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.obstacles import Obstacles
 from reqon_daemon.outbox import Sender
-from reqon_daemon.plans import Planner, options_of
+from reqon_daemon.plans import Planner, documents_of, options_of
 from reqon_daemon.roster import Roster
 from reqon_daemon.runs import Job
 from reqon_daemon.schedule import Scheduler
@@ -129,6 +129,7 @@ class Service:
             settings.paths,
             load=self.planner.load,
             plan=self.planner.plan,
+            documents=documents_of,
             evaluate=options_of,
             skip=(settings.state_dir,),
             clock=self.clock,

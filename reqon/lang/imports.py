@@ -79,6 +79,10 @@ class Imports:
             message = f"cannot take schemas from '{item.path}'"
             self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
             return {}
+        path = text.path.parent / item.path
+        if path.is_file():
+            # Nothing of it is a text of ours, but whoever watches files has to know it.
+            self.sources.append(Source(str(path), ""))
         try:
             return self._texts.components(item, text.path.parent)
         except ReqonError as error:

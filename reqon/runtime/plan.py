@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
@@ -229,6 +230,11 @@ class Plan:
         folder = path if path.is_dir() else path.parent
         found = {n: spec_of(source, self.evaluate, loader, folder) for n, source in self.program.sources.items()}
         return {name: spec for name, spec in found.items() if spec is not None}
+
+    @property
+    def documents(self) -> list[Path]:
+        """The files of these documents, those of their parts that were opened included."""
+        return [Path(place) for spec in self.specs.values() for place in spec.locations if "://" not in place]
 
     def source_settings(self, source: nodes.SourceDef) -> SourceSettings:
         """A source's options for one run.
