@@ -296,6 +296,20 @@ class WaitingRoom:
         self.update(endpoint, EndpointStatus.OPEN, place="", step=None, expires_at=None)
         self.reopen(endpoint)
 
+    def reset(self, endpoint: Endpoint, *, attempt: int) -> None:
+        """Its action begins again: same path and token, but what had come does not count."""
+        self.shelf.drop_events(endpoint.id)
+        endpoint.names.clear()
+        endpoint.judged, endpoint.accepts = False, None
+        self.update(endpoint, EndpointStatus.OPEN, expires_at=None, received_events=0, attempt=attempt)
+        self.reopen(endpoint)
+
+    def begin_again(self, f: "Frame") -> None:
+        """An action begins again: what it, or a round of its loops, was waiting for is waited for anew."""
+        for endpoint in f.endpoints:
+            if endpoint.registration.status.is_live and endpoint.registration.place:
+                self.reset(endpoint, attempt=endpoint.registration.attempt)
+
     def notice(self, message: str) -> None:
         self._x.notice(message)
 
@@ -311,7 +325,8 @@ class WaitingRoom:
             for endpoint in list(f.endpoints):
                 about = endpoint.registration
                 same = about.place.startswith(f"{begin}:{spec.number}:")
-                if same and about.status is EndpointStatus.OPEN:
+                # One whose action began again is waited at in its own round.
+                if same and about.status is EndpointStatus.OPEN and about.attempt == 1:
                     self.update(endpoint, EndpointStatus.ENDED)
 
     def end_action(self, f: "Frame") -> None:

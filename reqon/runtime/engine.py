@@ -304,6 +304,8 @@ class Engine:
         frame.raw_response = frame.raw_of = frame.failure = None
         frame.variables, frame.tries = {}, {}
         frame.loop, frame.inner, frame.step, frame.bound_step = None, (), 0, -1
+        if x.room is not None:
+            x.room.begin_again(frame)
         if frame.key is None:
             return
         if x.resume is not None:

@@ -111,12 +111,13 @@ async def finish_wait(
         if not f.replaying:
             # The stores may have gone back to where the journal knew them.
             await _Waiter(f, ticket, key_of).store()
+        _passed(f, ticket)
         names = endpoint.names[: ticket.terms.expected]
         return await _answer(f, ticket, names, timed_out=len(names) < ticket.terms.expected)
     await _begin(f, ticket, accepts)
     waiter = _Waiter(f, ticket, key_of)
     if await waiter.enough():
-        await _complete(ticket)
+        await _complete(f, ticket)
         return await _answer(f, ticket, endpoint.names[: ticket.terms.expected], timed_out=False)
     return await _timed_out(f, ticket)
 
@@ -214,11 +215,17 @@ async def save_before_waiting(f: Frame) -> None:
     await x.checkpoint(reason="webhook", action=f.action, step=f.step)
 
 
-async def _complete(ticket: Ticket) -> None:
+def _passed(f: Frame, ticket: Ticket) -> None:
+    """The next time it is another passage, with an endpoint of its own."""
+    f.waits[ticket.where] = f.waits.get(ticket.where, 0) + 1
+
+
+async def _complete(f: Frame, ticket: Ticket) -> None:
     """The endpoint ends with its wait; what came beyond it goes to whoever waits under the same path."""
     endpoint, room = ticket.endpoint, ticket.room
     async with room.server.desk.gate(endpoint.registration.path):
         room.update(endpoint, EndpointStatus.COMPLETE)
+        _passed(f, ticket)
     await _pass_on(ticket, endpoint.names[ticket.terms.expected :])
 
 
@@ -238,23 +245,20 @@ async def _timed_out(f: Frame, ticket: Ticket) -> tuple[Value, Mapping[str, Valu
             if not received:
                 # Nothing was there. What comes from now on is for the next wait on this path.
                 room.release(endpoint)
-                return await _answer(f, ticket, (), timed_out=True, ends=False)
+                return await _answer(f, ticket, (), timed_out=True)
             room.update(endpoint, EndpointStatus.COMPLETE)
             room.succeed(endpoint)
         else:
             room.update(endpoint, EndpointStatus.COMPLETE)
+        _passed(f, ticket)
         return await _answer(f, ticket, endpoint.names, timed_out=True)
     _tell(ticket, received, timed_out=True)
     attempt = endpoint.registration.attempt
     if terms.on_timeout is not None and attempt < terms.on_timeout.max_attempts:
-        await asyncio.to_thread(endpoint.shelf.drop_events, endpoint.id)
-        endpoint.names.clear()
-        endpoint.judged = False
-        room.update(endpoint, EndpointStatus.OPEN, expires_at=None, received_events=0, attempt=attempt + 1)
-        room.reopen(endpoint)
+        room.reset(endpoint, attempt=attempt + 1)
         raise RestartAction(terms.on_timeout.delay_before(attempt + 1, f.x.random))
     room.update(endpoint, EndpointStatus.TIMEOUT)
-    f.waits[ticket.where] = f.waits.get(ticket.where, 0) + 1
+    _passed(f, ticket)
     path = endpoint.registration.path
     raise WebhookTimeoutError(
         f"waited {terms.timeout_seconds:g} s at {path} for {terms.expected} webhook "
@@ -267,14 +271,12 @@ async def _timed_out(f: Frame, ticket: Ticket) -> tuple[Value, Mapping[str, Valu
 
 
 async def _answer(
-    f: Frame, ticket: Ticket, names: Sequence[EventName], *, timed_out: bool, ends: bool = True
+    f: Frame, ticket: Ticket, names: Sequence[EventName], *, timed_out: bool
 ) -> tuple[Value, Mapping[str, Value] | None]:
     endpoint = ticket.endpoint
     found = await asyncio.to_thread(lambda: [endpoint.shelf.event(endpoint.id, name) for name in names])
     bodies = [event.body for event in found if event is not None]
     value: Value = (bodies or None) if ticket.terms.many else (bodies[0] if bodies else None)
-    if ends:
-        f.waits[ticket.where] = f.waits.get(ticket.where, 0) + 1
     f.webhook = value
     _tell(ticket, len(bodies), timed_out=timed_out)
     return value, ticket.room.fields(endpoint)

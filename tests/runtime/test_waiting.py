@@ -558,3 +558,79 @@ async def test_another_process_that_runs_the_execution_gets_its_calls(
         assert [e["n"] for e in run.result().ok().out["5"]["got"]] == [1, 2]
     stays.desk.sweep()
     assert stays.desk.endpoints() == []
+
+
+# --- where waits may stand --------------------------------------------------------------------------------------------
+
+
+async def test_actions_of_a_group_wait_side_by_side(waiting: Bench, api: ScriptedServer) -> None:
+    async def job(body: dict[str, Any]) -> None:
+        await _called(body["callback"], {"job": body["job"]})
+
+    tasks = soon_called(api, job)
+    actions = "\n".join(
+        f"""action {name} {{
+          post "/jobs" {{ body: {{ job: "{name}", callback: response.webhookUrl }} }}
+          wait {{}}
+          store {{ id: "{name}", got: response.job }} -> out
+        }}"""
+        for name in "BCD"
+    )
+    ran = (await waiting.run(mission(actions=actions, run="[B, C, D]"))).ok()
+    assert {key: record["got"] for key, record in ran.out.items()} == {"B": "B", "C": "C", "D": "D"}
+    assert len(tasks) == 3
+
+
+async def test_a_wait_in_an_arm_sees_the_answer_and_its_endpoint(waiting: Bench, api: ScriptedServer) -> None:
+    on_job(api, lambda body: _called(body["callback"], {"n": 1}))
+    steps = f"""{ASK}
+      match response {{
+        {{ code: 202, webhookUrl: u }} -> {{
+          store {{ id: "url", same: u == response.webhookUrl, code: response.code }} -> out
+          wait {{}}
+          {KEEP}
+        }},
+        _ -> abort "not accepted"
+      }}"""
+    ran = (await waiting.run(mission(steps))).ok()
+    assert (ran.out["got"]["value"], ran.out["url"]["same"], ran.out["url"]["code"]) == ({"n": 1}, True, 202)
+
+
+@pytest.mark.parametrize("parallel", ["", "parallel"])
+async def test_a_timeout_in_a_loop_runs_the_action_again(waiting: Bench, api: ScriptedServer, parallel: str) -> None:
+    asked: list[Any] = []
+
+    async def job(body: dict[str, Any]) -> None:
+        asked.append(body["job"])
+        if body["job"] == 1 or asked.count(2) == 2:
+            await _called(body["callback"], {"job": body["job"]})
+
+    on_job(api, job)
+    steps = f"""
+      let ns = [1, 2]
+      for n in ns {parallel} {{
+        post "/jobs" {{ body: {{ job: n, callback: response.webhookUrl }} }}
+        wait {{ timeout: 60000, retryOnTimeout: {{ maxAttempts: 2, delay: 5 }} }}
+        store {{ id: toString(n), got: response.job }} -> out
+      }}"""
+    ran = (await _run_late(waiting, steps)).ok()
+    assert {key: record["got"] for key, record in ran.out.items()} == {"1": 1, "2": 2}
+    assert sorted(asked) == [1, 1, 2, 2]
+
+
+async def test_a_retry_asks_for_another_call(waiting: Bench, api: ScriptedServer) -> None:
+    """Each time the request is repeated, the wait behind it is another one."""
+    urls: list[str] = []
+
+    async def job(body: dict[str, Any]) -> None:
+        urls.append(body["callback"])
+        await _called(body["callback"], {"n": len(urls)})
+
+    on_job(api, job)
+    steps = f"""{ASK}
+      wait {{}}
+      let n = response.n
+      match n {{ 3 -> store {{ id: "got", n: n }} -> out, _ -> retry {{ maxAttempts: 5, delay: 0 }} }}"""
+    ran = (await waiting.run(mission(steps))).ok()
+    assert ran.out["got"]["n"] == 3
+    assert len(set(urls)) == 3
