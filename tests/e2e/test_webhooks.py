@@ -183,6 +183,7 @@ def test_a_killed_wait_goes_on_at_its_item_and_asks_nothing_again(at: int, api: 
             assert post(url, {"order": order, "said": number})[0] == 200
         order, url = asked(api, at)
         assert post(url, {"order": "another"}) == (202, {"success": True, "filtered": True})
+        soon(partial(_waits, state), "it waits", seconds=60)
         waits = lambda: record(state, tmp_path).get("activeStep", {}).get("index") == at - 1  # noqa: E731
         soon(waits, "the record shows the item", seconds=60)
         process.kill()
@@ -257,6 +258,11 @@ def test_a_daemon_takes_events_for_an_interrupted_execution(api: OrdersApi, tmp_
         daemon.said("run ended", mission="Ask", outcome="success", seconds=60)
     assert store(state, "answers")[order]["said"] == "yes"
     assert len(api.notes()) == 1
+
+
+def _waits(state: Path) -> bool:
+    """Whether some endpoint's wait has begun, on disk."""
+    return any(b'"waiting"' in path.read_bytes() for path in (state / "webhooks" / "registrations").glob("*.json"))
 
 
 # --- attacked ---------------------------------------------------------------------------------------------------------
