@@ -182,8 +182,8 @@ def test_a_killed_wait_goes_on_at_its_item_and_asks_nothing_again(at: int, api: 
             order, url = asked(api, number)
             assert post(url, {"order": order, "said": number})[0] == 200
         order, url = asked(api, at)
-        assert post(url, {"order": "another"}) == (202, {"success": True, "filtered": True})
         soon(partial(_waits, state), "it waits", seconds=60)
+        assert post(url, {"order": "another"}) == (202, {"success": True, "filtered": True})
         waits = lambda: record(state, tmp_path).get("activeStep", {}).get("index") == at - 1  # noqa: E731
         soon(waits, "the record shows the item", seconds=60)
         process.kill()

@@ -603,7 +603,8 @@ async def test_a_timeout_in_a_loop_runs_the_action_again(waiting: Bench, api: Sc
     async def job(body: dict[str, Any]) -> None:
         asked.append(body["job"])
         if body["job"] == 1 or asked.count(2) == 2:
-            await _called(body["callback"], {"job": body["job"]})
+            # A call for the first run may come so late that it counts for the second; then that needs no other.
+            assert (await call(body["callback"], {"job": body["job"]})).status in (200, 410)
 
     on_job(api, job)
     steps = f"""
