@@ -186,6 +186,12 @@ class Adapter:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
 
+    async def flush(self) -> None:
+        """All that was written is where it belongs."""
+        if self.has("flush"):
+            async with self._turns.writing():
+                await self.call("flush", operation="set")
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def get(self, key: str) -> Record | None:

@@ -110,6 +110,7 @@ class RemoteStore:
             for at in range(0, len(items), BATCH):
                 batch = [(key, as_stored(record)) for key, record in items[at : at + BATCH]]
                 self._count(await self.adapter.write(batch, mode))
+            await self.adapter.flush()
 
     def delete(self, key: str) -> None:
         self._tell_snapshots(key)
@@ -163,6 +164,7 @@ class RemoteStore:
                 reached, and all is kept.
         """
         refused: list[StoreError] = []
+        wrote = False
         async with self._lock:
             while self._changes:
                 batch = self._leading()
@@ -174,8 +176,11 @@ class RemoteStore:
                     refused += await self._one_by_one(batch)
                 else:
                     self._done(len(batch))
+                wrote = True
             self._latest.clear()
             self._bytes = 0
+            if wrote:
+                await self.adapter.flush()
         if refused:
             raise _told(refused)
 

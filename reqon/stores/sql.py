@@ -65,7 +65,7 @@ class _PlainKey(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
-        return value and value.replace("\x1a", "\x1a\x1a").replace("\0", "\x1a0")
+        return None if value is None else value.replace("\x1a", "\x1a\x1a").replace("\0", "\x1a0")
 
     def process_result_value(self, value: str | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
         if value is None or "\x1a" not in value:
@@ -80,7 +80,7 @@ class _BinaryKey(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: object) -> bytes | None:  # noqa: ARG002  # SQLAlchemy's
-        return value and value.encode()  # type: ignore[return-value]
+        return None if value is None else value.encode()
 
     def process_result_value(self, value: bytes | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
         return None if value is None else bytes(value).decode()
@@ -177,8 +177,8 @@ class SqlAdapter:
     def _prepare(self, connection: Connection) -> None:
         table = self._table
         found = sa.inspect(connection)
+        self._refuse_other_case(found)
         if not found.has_table(self._name, schema=self._schema):
-            self._refuse_other_case(found)
             try:
                 with self._transaction(connection):
                     self._create(connection)
@@ -236,21 +236,26 @@ class SqlAdapter:
                 with self._engine.connect() as connection:
                     return work(connection)
             except SQLAlchemyError as error:
+                if isinstance(getattr(error, "orig", None), UnicodeEncodeError):
+                    raise self._half(operation, key) from error
                 code = _code(error)
                 broken = isinstance(error, DBAPIError) and error.connection_invalidated
                 raced = isinstance(error, IntegrityError) and operation == "set" and attempt < 3
                 if attempt >= ATTEMPTS or not (broken or raced or code in _TRY_AGAIN):
                     raise self._failed(error, operation, key, code) from error
             except UnicodeEncodeError as error:
-                raise StoreError(
-                    f"the {self.kind} store '{self.identifier}' cannot hold a text with half a character in it",
-                    store=self.identifier,
-                    operation=operation,
-                    key=key,
-                    refused=True,
-                ) from error
+                raise self._half(operation, key) from error
             wait_blocking(_PAUSE_SECONDS * 2**attempt)
             attempt += 1
+
+    def _half(self, operation: str, key: str | None) -> StoreError:
+        return StoreError(
+            f"the {self.kind} store '{self.identifier}' cannot hold a key with half a character in it",
+            store=self.identifier,
+            operation=operation,
+            key=key,
+            refused=True,
+        )
 
     def _failed(self, error: SQLAlchemyError, operation: str, key: str | None, code: str | None) -> StoreError:
         original: Any = getattr(error, "orig", None)
