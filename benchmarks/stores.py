@@ -107,12 +107,12 @@ async def over_http(number: int, url: str, shared: Connections) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=list(KINDS), metavar="KIND")
+    arguments.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     arguments.add_argument("--records", type=int, default=20_000)
     chosen = arguments.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for kind in chosen.kinds:
+        for kind in chosen.kinds or KINDS:
             if kind == "file":
                 in_file(directory, chosen.records)
             elif kind == "postgrest":
