@@ -73,14 +73,13 @@ class StoreHandle:
 
     def records(self) -> list[Record]:
         """A snapshot of all records, in the store's order."""
-        records = list(self.store.records())
         partials = self.partials
         if not partials:
-            return records
-        return [
-            Backed(record, {"_partial": partials[key]}) if key in partials else record
-            for key, record in zip(self.store.keys(), records, strict=True)
-        ]
+            return list(self.store.records())
+        # A store that has to be asked over a network tells both at once, since others may write in between.
+        pairs = getattr(self.store, "pairs", None)
+        entries = pairs() if pairs is not None else zip(self.store.keys(), self.store.records(), strict=True)
+        return [Backed(record, {"_partial": partials[key]}) if key in partials else record for key, record in entries]
 
     def __bool__(self) -> bool:
         return True

@@ -303,6 +303,14 @@ class RemoteStore:
                 yield record
             start = 0
 
+    def pairs(self) -> list[tuple[str, Record]]:
+        """All keys and records as they are at one time."""
+        return wait_for(self._pairs())
+
+    async def _pairs(self) -> list[tuple[str, Record]]:
+        await self.drain()
+        return [entry async for batch in self.adapter.entries() for entry in batch]
+
     def frozen(self, wanted: StoreFilter | None = None) -> "RemoteSnapshot | list[Record]":
         """The records as a loop goes through them. All in memory, if the adapter cannot tell their keys."""
         if not self.adapter.can_iterate:

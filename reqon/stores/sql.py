@@ -324,7 +324,10 @@ class SqlAdapter:
                     counts.updated += 1
             self._insert(connection, [(key, text) for key, text in now.items() if key not in stored])
             changed = [(key, text) for key, text in now.items() if key in stored and text is not stored[key]]
-            if changed:
+            if changed and self.kind == "mysql":
+                # Its driver sends many rows at once for an INSERT only.
+                connection.execute(self._upsert(), [{"key": key, "data": text} for key, text in changed])
+            elif changed:
                 t = self._table
                 statement = t.update().where(t.c.key == sa.bindparam("k")).values(data=sa.bindparam("d"))
                 connection.execute(statement, [{"k": key, "d": text} for key, text in changed])
@@ -357,21 +360,21 @@ class SqlAdapter:
         """Insert or replace, without looking what is there."""
         rows = list(dict(texts).items())
         with self._transaction(connection):
-            statement: Any
-            if self.kind == "mysql":
-                from sqlalchemy.dialects.mysql import insert  # noqa: PLC0415  # each database has its own
-
-                made = insert(self._table)
-                statement = made.on_duplicate_key_update(data=made.inserted.data)
-            else:
-                from sqlalchemy.dialects.sqlite import insert as upsert  # noqa: PLC0415  # PostgreSQL has the same
-
-                if self.kind == "postgres":
-                    from sqlalchemy.dialects.postgresql import insert as upsert  # type: ignore[assignment]  # noqa: PLC0415
-                written = upsert(self._table).inline()
-                statement = written.on_conflict_do_update(index_elements=["key"], set_={"data": written.excluded.data})
-            connection.execute(statement, self._numbered(connection, rows))
+            connection.execute(self._upsert(), self._numbered(connection, rows))
         return WriteCounts(added=len(texts))
+
+    def _upsert(self) -> Any:
+        """The statement that inserts rows, or replaces their data where the key is there; each database has its own."""
+        if self.kind == "mysql":
+            from sqlalchemy.dialects.mysql import insert  # noqa: PLC0415  # as said
+
+            made = insert(self._table)
+            return made.on_duplicate_key_update(data=made.inserted.data)
+        from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415  # as said
+
+        dialect: Any = postgresql if self.kind == "postgres" else sqlite
+        written = dialect.insert(self._table).inline()
+        return written.on_conflict_do_update(index_elements=["key"], set_={"data": written.excluded.data})
 
     def set(self, key: str, value: Record) -> None:
         self.bulk_upsert([(key, value)], "set")
