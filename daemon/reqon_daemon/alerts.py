@@ -21,7 +21,7 @@ from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.diagnostics import Diagnostic
 from reqon.errors import StateError
 from reqon.events import Emitted, EventBus, FetchFailed, MissionEnded
-from reqon.files import DISK, FileSystem, failpoint, make_directory
+from reqon.files import DISK, FileSystem, failpoint, is_temporary, make_directory
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.values import JsonError, Record, decode, encode
@@ -130,6 +130,8 @@ class Alerts:
     def load(self) -> None:
         """Read the incidents and undelivered alerts of earlier processes; what cannot be read is set aside."""
         make_directory(self.directory)
+        for name in filter(is_temporary, self.disk.list(self.directory)):
+            self.disk.remove(self.directory / name)
         self.outbox.load()
         try:
             self.incidents.load(decode(self.disk.read(self.path)))

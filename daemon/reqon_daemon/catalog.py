@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +20,7 @@ from reqon_daemon.zones import Zone
 QUIET_SECONDS = 0.25
 VANISHED_SECONDS = 2.0
 UNREST_SECONDS = 5.0
+_READ_TOGETHER = 50  # units a trip to the reading thread; it lets others run all the while
 
 log = logging.getLogger("reqon.catalog")
 
@@ -127,6 +128,22 @@ class Catalog:
             seen = await self._settled() if settle else await self._look()
             return await self._take(seen, everything=everything)
 
+    async def finish(self, compiled: Callable[[Plan], None]) -> AsyncIterator[Reload]:
+        """Compile what was put into service without it; what cannot be compiled goes out again, and is answered."""
+        for path in tuple(self._units):
+            reload = None
+            async with self._busy:
+                kept = self._units.get(path)
+                try:
+                    for mission in kept.missions if kept else ():
+                        await asyncio.to_thread(compiled, mission.plan)
+                except ReqonError as error:
+                    assert kept is not None
+                    broken = _Kept(kept.files, (), error.diagnostics)
+                    reload = self._swap({**self._units, path: broken}, (str(path),))
+            if reload is not None:
+                yield reload
+
     async def _look(self) -> Seen:
         return await asyncio.to_thread(self.folders.scan, self._known())
 
@@ -149,18 +166,16 @@ class Catalog:
         return seen
 
     async def _take(self, seen: Seen, *, everything: bool) -> Reload:
-        units: dict[Path, _Kept] = {}
-        refused = []
-        for unit, files in seen.items():
-            kept = self._units.get(unit)
-            if kept is not None and kept.files == files and not everything:
-                units[unit] = kept
-                continue
-            units[unit] = await asyncio.to_thread(self._read, unit, files, kept)
-            if units[unit].errors:
-                refused.append(str(unit))
-            await asyncio.sleep(0)
-        return self._swap(units, tuple(refused))
+        known = self._units
+        anew = [unit for unit, files in seen.items() if everything or unit not in known or known[unit].files != files]
+        read: dict[Path, _Kept] = {}
+        for at in range(0, len(anew), _READ_TOGETHER):
+            read |= await asyncio.to_thread(self._read_all, anew[at : at + _READ_TOGETHER], seen)
+        units = {unit: read.get(unit) or known[unit] for unit in seen}
+        return self._swap(units, tuple(str(unit) for unit in anew if read[unit].errors))
+
+    def _read_all(self, units: Iterable[Path], seen: Seen) -> dict[Path, _Kept]:
+        return {unit: self._read(unit, seen[unit], self._units.get(unit)) for unit in units}
 
     def _read(self, path: Path, files: Mapping[Path, str], kept: _Kept | None) -> _Kept:
         """One unit anew; with errors it keeps the missions it had."""

@@ -18,7 +18,7 @@ import structlog
 
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import StateError
-from reqon.files import DISK, FileSystem, failpoint, make_directory
+from reqon.files import DISK, FileSystem, failpoint, is_temporary, make_directory
 from reqon.values import JsonError, Value, convert, decode, encode, to_builtins
 from reqon_daemon.incidents import Status
 
@@ -91,8 +91,13 @@ class Outbox:
     _number: int = 0
 
     def load(self) -> None:
-        """Read what an earlier process left; what cannot be read stays where it is and is logged."""
+        """Read what an earlier process left; what cannot be read stays where it is and is logged.
+
+        What it was writing when it was killed goes: nobody was told of it, and it is judged again.
+        """
         for name in self.disk.list(self.directory):
+            if is_temporary(name):
+                self.disk.remove(self.directory / name)
             if not name.endswith(".json"):
                 continue
             try:

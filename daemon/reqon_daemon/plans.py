@@ -42,17 +42,21 @@ class Twin:
         return self.manual.program
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Planner:
     """Reads and compiles missions for the catalog, runs them for the dispatcher.
 
-    `only` are the names of the missions that are wanted; empty: all.
+    `only` are the names of the missions that are wanted; empty: all. `at_once`: how many are compiled as they are
+    read, which is what takes longest; the others by `compile`, or when they first run.
     """
 
     runner: Runner
     environment: Mapping[str, str]
     skip: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
+    at_once: int | None = None
+    left: bool = False  # whether some are not compiled
+    _planned: int = 0
 
     def load(self, path: Path) -> Iterable[Unit]:
         """One file or mission folder, read and checked."""
@@ -61,17 +65,35 @@ class Planner:
         return [self._wanted(unit) for unit in units] if self.only else units
 
     def plan(self, program: MissionProgram) -> Twin:
-        """The mission compiled, so that what cannot run is found now.
+        """The mission compiled, so that what cannot run is found now; past `at_once` of them, checked only.
 
         Raises:
             ReqonError: with its place.
         """
         environment = {**self.environment, SCHEDULED: "true"}
-        scheduled = self.runner.bare_plan(program, environment).compile()
+        scheduled = self.runner.bare_plan(program, environment)
+        if self.at_once is None or self._planned < self.at_once:
+            self._planned += 1
+            scheduled.compile()
+        else:
+            self.left = True
         with suppress(ReqonError):  # told when the mission goes into service
             for url in alert_urls(scheduled):
                 parse_target(url)  # what sends it may take a second to import: here, in a thread, and not then
         return Twin(self.runner.plan(program), scheduled)
+
+    def compile(self, plan: Known) -> None:
+        """Compile what `plan` has left.
+
+        Raises:
+            ReqonError: with its place.
+        """
+        assert isinstance(plan, Twin)
+        plan.scheduled.compile()
+
+    def all_at_once(self) -> None:
+        """From now on compile each mission as it is read: a reload must not put into service what cannot run."""
+        self.at_once = None
 
     async def run(self, plan: Known, request: RunRequest) -> ExecutionRecord:
         """Run it once.

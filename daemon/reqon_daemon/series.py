@@ -1,9 +1,10 @@
 """Labelled series with bounds: what no mission, server or scraper can make grow without end (spec/reliability.md 6)."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase, disable_created_metrics
@@ -40,6 +41,7 @@ class Family(Generic[M]):
         self._labels = labels
         self._limit = limit
         self._children: dict[tuple[str, ...], M] = {}
+        self._first: M | None = None
 
     def at(self, *values: str) -> M:
         """The series with these label values, made with 0 if it isn't there."""
@@ -48,9 +50,27 @@ class Family(Generic[M]):
             known = tuple(map(label, values))
             if known not in self._children and len(self._children) >= self._limit:
                 known = (OTHER,) * len(self._labels)
-            child = self._metric.labels(*known)
+            child = self._children.get(known) or self._made(known)
             self._children[known] = child
         return child
+
+    def _made(self, values: tuple[str, ...]) -> M:
+        """A new series: the first by the library, the others like it.
+
+        It checks the names for each anew, though they are the same for all: a third of the start of a daemon with many
+        missions, since every mission has forty series.
+        """
+        if self._first is None:
+            self._first = self._metric.labels(*values)
+            return self._first
+        child: Any = copy(self._first)
+        parent: Any = self._metric
+        child._labelvalues = values  # noqa: SLF001  # what `labels` does, without the checks
+        child._metric_init()  # noqa: SLF001
+        with parent._lock:  # noqa: SLF001  # a scrape may be walking through them
+            parent._metrics[values] = child  # noqa: SLF001
+        made: M = child
+        return made
 
     def drop(self, **where: str) -> None:
         """Remove every series with these label values; fine if there is none."""

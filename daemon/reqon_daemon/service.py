@@ -58,6 +58,7 @@ from reqon_daemon.zones import system_zone
 
 FLUSH_SECONDS = 5.0
 AFTER_GRACE_SECONDS = 4.0
+COMPILED_AT_ONCE = 200
 _ONCE_TICK_SECONDS = 0.1
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -124,7 +125,13 @@ class Service:
             shared = replace(shared, journal_max_bytes=settings.journal_max)
         self.health = Health(self.clock)
         self.runner = Runner(shared, clock=self.clock, environment=self.environment)
-        self.planner = Planner(self.runner, self.environment, skip=(settings.state_dir,), only=settings.mission)
+        self.planner = Planner(
+            self.runner,
+            self.environment,
+            skip=(settings.state_dir,),
+            only=settings.mission,
+            at_once=None if settings.once else COMPILED_AT_ONCE,
+        )
         self.catalog = Catalog(
             settings.paths,
             load=self.planner.load,
@@ -133,6 +140,7 @@ class Service:
             evaluate=options_of,
             skip=(settings.state_dir,),
             clock=self.clock,
+            default_zone=system_zone(),
         )
 
     # --- from outside -------------------------------------------------------------------------------------------------
@@ -203,6 +211,7 @@ class Service:
         stack.callback(self._not_ready)
         self._go_on()
         self._say_ready()
+        await stack.enter_async_context(_task(self._compile_rest()))
 
     async def _prepare(self, stack: AsyncExitStack) -> None:
         """The state directory, its lock, the ports, the missions, alerts: what `once` needs too."""
@@ -432,6 +441,15 @@ class Service:
         )
         self.systemd.ready(f"{len(missions)} missions")
         self.ready.set()
+
+    async def _compile_rest(self) -> None:
+        """Of many missions the most: they are checked, and due times must not wait until all are compiled."""
+        self.planner.all_at_once()
+        if not self.planner.left:
+            return
+        async for reload in self.catalog.finish(self.planner.compile):
+            self.roster.apply(reload)
+        log.info("all missions are compiled", missions=len(self.catalog.missions))
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

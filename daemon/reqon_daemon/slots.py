@@ -9,7 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
+from itertools import pairwise
 from typing import Protocol
 
 from reqon_daemon.zones import Zone
@@ -19,6 +21,7 @@ _DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 # 29 February on a given weekday comes after 40 years at the latest: 2100 is no leap year.
 _NEVER_DAYS = 41 * 366
+_SEEN_DAYS = 5 * 366  # a leap year is among them
 _LONGEST_SHIFT = 2 * _DAY
 
 
@@ -108,6 +111,15 @@ class LocalTimes:
         found = self._day_from(day - 1, -1)
         return None if found is None else found * _DAY + self._times[-1]
 
+    def longest_gap(self, day: int) -> int | None:
+        """The most seconds between two of them, by the local clock, seen from a day since 1970 on; None: there is one.
+
+        Five years show them all. Clocks that are changed make one an hour longer, which nobody asks for here.
+        """
+        longest = max((after - before for before, after in pairwise(self._times)), default=0)
+        days = _widest(day, self._days, self._months, self._weekdays)
+        return max(longest, days * _DAY + self._times[0] - self._times[-1]) if days else longest or None
+
     def _matches(self, day: int) -> bool:
         if (day + _EPOCH) % 7 not in self._weekdays:  # a proleptic ordinal divisible by seven is a Sunday
             return False
@@ -116,6 +128,22 @@ class LocalTimes:
 
     def _day_from(self, day: int, step: int) -> int | None:
         return next((d for d in range(day, day + step * _NEVER_DAYS, step) if self._matches(d)), None)
+
+
+@lru_cache(maxsize=1024)
+def _widest(first: int, days: frozenset[int], months: frozenset[int], weekdays: frozenset[int]) -> int | None:
+    """The most days between two that match, in the five years from `first` on, or at least between the first two."""
+    widest, before = None, None
+    for day in range(first, first + _NEVER_DAYS):
+        shown = date.fromordinal(day + _EPOCH)
+        if shown.day not in days or shown.month not in months or (day + _EPOCH) % 7 not in weekdays:
+            continue
+        if before is not None:
+            widest = max(widest or 0, day - before)
+            if day - first > _SEEN_DAYS:
+                break
+        before = day
+    return widest
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +258,15 @@ class Schedule:
     def count_between(self, after: datetime, until: datetime, limit: int = COUNT_LIMIT) -> int:
         """How many due times are in (`after`, `until`], up to `limit`."""
         return self.rule.count(_seconds(after - self.jitter), _seconds(until - self.jitter), limit)
+
+    def longest_gap(self, now: datetime) -> timedelta | None:
+        """The longest time between two due times that follow each other, from now on; None: there is one at most."""
+        if isinstance(self.rule, Every):
+            return self.interval
+        if isinstance(self.rule, Once):
+            return None
+        seconds = self.rule.times.longest_gap(_seconds(now) // _DAY)
+        return None if seconds is None else timedelta(seconds=seconds)
 
     def gap_after(self, due: datetime) -> timedelta | None:
         """The time from a due time to the next one."""

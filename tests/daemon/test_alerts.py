@@ -2,8 +2,12 @@
 
 import asyncio
 import hmac
+import os
+import random
 import re
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +23,7 @@ from reqon.errors import ConfigurationError
 from reqon.events import Emitted, EventBus, FetchFailed
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
+from reqon.values import decode
 from reqon_daemon.alerts import Alerts, Watched, send_test
 from reqon_daemon.happenings import Happenings, RunEnded, RunOutcome, SchedulerTicked, SlotDecided, SlotOutcome
 from reqon_daemon.health import Health
@@ -38,6 +43,7 @@ from reqon_daemon.targets import (
 )
 from tests.support.alert_target import alert_target
 from tests.support.clocks import FakeClock
+from tests.support.processes import ROOT, environment
 
 START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
 
@@ -406,6 +412,151 @@ async def test_a_kill_anywhere_loses_no_incident_and_repeats_only_ids(tmp_path: 
             alerts.judge_past([failure])
             assert await alerts.flush(5)
             assert len(set(api.ids)) == 1
+
+
+@pytest.mark.timeout(900)
+async def test_killed_on_the_way_again_and_again_each_incident_is_told_and_copies_have_one_id(tmp_path: Path) -> None:
+    """A2: SIGKILL at each failpoint from failure to delivery, 200 times: each incident told, duplicates with one id.
+
+    Once at each by default. Each round something else fails, and whatever the last one left is told first.
+    """
+    rounds = 200 if os.environ.get("REQON_SLOW") else len(FAILPOINTS)
+    chance = random.Random(7)
+    died = 0
+    async with alert_target() as api:
+        for number in range(1, rounds + 1):
+            point = FAILPOINTS[number % len(FAILPOINTS)]
+            died += await _alerting(tmp_path, api.url, number, point, str(chance.randint(1, 2))) == -signal.SIGKILL
+        assert await _alerting(tmp_path, api.url, rounds) == 0
+        firsts = {one.body["commonLabels"]["mission"]: one.headers["Idempotency-Key"] for one in api.taken}
+        assert firsts.keys() == {f"M{number}" for number in range(1, rounds + 1)}
+        assert len(set(api.ids)) == rounds
+        assert set(api.states) == {"firing"}
+    assert died > rounds / 2
+    assert files_of(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["incidents.json"]
+
+
+async def _alerting(directory: Path, *arguments: object) -> int:
+    """The end of a process that tells alerts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.alerting_process",
+        str(directory),
+        *map(str, arguments),
+        cwd=ROOT,
+        env=environment({}),
+    )
+    async with asyncio.timeout(60):
+        return await process.wait()
+
+
+async def test_a_target_that_is_down_for_an_hour_gets_everything_afterwards_and_no_run_waits(tmp_path: Path) -> None:
+    """A1: target down 1 h, 50 failures: all delivered after; what tells of a failure never waits."""
+    missions = tuple(f"M{number}" for number in range(50))
+    clock = FastClock(2000)
+    async with (
+        alert_target(503) as api,
+        alerting(tmp_path, parse_target(api.url), clock=clock, missions=missions) as (alerts, happenings),
+    ):
+        took = []
+        for number, mission in enumerate(missions):
+            began = time.perf_counter()
+            happenings.emit(ended(record(mission, number + 1)))
+            took.append(time.perf_counter() - began)
+            # An hour for all fifty, in the target's time.
+            await asyncio.sleep(72 / 2000)
+        assert clock.monotonic() > 3600
+        # In this thread nothing but memory: not even one round to a disk.
+        assert sorted(took)[len(took) // 2] < 0.01
+        assert not any(state != "firing" for state in api.states)
+        down = len(api.taken)
+        api.answers = [200]
+        async with asyncio.timeout(60):
+            while alerts.outbox.entries or alerts._unsaid:
+                await asyncio.sleep(0.01)
+        delivered = [one.headers["Idempotency-Key"] for one in api.taken[down:]]
+        assert len(delivered) == len(set(delivered)) == 50
+        assert files_of(tmp_path) == []
+
+
+async def test_repeats_come_as_configured_and_stop_with_the_incident(tmp_path: Path) -> None:
+    """A3: 20 failures, restart, success: one firing, one resolved, repeats as configured."""
+
+    class TurnedByHand(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.Event().wait()
+
+    clock = TurnedByHand(START)
+    states: list[str] = []
+
+    async def tell(hours: int, *ends: ExecutionRecord) -> None:
+        alerts = Alerts(tmp_path, (parse_target(api.url),), instance="host", repeat_seconds=4 * 3600, clock=clock)
+        alerts.load()
+        happenings = Happenings()
+        alerts.observe(happenings)
+        alerts.mission_loaded(watched())
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(alerts.run())
+            for end in ends:
+                happenings.emit(ended(end))
+            assert await alerts.flush(10)
+            for _ in range(hours):
+                clock.advance(3600)
+                happenings.emit(SchedulerTicked(at=clock.now()))
+                assert await alerts.flush(10)
+            running.cancel()
+        states[:] = [decode(one.raw)["status"] + one.headers["Idempotency-Key"].partition("-")[2] for one in api.taken]
+
+    async with alert_target() as api:
+        await tell(9, *(record(number=n) for n in range(1, 11)))
+        assert [s.rstrip("0123456789") for s in states] == ["firingfiring", "firingrepeat-", "firingrepeat-"]
+        await tell(5, *(record(number=n) for n in range(11, 21)))
+        assert len(states) == 4
+        await tell(9, record(number=30, failed=False))
+        assert len(states) == 5
+        assert states[-1] == "resolvedresolved"
+        assert len(set(states)) == 5
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_thousand_missions_that_fail_at_once_are_bounded_and_block_nothing(tmp_path: Path, full: bool) -> None:
+    """A5: 1,000 missions fail at once, disk full: bounded, nothing blocks. With syncs a tenth by default."""
+    number_of = 1000 if full or os.environ.get("REQON_SLOW") else 100
+
+    class Full(files.Disk):
+        def replace(self, path: Path, data: object, what: str, **_more: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    missions = [f"M{number}" for number in range(number_of)]
+    async with alert_target(503) as api:
+        alerts = Alerts(
+            tmp_path, (parse_target(api.url),), instance="h", clock=FastClock(50), disk=Full() if full else files.DISK
+        )
+        alerts.load()
+        happenings = Happenings()
+        alerts.observe(happenings)
+        for mission in missions:
+            alerts.mission_loaded(watched(mission))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(alerts.run())
+            for again in range(2):  # a second failure of each says nothing new
+                for number, mission in enumerate(missions):
+                    happenings.emit(ended(record(mission, number + 1 + again * number_of)))
+                assert len(alerts.incidents.incidents) == number_of
+                await asyncio.sleep(0)
+            while alerts._unsaid or alerts._writing:
+                await asyncio.sleep(0.01)
+            assert len(alerts.outbox.entries) <= CAPACITY
+            assert sum(e.notice.get("merged", 1) for e in alerts.outbox.entries.values()) == number_of
+            assert len(files_of(tmp_path)) == (0 if full else len(alerts.outbox.entries))
+            api.answers = [200]
+            while alerts.outbox.entries:
+                await asyncio.sleep(0.01)
+            running.cancel()
+        told = {one.headers["Idempotency-Key"] for one in api.taken}
+        assert len(told) == number_of
 
 
 async def test_ends_that_nobody_judged_are_judged_at_start(tmp_path: Path) -> None:

@@ -64,6 +64,24 @@ async def test_a_reload_says_what_was_added_changed_and_removed(tmp_path: Path) 
     assert found.missions["B"] is untouched
 
 
+async def test_what_cannot_be_compiled_after_all_goes_out_of_service(tmp_path: Path) -> None:
+    """Of very many missions most are compiled after the start: one that fails then is a broken file like others."""
+    for name in "ABC":
+        (tmp_path / f"{name}.vague").write_text(text(name))
+    found = catalog(tmp_path)
+    await found.reload(settle=False)
+
+    def compiled(made: Plan) -> None:
+        if made.name == "B":
+            raise ConfigurationError("not in this release", code="not-built")
+
+    (done,) = [reload async for reload in found.finish(compiled)]
+    assert (done.removed, sorted(found.missions)) == (("B",), ["A", "C"])
+    (errors,) = found.broken.values()
+    assert errors[0].code == "not-built"
+    assert not await found.reload()
+
+
 async def test_blanks_and_comments_change_no_mission(tmp_path: Path) -> None:
     (tmp_path / "a.vague").write_text(text("A"))
     found = catalog(tmp_path)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reqon.lang.cron import parse_cron
-from reqon_daemon.freshness import freshness_limit, longest_gap
+from reqon_daemon.freshness import freshness_limit
 from reqon_daemon.policy import cron_rule
 from reqon_daemon.slots import Every, Schedule, at_rule
 from reqon_daemon.zones import zone
@@ -30,10 +30,12 @@ def cron(text: str, where: str = "UTC") -> Schedule:
         ("0 0 1 * *", timedelta(days=31)),
         ("0 0 1 1 *", timedelta(days=366)),
         ("0,30 9,11 * * *", timedelta(hours=21, minutes=30)),
+        ("0 0 29 2 *", timedelta(days=1461)),
+        ("0 12 1,15 * *", timedelta(days=17)),
     ],
 )
 def test_the_longest_gap_of_a_cron_text(text: str, gap: timedelta) -> None:
-    assert longest_gap(cron(text), NOW) == gap
+    assert cron(text).longest_gap(NOW) == gap
 
 
 def test_an_interval_is_its_own_gap() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Sample
 
 from reqon.events import (
+    PER_ITEM,
     BreakerChanged,
     DataStored,
     Emitted,
@@ -25,7 +27,9 @@ from reqon.events import (
     RateLimitResumed,
     RequestAnswered,
 )
+from reqon.observe.logs import EventLog
 from reqon.state.records import Trigger
+from reqon_daemon.alerts import Alerts
 from reqon_daemon.happenings import (
     Happenings,
     MissionPaused,
@@ -37,6 +41,7 @@ from reqon_daemon.happenings import (
     SlotOutcome,
 )
 from reqon_daemon.metrics import Metrics, MissionFacts, MissionPast, metric_names
+from reqon_daemon.obstacles import Obstacles
 from reqon_daemon.series import LABEL_LIMIT, OTHER, Family, label
 
 AT = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
@@ -276,3 +281,13 @@ def test_series_are_bounded_and_the_rest_is_counted_together() -> None:
     assert values == {"0": 1, "1": 2, "2": 1, OTHER: 7}
     family.drop(b="x")
     assert {s.labels["a"] for m in registry.collect() for s in m.samples} == {OTHER}
+
+
+def test_nothing_is_asked_of_what_happens_for_each_item() -> None:
+    """Whoever listens to one of these makes every step of every loop tell it: that costs more than the step."""
+    bus = EventBus()
+    Metrics().listen(bus)
+    Obstacles().listen(bus)
+    Alerts(Path("unused")).listen(bus)
+    EventLog(bus, level="info")
+    assert not bus.wants(*PER_ITEM)
