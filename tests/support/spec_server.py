@@ -2,28 +2,37 @@
 
 import json
 import threading
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
 
 class SpecServer:
-    """On 127.0.0.1, any free port; `/openapi.json` is the document."""
+    """On 127.0.0.1, any free port; `/openapi.json` is the document.
 
-    def __init__(self, content: Any) -> None:
+    `answers` are functions of the target, by path; what they give is the answer.
+    """
+
+    def __init__(self, content: Any, answers: Mapping[str, Callable[[str], Any]] | None = None) -> None:
         self.content = content
+        self.answers = {"/openapi.json": lambda _: self.content, **(answers or {})}
         self.seen: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.seen.append(self.path)
-                body = json.dumps(outer.content if self.path == "/openapi.json" else {}).encode()
+                answer = outer.answers.get(self.path.partition("?")[0])
+                body = json.dumps({} if answer is None else answer(self.path)).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815  # the name that http.server asks for
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 del format, args
