@@ -13,7 +13,8 @@ from tests.support.processes import Ended, reqon
 from tests.support.spec_server import SpecServer
 
 PAGE = (Path(__file__).parents[1] / "docs" / "openapi.md").read_text("utf-8")
-BLOCKS = [(m[1], bool(m[2]), m[3]) for m in re.finditer(r"^```(\w+)( fragment)?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+BLOCK = re.compile(r"^```(\w+)( fragment)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [(m[1], bool(m[2]), m[3]) for m in BLOCK.finditer(PAGE)]
 MISSIONS = [(text, is_fragment) for language, is_fragment, text in BLOCKS if language == "reqon"]
 (DOCUMENT,) = [text for language, _, text in BLOCKS if language == "yaml"]
 
@@ -96,7 +97,7 @@ def test_a_dry_run_shows_what_the_page_shows(folder: Path) -> None:
 
 def test_a_broken_document_is_told_as_the_page_tells_it(folder: Path) -> None:
     (folder / "depot.yaml").write_text(DOCUMENT.replace("  /parcels:\n", "  parcels:\n"))
-    (folder / "parcels.vague").write_text(MISSIONS[0][0].replace("mission Parcels", "\nmission Parcels", 0))
+    (folder / "parcels.vague").write_text(MISSIONS[0][0])
     ended = reqon("check", "parcels.vague", cwd=folder, DEPOT_URL="http://127.0.0.1:9")
     (line,) = re.findall(r"^    (parcels\.vague:.*)$", PAGE, re.MULTILINE)
     assert ended.code == 3
