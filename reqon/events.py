@@ -588,6 +588,10 @@ class EventBus:
         """Whether anybody listens to one of these."""
         return any(self._handlers(kind) for kind in kinds)
 
+    def kinds(self) -> tuple[tuple[type[Event], bool], ...]:
+        """What somebody listens to, each with whether exactly that."""
+        return tuple(sorted({(k, exactly) for k, _, exactly in self._listeners}, key=lambda pair: pair[0].__name__))
+
     def emit(self, emitted: Emitted) -> None:
         for handler in self._handlers(type(emitted.event)):
             try:

@@ -29,7 +29,7 @@ from reqon.events import (
 from reqon.files import Lock, make_directory, write_report
 from reqon.http.auth import Credentials, credentials_for, load_auth_file
 from reqon.http.client import Client
-from reqon.http.connections import Connections
+from reqon.http.connections import Connections, LimitsElsewhere
 from reqon.http.messages import SourceSettings
 from reqon.http.oauth import OnRefresh
 from reqon.http.transport import Transport
@@ -178,6 +178,7 @@ class Runner:
         keep_state: bool = True,
         offline: bool = False,
         additions: Additions = _NO_ADDITIONS,
+        limits: LimitsElsewhere | None = None,
     ) -> None:
         """`offline`: open no socket for specifications and write none, as in a dry run."""
         self.settings = settings
@@ -197,6 +198,7 @@ class Runner:
         self.logs = RunLogs(self.directory, self.bus)
         self._keep_state = keep_state
         self._offline = offline
+        self._limits = limits
         self._opened = False
         self._connections: Connections | None = None
         self._auth: Mapping[str, Any] | None = None
@@ -261,6 +263,7 @@ class Runner:
                 transport=self.additions.transport,
                 on_token_refresh=self.additions.on_token_refresh,
                 auth_providers=self.additions.registries.auth_providers,
+                limits=self._limits,
             )
         return self._connections
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from reqon.errors import ReqonError
 from reqon.observe import logs
+from reqon_daemon.loop import loop_factory
 from reqon_daemon.settings import DaemonSettings
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -103,7 +104,7 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
         await (service.once() if settings.once else service.serve())
         return service.worst
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         worst = runner.run(main())
     return _exit_code(settings, signals, worst)
 
@@ -128,14 +129,6 @@ def _exit_code(settings: DaemonSettings, signals: Signals, worst: int) -> int:
             return 128 + signals.received
         return worst
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415  # optional, and only worth its time in a daemon
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _leave_anyway(seconds: float, code: int) -> None:

@@ -58,6 +58,11 @@ class Aftermath:
         self.alerts.judge_past(records, retrying=retrying)
         self.alerts.crashed(record for record in self.crashed if self.catalog.get(record.mission))
 
+    def lost(self, record: ExecutionRecord) -> None:
+        """An execution's worker is gone; it is being resumed, and on-call is told."""
+        if self.alerts is not None:
+            self.alerts.crashed([record])
+
     async def resume(self) -> None:
         """Queue the newest execution of each mission that was cut off; give up those that never get on."""
         for record in await asyncio.to_thread(self._interrupted):

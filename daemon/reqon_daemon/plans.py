@@ -103,9 +103,8 @@ class Planner:
             ResumeRefusedError: nothing was begun.
         """
         assert isinstance(plan, Twin)
-        by_schedule = request.scheduled_for is not None or request.trigger is Trigger.SCHEDULE
         try:
-            return await self.runner.run(plan.scheduled if by_schedule else plan.manual, request)
+            return await self.runner.run(plan.scheduled if by_schedule(request) else plan.manual, request)
         except AlreadyRunningError as error:
             raise LockTakenError(error.message) from error
 
@@ -118,6 +117,11 @@ def documents_of(plan: Known) -> list[Path]:
     """The OpenAPI documents in files that a mission's sources have."""
     assert isinstance(plan, Twin)
     return plan.manual.documents
+
+
+def by_schedule(request: RunRequest) -> bool:
+    """Whether the schedule asked for it, which the mission can see."""
+    return request.scheduled_for is not None or request.trigger is Trigger.SCHEDULE
 
 
 def plan_of(loaded: Loaded) -> Plan:

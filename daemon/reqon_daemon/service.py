@@ -54,6 +54,7 @@ from reqon_daemon.sdnotify import Systemd
 from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import is_plain_text, parse_target
 from reqon_daemon.watch import Watcher
+from reqon_daemon.workers import Workers
 from reqon_daemon.zones import system_zone
 
 FLUSH_SECONDS = 5.0
@@ -105,6 +106,7 @@ class Service:
     scheduler: Scheduler = field(init=False)
     roster: Roster = field(init=False)
     aftermath: Aftermath = field(init=False)
+    workers: Workers | None = None
     watcher: Watcher | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped_at: float | None = None
@@ -286,14 +288,15 @@ class Service:
         """Who does the work, and who listens. Metrics first: they are what one looks at when the others are wrong."""
         settings, bus, happenings = self.settings, self.runner.bus, self.happenings
         limits = Limits(max_running=settings.max_running, grace_seconds=settings.shutdown_grace)
+        self.workers = self._make_workers()
         self.dispatcher = Dispatcher(
-            self.planner.run,
+            self.planner.run if self.workers is None else self.workers.run,
             self.catalog,
             self.ledger,
             clock=self.clock,
             happenings=happenings,
             limits=limits,
-            wake=self.runner.stop.wake,
+            wake=self._wake,
         )
         self.scheduler = Scheduler(
             self.ledger,
@@ -320,6 +323,8 @@ class Service:
             dispatcher=self.dispatcher,
             metrics=self.metrics,
         )
+        if self.workers is not None:
+            self.workers.lost = self.aftermath.lost
         self.metrics.listen(bus)
         self.obstacles.listen(bus)
         self.metrics.observe(happenings)
@@ -379,7 +384,27 @@ class Service:
         settings = self.settings
         return [parse_target(url, secret=settings.alert_secret, clock=self.clock) for url in settings.alert_url]
 
+    def _make_workers(self) -> Workers | None:
+        settings = self.settings
+        if not settings.workers:
+            return None
+        return Workers(
+            planner=self.planner,
+            runner=self.runner,
+            size=settings.workers,
+            environment=self.environment,
+            log_level="debug" if settings.debug or settings.verbose else None,
+            memory_bytes=settings.worker_memory,
+        )
+
+    def _wake(self) -> None:
+        self.runner.stop.wake()
+        if self.workers is not None:
+            self.workers.wake()
+
     async def _start_dispatcher(self, stack: AsyncExitStack) -> None:
+        if self.workers is not None:
+            await stack.enter_async_context(self.workers)
         until = asyncio.Event()
         await stack.enter_async_context(_task(self.dispatcher.serve(until), end=until.set))
 
@@ -480,6 +505,8 @@ class Service:
         """
         if everything:
             self.runner.read_credentials()
+            if self.workers is not None:
+                self.workers.reread()
             self.runner.read_store_config()
         broken = self.catalog.broken
         reload = await self.catalog.reload(everything=everything)
@@ -510,6 +537,8 @@ class Service:
         self.dispatcher.submit(*(Job(mission=name, trigger=Trigger.SCHEDULE) for name in scheduled))
 
     async def _tick(self) -> None:
+        if self.workers is not None:
+            self.workers.tick()
         self.dispatcher.tick()
         self.happenings.emit(SchedulerTicked(at=self.clock.now()))
         with suppress(TimeoutError):
@@ -523,6 +552,8 @@ class Service:
     # --- what goes on -------------------------------------------------------------------------------------------------
 
     def _on_tick(self, _happening: SchedulerTicked) -> None:
+        if self.workers is not None:
+            self.workers.tick()
         self.health.ticked()
         self.systemd.alive()
 

@@ -106,7 +106,6 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
 
 _WITHOUT_EFFECT = (
     "output",
-    "workers",
 )
 _OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
 
@@ -135,6 +134,7 @@ class DaemonSettings:
     misfire_grace: float = _option(_seconds, 60.0)
     state_retention: float | None = _option(_seconds)
     workers: int = _option(_whole, 0)
+    worker_memory: int | None = _option(_bytes)
     state_dir: Path = _option(_path, Path(".vague-data"))  # noqa: RUF009  # a field
     state_store: str | None = _option(_text)
     journal_max: int | None = _option(_bytes)

@@ -166,6 +166,14 @@ def run(
         int | None,
         Option("--max-running", metavar="N", help="Most executions at once. [32]", panel=_DAEMON),
     ] = None,
+    workers: Annotated[
+        int | None,
+        Option("--workers", metavar="N", min=0, help="Run missions in N processes. [0: in this one]", panel=_DAEMON),
+    ] = None,
+    worker_memory: Annotated[
+        str | None,
+        Option("--worker-memory", metavar="SIZE", help="Kill a worker that holds more; its runs go on.", panel=_DAEMON),
+    ] = None,
     shutdown_grace: Annotated[
         str | None, Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
     ] = None,
