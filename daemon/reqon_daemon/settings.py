@@ -104,9 +104,7 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
     return field(default=default, repr=not secret, metadata=metadata)
 
 
-_WITHOUT_EFFECT = (
-    "output",
-)
+_WITHOUT_EFFECT = ("output",)
 _OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
 
 

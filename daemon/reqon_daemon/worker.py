@@ -141,8 +141,7 @@ class Worker:
             environment = {**self.environment, SCHEDULED: "true"} if scheduled else self.environment
             if len(self.plans) >= _PLANS:
                 self.plans.clear()
-            made = Plan(self.programs[definition], clock=self.runner.clock, environment=environment)
-            plan = self.plans[begin.plan] = made.compile()
+            plan = self.plans[begin.plan] = self.runner.bare_plan(self.programs[definition], environment).compile()
             self.runner.backend.choose(plan.state_store, retention=plan.retention_seconds is not None)
         return plan
 

@@ -22,8 +22,6 @@ from reqon.errors import ReqonError
 from reqon.events import Emitted, MissionStarted
 from reqon.files import LockTakenError
 from reqon.http.shared_limits import LimitsDesk
-from reqon.lang import nodes
-from reqon.lang.walk import walk
 from reqon.runner import Runner
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import CancelReason, RunRequest
@@ -124,7 +122,7 @@ class Workers:
             WorkerLostError: its process died, and it keeps no state to go on from.
         """
         assert isinstance(plan, Twin)
-        if waits(plan):
+        if plan.manual.waits is not None:
             return await self.planner.run(plan, request)  # webhooks arrive in the daemon's own process
         keys = _keys(plan.manual)
         unbegun = 0
@@ -317,7 +315,9 @@ class Workers:
             self._desk = LimitsDesk(self.runner.connections)
         self._desk.serve(limits)
         line = Line(*await asyncio.open_unix_connection(sock=ours))
-        line.send(Hello(self.runner.settings, dict(self.environment), self.log_level))
+        # Webhooks come to us, and documents have been downloaded anew by us.
+        settings = replace(self.runner.settings, webhooks=None, no_oas_cache=False)
+        line.send(Hello(settings, dict(self.environment), self.log_level))
         started = _Process(process, line, life)
         self._processes.append(started)
         self._readers.create_task(self._listen(started), name=f"worker {process.pid}")
@@ -354,11 +354,6 @@ class Workers:
                     job.execution_id = emitted.execution_id
                     break
             self.runner.bus.emit(emitted)
-
-
-def waits(plan: Twin) -> bool:
-    """Whether the mission waits for webhooks."""
-    return any(isinstance(node, nodes.Wait) for action in plan.program.actions.values() for node in walk(action))
 
 
 def _keys(plan: Plan) -> frozenset[str]:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_runs_in_workers_look_the_same_and_survive_the_kill_of_their_worker(tmp_
         daemon.ask("trigger", mission="Copy")
         while killed < KILLS:
             before = len(api.requests())
-            soon(lambda n=before: len(api.requests()) > n or _is_over(state), "progress", seconds=60)
+            soon(partial(_has_moved, api, before, state), "progress", seconds=60)
             time.sleep(chance.uniform(0, 0.15))
             workers = children(daemon.process.pid)
             if _is_over(state):
@@ -129,6 +130,10 @@ def test_runs_in_workers_look_the_same_and_survive_the_kill_of_their_worker(tmp_
         assert shown['reqon_http_requests_total{code="200",method="GET",source="Shop"}'] >= ITEMS
         daemon.signal()
         assert daemon.wait() == 0
+
+
+def _has_moved(api: OrdersApi, before: int, state: Path) -> bool:
+    return len(api.requests()) > before or _is_over(state)
 
 
 def _is_over(state: Path) -> bool:
