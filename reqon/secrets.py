@@ -56,6 +56,15 @@ class SecretRegistry:
             self._forms -= forms
             self._compile()
 
+    def snapshot(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """All that is known now, for `restore`."""
+        return frozenset(self._forms), frozenset(self._headers), frozenset(self._parameters)
+
+    def restore(self, known: tuple[frozenset[str], frozenset[str], frozenset[str]]) -> None:
+        """Know this and nothing else."""
+        self._forms, self._headers, self._parameters = map(set, known)
+        self._compile()
+
     def _compile(self) -> None:
         # Longest first: a secret that contains another one is masked as a whole.
         ordered = sorted(self._forms, key=len, reverse=True)

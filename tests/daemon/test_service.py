@@ -224,7 +224,7 @@ def test_a_run_cut_off_by_sigterm_is_saved_and_resumed(missions: Path, state: Pa
         api.hold("/customers", at=3)
         with DaemonProcess(missions, state, shutdown_grace="1s") as daemon:
             daemon.ready()
-            assert api.reached.wait(20)
+            assert api.reached.wait(60)
             daemon.signal()
             assert daemon.wait(8) == 0
         (record,) = (state / "execution").glob("*.json")
@@ -248,7 +248,7 @@ def test_a_run_lost_with_its_process_is_resumed_and_told(missions: Path, state: 
         options = {"alert_on_failure": True, "alert_urls": f"exec:{script}"}
         with DaemonProcess(missions, state, **options) as daemon:
             daemon.ready()
-            assert api.reached.wait(20)
+            assert api.reached.wait(60)
             daemon.signal(signal.SIGKILL)
             daemon.wait()
         api.release()
@@ -282,7 +282,7 @@ def test_the_second_signal_ends_at_once(missions: Path, state: Path) -> None:
         api.hold("/customers", at=2)
         with DaemonProcess(missions, state) as daemon:
             daemon.ready()
-            assert api.reached.wait(20)
+            assert api.reached.wait(60)
             daemon.signal()
             daemon.said("stopping")
             assert daemon.get("/readyz")[0] == 503
@@ -302,7 +302,7 @@ def test_a_signal_while_it_starts_ends_it_cleanly(missions: Path, state: Path, m
         except subprocess.TimeoutExpired:
             daemon.signal()
         # Before our handler is there, the interpreter's own default ends the process: nothing was begun by then.
-        assert daemon.wait(10) in (0, -signal.SIGTERM)
+        assert daemon.wait(60) in (0, -signal.SIGTERM)
         assert "Traceback" not in daemon.text
     with DaemonProcess(missions, state) as daemon:
         daemon.ready()
@@ -415,7 +415,7 @@ def test_a_run_that_never_gets_on_is_given_up_with_one_alert(missions: Path, sta
         for _ in range(4):
             with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
                 daemon.ready()
-                assert api.reached.wait(20)
+                assert api.reached.wait(60)
                 daemon.signal(signal.SIGKILL)
                 daemon.wait()
             api.release()

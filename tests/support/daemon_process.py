@@ -76,7 +76,7 @@ class DaemonProcess:
                         self.lines.append(line)
                 self._changed.notify_all()
 
-    def said(self, message: str, *, number: int = 1, seconds: float = 20, **fields: object) -> dict[str, Any]:
+    def said(self, message: str, *, number: int = 1, seconds: float = 60, **fields: object) -> dict[str, Any]:
         """The log line with this message and these fields, as soon as it came so often."""
 
         def found() -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class DaemonProcess:
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes]:
         """A page of the metrics port: its status and body."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             client.request("GET", path, headers=headers)
             answer = client.getresponse()
@@ -126,7 +126,7 @@ class DaemonProcess:
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """The exit code."""
         code = self.process.wait(seconds)
         self._reader.join(5)

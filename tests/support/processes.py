@@ -93,12 +93,12 @@ class Process:
         for reader in self._readers:
             reader.join(10)
 
-    def until(self, condition: Callable[[Self], bool], what: str = "it", *, seconds: float = 20) -> None:
+    def until(self, condition: Callable[[Self], bool], what: str = "it", *, seconds: float = 60) -> None:
         """Wait until what it wrote fulfils a condition."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), seconds), f"never {what}:\n{self.out}{self.err}"
 
-    def said(self, text: str, *, seconds: float = 20) -> None:
+    def said(self, text: str, *, seconds: float = 60) -> None:
         """Wait until it wrote this text, to stdout or stderr."""
         self.until(lambda p: text in p.out or text in p.err, f"said {text!r}", seconds=seconds)
 
@@ -129,7 +129,7 @@ def reqon(
         return process.wait(seconds)
 
 
-def soon(condition: Callable[[], Any], what: str, *, seconds: float = 20) -> Any:
+def soon(condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
     """The first true value of a condition that no event tells of; asked fifty times a second."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
