@@ -379,8 +379,8 @@ def _resumed(
         store = f.x.stores[collection.name].store
         # What is gone was deleted by items that are done, or by the one in work: then that is done too.
         done, ahead = position.keys[: position.index], position.keys[position.index :]
-        there = set(store.keys()) if isinstance(store, RemoteStore) else None
-        keys = done + [key for key in ahead if (store.get(key) is not None if there is None else key in there)]
+        there = set(store.keys())
+        keys = position.keys if there.issuperset(ahead) else done + [key for key in ahead if key in there]
         if isinstance(store, RemoteStore):
             items = RemoteSnapshot(store, keys)
         elif isinstance(store, FileStore):

@@ -130,8 +130,9 @@ class Losses:
         random = Random(seed)
         root, found = self.tmp_path / f"run{seed}", self.tmp_path / f"found{seed}"
         root.mkdir()
-        disk = self.disk(root, power_off_at=random.randint(1, self.operations))
+        disk = self.disk(root)
         disk.sync_dir(self.tmp_path)
+        disk.operations, disk._power_off_at = 0, random.randint(1, self.operations)
         self.api.seen.clear()
         bench = Bench(self.api, root, disk=disk)
         with until_power_loss(bench):
