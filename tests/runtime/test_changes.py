@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -75,7 +76,7 @@ EDITED = mission(
     run="A then B",
     stores='store side: file("side")\nstore more: file("more")',
 )
-EDITS = {
+EDITS: dict[str, tuple[Callable[[str], str], bool]] = {
     "blanks": (lambda t: t.replace("  ", "   "), True),
     "a comment": (lambda t: "// now\n" + t, True),
     "a step more": (lambda t: t.replace('post "/x/{r.id}"', 'post "/x/{r.id}"\npost "/y/{r.id}"'), False),
