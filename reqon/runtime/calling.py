@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from reqon.errors import FetchError, ReqonError, ResponseValidationError
-from reqon.events import DataValidated
+from reqon.events import DataRefused, DataValidated
 from reqon.http.client import Client
 from reqon.http.messages import Headers, Reply
 from reqon.http.openapi.parameters import placed, refuse_missing
@@ -143,9 +143,10 @@ def _problems(f: Frame, spec: FetchSpec, status: int, headers: Headers, value: V
         x.notice(f"{spec.source}.{operation.id}: the specification has no schema for status {status}", level="debug")
         return _NONE
     problems = ValidationErrors(check.problems(value))
-    if x.wants(DataValidated):
+    kind = DataRefused if problems else DataValidated
+    if x.wants(kind):
         strict = x.clients[spec.source].settings.validation == "strict"
-        event = DataValidated(
+        event = kind(
             target="response",
             passed=not (strict and problems),
             valid=not problems,
