@@ -1,5 +1,6 @@
 """The webhook endpoints of one execution: registered, found again by a resume, ended (spec/runtime.md 12.2, 12.5)."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -296,19 +297,20 @@ class WaitingRoom:
         self.update(endpoint, EndpointStatus.OPEN, place="", step=None, expires_at=None)
         self.reopen(endpoint)
 
-    def reset(self, endpoint: Endpoint, *, attempt: int) -> None:
+    async def reset(self, endpoint: Endpoint, *, attempt: int) -> None:
         """Its action begins again: same path and token, but what had come does not count."""
-        self.shelf.drop_events(endpoint.id)
-        endpoint.names.clear()
-        endpoint.judged, endpoint.accepts = False, None
-        self.update(endpoint, EndpointStatus.OPEN, expires_at=None, received_events=0, attempt=attempt)
-        self.reopen(endpoint)
+        async with self.server.desk.gate(endpoint.registration.path):  # an event that is being written is done then
+            await asyncio.to_thread(self.shelf.drop_events, endpoint.id)
+            endpoint.names.clear()
+            endpoint.judged, endpoint.accepts = False, None
+            self.update(endpoint, EndpointStatus.OPEN, expires_at=None, received_events=0, attempt=attempt)
+            self.reopen(endpoint)
 
-    def begin_again(self, f: "Frame") -> None:
+    async def begin_again(self, f: "Frame") -> None:
         """An action begins again: what it, or a round of its loops, was waiting for is waited for anew."""
-        for endpoint in f.endpoints:
+        for endpoint in list(f.endpoints):
             if endpoint.registration.status.is_live and endpoint.registration.place:
-                self.reset(endpoint, attempt=endpoint.registration.attempt)
+                await self.reset(endpoint, attempt=endpoint.registration.attempt)
 
     def notice(self, message: str) -> None:
         self._x.notice(message)

@@ -289,7 +289,7 @@ class Engine:
             try:
                 await self._steps(frame, plan, start)
             except RestartAction as again:
-                self._begin_again(frame, response, meta)
+                await self._begin_again(frame, response, meta)
                 await self.x.clock.sleep(again.delay_seconds)
                 start = 0
             else:
@@ -297,7 +297,7 @@ class Engine:
                     self.x.room.end_action(frame)
                 return
 
-    def _begin_again(self, frame: Frame, response: Value, meta: Mapping[str, Value] | None) -> None:
+    async def _begin_again(self, frame: Frame, response: Value, meta: Mapping[str, Value] | None) -> None:
         """As an action begins; a resume then finds nothing of what it had done."""
         x = self.x
         frame.response, frame.meta, frame.webhook, frame.request = response, meta, None, None
@@ -305,7 +305,7 @@ class Engine:
         frame.variables, frame.tries = {}, {}
         frame.loop, frame.inner, frame.step, frame.bound_step = None, (), 0, -1
         if x.room is not None:
-            x.room.begin_again(frame)
+            await x.room.begin_again(frame)
         if frame.key is None:
             return
         if x.resume is not None:

@@ -255,7 +255,7 @@ async def _timed_out(f: Frame, ticket: Ticket) -> tuple[Value, Mapping[str, Valu
     _tell(ticket, received, timed_out=True)
     attempt = endpoint.registration.attempt
     if terms.on_timeout is not None and attempt < terms.on_timeout.max_attempts:
-        room.reset(endpoint, attempt=attempt + 1)
+        await room.reset(endpoint, attempt=attempt + 1)
         raise RestartAction(terms.on_timeout.delay_before(attempt + 1, f.x.random))
     room.update(endpoint, EndpointStatus.TIMEOUT)
     _passed(f, ticket)

@@ -159,9 +159,6 @@ class Desk:
             self.remember(endpoint)
         if not known:
             self._by_path.pop(path, None)
-            gate = self._gates.get(path)
-            if gate is not None and not gate.locked():
-                del self._gates[path]
 
     def endpoints(self) -> list[Endpoint]:
         """All open endpoints."""
@@ -179,6 +176,8 @@ class Desk:
         for endpoint in self.endpoints():
             if not endpoint.attached and (self.expired(endpoint) or not _is_ours(endpoint)):
                 self.remove(endpoint)
+        for path in [p for p, gate in self._gates.items() if p not in self._by_path and not gate.locked()]:
+            del self._gates[path]
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
