@@ -5,18 +5,23 @@ A machine is a state directory of its own. Time passes by hand: a lease's end is
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from reqon import AlreadyRunningError, StateError
+from reqon.clock import SYSTEM
 from reqon.diagnostics import Source
 from reqon.lang.loader import load_text
 from reqon.runner import Runner, RunnerSettings
 from reqon.runtime.request import RunRequest
+from reqon.state.choice import StateStores
+from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionStatus
 from reqon.values import decode
 from tests.support import postgres
+from tests.support.clocks import FakeClock
 from tests.support.orders_api import OrdersApi
 from tests.support.processes import Process, reqon, soon
 
@@ -201,6 +206,27 @@ def test_the_command_line_finds_what_lies_in_postgres_and_says_where_when_it_can
     assert reqon("history", "--json", "--state-store", "file", cwd=tmp_path).json == []
     gone = reqon("cleanup", "Customers", "--all", "--yes", "--json", cwd=tmp_path)
     assert gone.json["deleted"] == [shown["executionId"]]
+
+
+def test_lines_whose_record_another_machine_deleted_go_too(
+    api: OrdersApi, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    for _ in range(2):
+        assert reqon("customers.vague", "--state-dir", "one", cwd=tmp_path, variables=variables).code == 0
+    later = FakeClock(SYSTEM.now() + timedelta(hours=2))
+    directory = StateDirectory(tmp_path / "one", clock=later)
+    stores = StateStores(directory, environment=variables)
+    newest, oldest = stores.list()
+    other = StateStores(StateDirectory(tmp_path / "two").open(), only="postgres", environment=variables)
+    other.delete(oldest)
+    other.close()
+    assert stores.forget_logs() == 1
+    assert stores.forget_logs() == 0
+    assert [path.name for path in directory.logs.iterdir()] == [f"{newest.execution_id}.log"]
+    unknown = StateStores(directory, environment={"REQON_STATE_URL": "postgresql://127.0.0.1:1/none"})
+    with pytest.raises(StateError):
+        unknown.forget_logs()
+    stores.close()
 
 
 def test_without_a_url_nothing_begins(api: OrdersApi, tmp_path: Path, variables: Mapping[str, str]) -> None:

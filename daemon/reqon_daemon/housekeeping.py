@@ -76,6 +76,10 @@ class Housekeeping:
             except (OSError, ReqonError) as error:
                 problem = "old records could not be removed"
                 log.error(problem, mission=loaded.name, reason=str(error))  # noqa: TRY400  # the disk's fault
+        try:
+            await asyncio.to_thread(self.runner.backend.forget_logs)
+        except (OSError, ReqonError) as error:
+            log.warning("old log lines could not be removed", reason=str(error))
 
 
 def disk_use(directory: Path) -> tuple[int, bool]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from reqon.errors import ConfigurationError, ReqonError, StateError
@@ -17,6 +17,7 @@ from reqon.state.custom import (
 )
 from reqon.state.directory import StateDirectory
 from reqon.state.file import FileBackend
+from reqon.state.ids import execution_time
 from reqon.state.journal import DEFAULT_MAX_BYTES
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.state.sqlite import SqliteBackend
@@ -287,6 +288,30 @@ class StateStores:
 
     def journal(self, record: ExecutionRecord) -> Journal:
         return self._holder(record).journal(record)
+
+    def forget_logs(self, *, limit: int = 1000) -> int:
+        """Remove log lines whose record another machine deleted; how many executions that were. The oldest first.
+
+        Where no store is shared, a record's lines go with it, and nothing is looked for.
+
+        Raises:
+            StateError: a store cannot be asked; nothing is removed on a guess.
+        """
+        if not self.shared():
+            return 0
+        used, gone = self.used(), 0
+        ids = sorted({name.partition(".")[0] for name in self.directory.disk.list(self.directory.logs)})
+        before = self.directory.clock.now() - timedelta(hours=1)
+        for execution_id in ids[:limit]:
+            began = execution_time(execution_id)
+            if began is None or began > before or any(b.load(execution_id) is not None for b in used):
+                continue
+            lock = self.directory.execution_lock(execution_id)
+            if lock.take():
+                self.directory.remove_log(execution_id)
+                lock.remove()
+                gone += 1
+        return gone
 
     # --- sync checkpoints ---
 
