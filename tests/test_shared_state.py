@@ -88,6 +88,9 @@ def test_another_machine_takes_over_when_the_lease_of_a_killed_one_ran_out(
         assert "is running on another machine: this run is skipped" in beside.err
         first.kill()
     api.release()
+    third = reqon("status", "Customers", "--json", "--state-dir", "three", cwd=tmp_path, variables=variables)
+    assert third.json["status"] == "running", "also for one that never ran anything"
+    assert not (tmp_path / "three").exists()
     there = reqon("status", "Customers", "--json", "--state-dir", "two", cwd=tmp_path, variables=variables).json
     assert there["status"] == "running", "for all that another machine can know"
     waiting = reqon("customers.vague", "--resume", "--state-dir", "two", cwd=tmp_path, variables=variables)

@@ -122,6 +122,8 @@ class StateStores:
         names = dict.fromkeys(["file"])
         if self.directory.database.exists():
             names["sqlite"] = None
+        if self.environment.get(STATE_URL):
+            names["postgres"] = None  # other machines' missions may be there
         for entry in self._read(set_aside=set_aside).values():
             names |= dict.fromkeys(_names(entry))
         names[default_state_store()] = None

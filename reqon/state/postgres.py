@@ -34,6 +34,7 @@ log = logging.getLogger("reqon")
 VARIABLE = "REQON_STATE_URL"
 SCHEMA = "reqon"
 RETRY_SECONDS = 8.0  # how long a connection that broke is tried again: a server that restarts is back by then
+DOWN_SECONDS = 3.0  # how long a server that cannot be reached is not tried again
 _CONNECT_SECONDS = 5
 _STATEMENT_MILLISECONDS = 30_000
 _MIGRATION_LOCK = 0x7265716F6E  # any number, the same for all of us
@@ -135,6 +136,7 @@ class Database:
         self._schema = schema
         self._connection: psycopg.Connection[Row] | None = None
         self._lock = RLock()
+        self._down: tuple[float, str] | None = None  # until when it is not tried again, and what was wrong
         self._connected = False  # ever: a server that was never there is told at once
         self._durable = True
         self._layout: int | None = None  # None: not looked at; 0: no tables
@@ -218,17 +220,22 @@ class Database:
         with self._lock:
             give_up = SYSTEM.monotonic() + RETRY_SECONDS
             pause = 0.0
+            if self._connection is None and self._down is not None and SYSTEM.monotonic() < self._down[0]:
+                raise StateWriteError(self._down[1])  # whoever asks next need not wait for it too
             while True:
                 try:
                     if self._connection is None:
                         self._connection = self._open()
-                        self._connected = True
+                        self._connected, self._down = True, None
                     return use(self._connection)
                 except self._psycopg.Error as error:
                     # What the server refuses leaves the connection as good as before.
                     broken = self._connection is None or self._connection.closed or self._connection.broken
                     if not (broken and self._connected) or SYSTEM.monotonic() + pause >= give_up:
-                        raise self._failed(error) from error
+                        failed = self._failed(error)
+                        if broken:
+                            self._down = (SYSTEM.monotonic() + DOWN_SECONDS, failed.message)
+                        raise failed from error
                     self._drop()
                     if not pause:
                         log.warning("the connection to %s broke; trying again", self.shown)
