@@ -230,6 +230,10 @@ async def _execute(
     mission = program if isinstance(program, MissionProgram) else _chosen(program, options.get("mission"))
     await hooks.before_execute(mission)
     runner = _KeepingRunner(_settings(options), options, registries, hooks)
+    for name in options.get("stores") or {}:
+        if name not in mission.stores:
+            hint = did_you_mean(name, list(mission.stores), "stores")
+            raise ConfigurationError(f"stores: mission '{mission.name}' has no store '{name}'", hint=hint)
     plan = runner.plan(mission)
     if options.get("dry_run"):
         _show(runner, plan)

@@ -5,7 +5,7 @@ import logging
 import os
 import random as chance
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -60,7 +60,7 @@ from reqon.stores.base import LocalStore, WriteMode
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
 from reqon.stores.file import FileStore
 from reqon.stores.memory import MemoryStore
-from reqon.stores.registry import Places, chosen_store, open_store, written_position
+from reqon.stores.registry import Places, chosen_store, known_adapters, open_store, written_position
 from reqon.stores.remote import RemoteStore
 from reqon.values import Value, encode
 
@@ -251,6 +251,12 @@ class Runner:
         else:
             entries = store_entries(given, self.environment, "store_config") if given else {}
         self._stores = StoreConfiguration(entries, self.settings.stores or {}, self.settings.development_mode)
+
+    def unused_store_config(self, missions: Iterable[MissionProgram]) -> list[str]:
+        """The keys of the store configuration that are no adapter's word and no store's name in these missions."""
+        known = {*known_adapters(), *self.additions.registries.adapters}
+        known.update(name for mission in missions for name in mission.stores)
+        return [key for key in self._stores.entries if key not in known]
 
     @property
     def connections(self) -> Connections:

@@ -324,6 +324,7 @@ class OneShot:
             return broken
         runner = self.runner
         runner.open()
+        self._name_unused(runner, missions)
         collector.settle()
         outcomes = asyncio.run(self._all(runner, missions))
         code = _exit_code(outcomes)
@@ -338,6 +339,7 @@ class OneShot:
         runner = self.runner
         runner.read_credentials()
         runner.read_store_config()
+        self._name_unused(runner, missions)
         for mission in missions:
             plan = runner.plan(mission)
             dry = DryRun(plan, store=lambda name, plan=plan: runner.chosen_store(plan, name))  # type: ignore[misc]
@@ -368,6 +370,11 @@ class OneShot:
         if program.has_errors and not self.keep_going:
             raise Done(2)
         return program
+
+    def _name_unused(self, runner: Runner, missions: Sequence[MissionProgram]) -> None:
+        """A slip in a key of the store configuration would be a store in the wrong place."""
+        for key in runner.unused_store_config(missions) if not (self.quiet or self.only) else ():
+            show.err(f"warning: {self.settings.store_config}: no mission here has a store or an adapter '{key}'")
 
     def _chosen(self, program: Program) -> list[MissionProgram]:
         missions = list(program.missions)

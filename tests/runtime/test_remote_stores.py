@@ -240,12 +240,12 @@ async def test_a_step_whose_failure_is_caught_is_written_at_once(bench: Bench, f
         """
         for n in [1, 2, 3] {
           match { _ -> store { id: n } -> far } catch {
-            { kind: "store", code: 23505, store: s, error: e } -> store { id: n, e: e } -> out
+            { kind: "store", code: 23505, key: k, error: e } -> store { id: n, e: e, k: k } -> out
           }
         }
         """,
     )
-    assert ran.ok().out == {"2": {"id": 2, "e": "no place for it"}}
+    assert ran.ok().out == {"2": {"id": 2, "e": "no place for it", "k": "2"}}
     assert set(far.records) == {"1", "3"} and ran.record.errors == ()
 
 
@@ -277,6 +277,19 @@ async def test_a_store_that_cannot_be_reached_fails_the_run_and_the_resume_loses
 async def test_what_is_kept_back_goes_out_before_a_checkpoint_and_with_time(bench: Bench, far: Bulk) -> None:
     (await run(bench, f"for n in {numbers(40)} checkpoint every 10 {{ store {{ id: n }} -> far }}")).ok()
     assert far.calls("bulk") >= 4
+
+
+async def test_what_is_kept_back_goes_out_while_a_request_takes_long(
+    api: ScriptedServer, bench: Bench, far: Bulk
+) -> None:
+    async def when_it_is_there(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while "1" not in far.records:
+            await asyncio.sleep(0.01)
+        writer.write(reply(data={}))
+
+    api.on("/slow", when_it_is_there)
+    (await run(bench, 'for n in [1, 2] { store { id: n } -> far\nget "/slow" }')).ok()
+    assert set(far.records) == {"1", "2"}
 
 
 async def test_an_only_updating_write_of_a_new_key_is_not_found(bench: Bench, far: Bulk) -> None:

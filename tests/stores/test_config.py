@@ -136,6 +136,23 @@ async def test_python_takes_the_content_the_path_and_adapters(tmp_path: Path) ->
     assert two.success and (tmp_path / "files" / "t.json").is_file()
 
 
+async def test_a_store_that_the_mission_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has no store 'b'"):
+        await execute(MISSION.format(a='sql("t")'), state_dir=tmp_path, stores={"b": object()})
+    with pytest.raises(ConfigurationError, match="has no method get"):
+        await execute(MISSION.format(a='sql("t")'), state_dir=tmp_path, stores={"a": object()})
+
+
+def test_an_entry_that_nothing_uses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.vague").write_text(MISSION.format(a='memory("t")'))
+    Path("stores.json").write_text(json.dumps({"slq": {}, "sql": {}, "a": {"type": "memory"}}))
+    assert answer(["m.vague", "--store-config", "stores.json"]) == 0
+    assert "stores.json: no mission here has a store or an adapter 'slq'" in capsys.readouterr().err
+
+
 async def test_a_registered_adapter_gets_its_identifier_and_its_entry(tmp_path: Path) -> None:
     from tests.stores.test_suite import Async  # noqa: PLC0415  # an adapter
 

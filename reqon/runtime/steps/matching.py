@@ -201,4 +201,5 @@ def describe(f: Frame, error: ReqonRuntimeError) -> Record:
         "step": error.step,
         "source": getattr(error, "source", None) or None,
         "store": getattr(error, "store", None) or None,
+        **({"key": error.key} if isinstance(error, StoreError) else {}),
     }
