@@ -11,7 +11,8 @@ from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
 from reqon.stores.filters import Clause, StoreFilter
 from reqon.stores.frozen import StoreSnapshot
-from reqon.stores.remote import RemoteSnapshot, RemoteStore
+from reqon.stores.remote import RemoteStore
+from reqon.stores.remote_frozen import RemoteSnapshot
 from reqon.values import Record, Value
 
 

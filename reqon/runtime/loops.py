@@ -21,7 +21,8 @@ from reqon.state.compaction import InnerRound
 from reqon.state.records import ActiveStep, Checkpoint
 from reqon.stores.file import FileStore
 from reqon.stores.frozen import StoreSnapshot
-from reqon.stores.remote import RemoteSnapshot, RemoteStore
+from reqon.stores.remote import RemoteStore
+from reqon.stores.remote_frozen import RemoteSnapshot
 from reqon.values import Value, encode
 
 SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised

@@ -163,7 +163,8 @@ def _built(chosen: ChosenStore, places: Places, counted: bool, connections: "Con
         from reqon.stores.postgrest import PostgrestAdapter  # noqa: PLC0415  # with its client
 
         return PostgrestAdapter.of(chosen, connections)
-    from reqon.stores.sql import SqlAdapter, sql_url  # noqa: PLC0415  # SQLAlchemy takes 0.2 s to import
+    from reqon.stores.databases import sql_url  # noqa: PLC0415  # SQLAlchemy takes 0.2 s to import
+    from reqon.stores.sql import SqlAdapter  # noqa: PLC0415  # as above
 
     url = sql_url(chosen.kind, chosen.option("url", str), places.database)
     return SqlAdapter(chosen.kind, chosen.identifier, url, schema=chosen.option("schema", str), blind=not counted)

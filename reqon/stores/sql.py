@@ -5,26 +5,22 @@ order of insertion). Keys compare by their bytes, whatever the database's collat
 any thread. Imported only when a mission has such a store.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.mysql import VARBINARY
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from reqon.clock import wait_blocking
 from reqon.errors import ConfigurationError, StoreError
 from reqon.files import create_exclusive, make_directory
-from reqon.secrets import SECRETS
 from reqon.stores.base import WriteCounts, absent
+from reqon.stores.databases import DIALECTS, ENGINES, BinaryKey, PlainKey, code_of
 from reqon.stores.filters import EVERYTHING, Clause, StoreFilter, chosen, matches
 from reqon.values import OWN_DEPTH, Record, Value, decode, encode, equal_json
 
@@ -32,85 +28,11 @@ T = TypeVar("T")
 Records: TypeAlias = list[Record]
 Names: TypeAlias = list[str]
 ATTEMPTS = 5
-CONNECT_SECONDS = 10
 _PAUSE_SECONDS = 0.05
 _READ = 500
 _EXACT = 2**53
 # What a database says when a transaction only came at a bad moment: deadlock, serialization, lock timeout.
 _TRY_AGAIN = frozenset(("40001", "40P01", "55P03", "1205", "1213", "SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What differs between the databases."""
-
-    driver: str
-    package: str
-    extra: str
-    longest_name: int
-    schemas: bool = False
-
-
-DIALECTS = {
-    "sqlite": Dialect("sqlite+pysqlite", "sqlite3", "", 250),
-    "postgres": Dialect("postgresql+psycopg", "psycopg", "postgres", 63, schemas=True),
-    "mysql": Dialect("mysql+pymysql", "pymysql", "mysql", 64),
-}
-
-
-class _PlainKey(TypeDecorator[str]):
-    """A key as text; U+0000, which PostgreSQL has no place for, is written as U+001A 0, and U+001A twice."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
-        return None if value is None else value.replace("\x1a", "\x1a\x1a").replace("\0", "\x1a0")
-
-    def process_result_value(self, value: str | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
-        if value is None or "\x1a" not in value:
-            return value
-        return "\x1a".join(part.replace("\x1a0", "\0") for part in value.split("\x1a\x1a"))
-
-
-class _BinaryKey(TypeDecorator[str]):
-    """A key as its UTF-8 bytes: MariaDB's collations take keys for equal that are not, blanks at the end included."""
-
-    impl = VARBINARY
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> bytes | None:  # noqa: ARG002  # SQLAlchemy's
-        return None if value is None else value.encode()
-
-    def process_result_value(self, value: bytes | None, dialect: object) -> str | None:  # noqa: ARG002  # SQLAlchemy's
-        return None if value is None else bytes(value).decode()
-
-
-def sql_url(kind: str, written: str | None, default: Path) -> URL:
-    """Where a store's database is; its password is known as a secret from now on.
-
-    Raises:
-        ConfigurationError: the url is missing, unreadable, or of another kind of database.
-    """
-    if not written:
-        if kind == "sqlite":
-            return URL.create(DIALECTS[kind].driver, database=str(default))
-        raise ConfigurationError(
-            f"a {kind} store needs a url",
-            hint=f'in the store configuration: {{ "type": "{kind}", "url": "{kind}://…" }}',
-        )
-    try:
-        url = make_url(written)
-    except (ArgumentError, ValueError) as error:
-        raise ConfigurationError(f"the url of the {kind} store cannot be read") from error
-    SECRETS.add(url.password)
-    names = {"sqlite": ("sqlite",), "postgres": ("postgres", "postgresql"), "mysql": ("mysql", "mariadb")}[kind]
-    if url.get_backend_name() not in names:
-        raise ConfigurationError(
-            f"the url of a {kind} store begins with {names[-1]}://, not {url.drivername}://",
-            hint=f'for another database write another "type": {", ".join(DIALECTS)}',
-        )
-    return url.set(drivername=DIALECTS[kind].driver)
 
 
 class SqlAdapter:
@@ -141,8 +63,8 @@ class SqlAdapter:
     def _table(self) -> sa.Table:
         kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
             "sqlite": (sa.Text(), sa.Integer(), {"autoincrement": False}),
-            "postgres": (_PlainKey(collation="C"), sa.BigInteger(), {"server_default": sa.Identity()}),
-            "mysql": (_BinaryKey(1024), sa.BigInteger(), {"server_default": sa.FetchedValue()}),
+            "postgres": (PlainKey(collation="C"), sa.BigInteger(), {"server_default": sa.Identity()}),
+            "mysql": (BinaryKey(1024), sa.BigInteger(), {"server_default": sa.FetchedValue()}),
         }
         key, seq, numbered = kinds[self.kind]
         return sa.Table(
@@ -166,7 +88,7 @@ class SqlAdapter:
             make_directory(Path(path).parent)
             create_exclusive(Path(path))  # ours alone; the files beside it take its mode
         try:
-            self._engine = _engines.take(self.kind, self.url)
+            self._engine = ENGINES.take(self.kind, self.url)
         except ModuleNotFoundError as error:
             extra = self._dialect.extra
             raise ConfigurationError(
@@ -223,7 +145,7 @@ class SqlAdapter:
     def close(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            _engines.give_back(self.url)
+            ENGINES.give_back(self.url)
 
     # --- transactions -------------------------------------------------------------------------------------------------
 
@@ -238,7 +160,7 @@ class SqlAdapter:
             except SQLAlchemyError as error:
                 if isinstance(getattr(error, "orig", None), UnicodeEncodeError):
                     raise self._half(operation, key) from error
-                code = _code(error)
+                code = code_of(error)
                 broken = isinstance(error, DBAPIError) and error.connection_invalidated
                 raced = isinstance(error, IntegrityError) and operation == "set" and attempt < 3
                 if attempt >= ATTEMPTS or not (broken or raced or code in _TRY_AGAIN):
@@ -541,68 +463,3 @@ _VERBS = {
     "delete": "cannot delete",
     "clear": "cannot be cleared",
 }
-
-
-def _code(error: SQLAlchemyError) -> str | None:
-    """The database's own code: SQLSTATE of PostgreSQL, number of MariaDB, name of SQLite."""
-    original: Any = getattr(error, "orig", None)
-    for name in ("sqlstate", "sqlite_errorname"):
-        if code := getattr(original, name, None):
-            return str(code)
-    arguments = getattr(original, "args", ())
-    return str(arguments[0]) if arguments and isinstance(arguments[0], int) else None
-
-
-class _Engines:
-    """Connections by database, shared by all stores of this process."""
-
-    def __init__(self) -> None:
-        self._engines: dict[str, tuple[Engine, int]] = {}
-        self._lock = Lock()
-
-    def take(self, kind: str, url: URL) -> Engine:
-        name = url.render_as_string(hide_password=False)
-        with self._lock:
-            engine, users = self._engines.get(name) or (_engine(kind, url), 0)
-            self._engines[name] = engine, users + 1
-            return engine
-
-    def give_back(self, url: URL) -> None:
-        name = url.render_as_string(hide_password=False)
-        with self._lock:
-            engine, users = self._engines.pop(name)
-            if users > 1:
-                self._engines[name] = engine, users - 1
-                return
-        engine.dispose()
-
-
-_engines = _Engines()
-
-
-def _engine(kind: str, url: URL) -> Engine:
-    options: dict[str, Mapping[str, Any]] = {
-        "sqlite": {"connect_args": {"timeout": 30, "check_same_thread": False}, "isolation_level": "AUTOCOMMIT"},
-        "postgres": {"connect_args": {"connect_timeout": CONNECT_SECONDS, "application_name": "reqon"}},
-        "mysql": {
-            "connect_args": {
-                "connect_timeout": CONNECT_SECONDS,
-                "charset": "utf8mb4",
-                # Nothing is cut to fit, and no mode of the server's changes what our statements mean.
-                "init_command": "SET SESSION sql_mode='STRICT_ALL_TABLES'",
-            },
-            "isolation_level": "READ COMMITTED",
-        },
-    }
-    own: dict[str, Any] = dict(options[kind])
-    engine = sa.create_engine(url, pool_pre_ping=kind != "sqlite", hide_parameters=True, **own)
-    if kind == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reqon.stores.sql import SqlAdapter, sql_url
+from reqon.stores.databases import sql_url
+from reqon.stores.sql import SqlAdapter
 from reqon.values import Record, encode
 from tests.e2e.test_kill import kill_and_resume, record, repeated
 from tests.support.databases import mariadb_database, postgres_database, sqlite_database

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reqon.errors import ConfigurationError, StoreError
-from reqon.stores import sql as module
 from reqon.stores.base import WriteCounts
+from reqon.stores.databases import ENGINES, sql_url
 from reqon.stores.filters import Clause, StoreFilter, chosen
-from reqon.stores.sql import SqlAdapter, sql_url
+from reqon.stores.sql import SqlAdapter
 from tests.support.databases import MARIADB, mariadb_database, postgres_database, sqlite_database
 from tests.support.store_contract import keys, records, scalars
 
@@ -229,4 +229,4 @@ def test_a_wrong_url_is_named(kind: str, url: str | None, message: str) -> None:
 
 def test_stores_of_one_database_share_its_connections(open_table: Any) -> None:
     one, two = open_table("postgres", "one"), open_table("postgres", "two")
-    assert one._engine is two._engine and len(module._engines._engines) >= 1
+    assert one._engine is two._engine and len(ENGINES._engines) >= 1
