@@ -234,6 +234,7 @@ async def _execute(
         if name not in mission.stores:
             hint = did_you_mean(name, list(mission.stores), "stores")
             raise ConfigurationError(f"stores: mission '{mission.name}' has no store '{name}'", hint=hint)
+    await asyncio.to_thread(runner.read_documents, mission)
     plan = runner.plan(mission)
     if options.get("dry_run"):
         _show(runner, plan)

@@ -268,7 +268,7 @@ class PaginationError(FetchError):
     reason: str = ""
 
 
-class ResponseValidationError(FetchError):
+class ResponseValidationError(FetchError, ValidationError):
     """An answer does not fit its OpenAPI schema: `errors` says where and how, `operation_id` whose answer it is."""
 
     errors: tuple[str, ...] = ()

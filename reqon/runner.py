@@ -371,6 +371,14 @@ class Runner:
                     server.url,
                 )
 
+    def read_documents(self, program: MissionProgram) -> None:
+        """Read the OpenAPI documents of a mission, so that `plan` finds them: for those who must not block.
+
+        Raises:
+            ConfigurationError: one cannot be used.
+        """
+        _ = self.bare_plan(program).specs
+
     def state_of(self, plan: Plan) -> StateBackend:
         """Where the mission's new executions are kept."""
         return self.backend.of(plan.name, plan.state_store)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reqon.diagnostics import Source
-from reqon.errors import ReqonError
+from reqon.errors import FetchError, ReqonError, ResponseValidationError, ValidationError
 from reqon.events import DataValidated, FetchStarted
 from reqon.extensions import registered
 from reqon.http.openapi.loading import Specifications
@@ -279,7 +279,10 @@ async def test_strict_fails_the_fetch(bench: Bench, api: ScriptedServer, spec: P
     assert ran.error.type == "validation_failed"
     assert "missing required field 'id' (and 1 more)" in ran.error.message
     (raised,) = ran.outcome.errors
-    assert raised.operation_id == "scans/get"  # type: ignore[attr-defined]
+    assert isinstance(raised, ResponseValidationError)
+    assert isinstance(raised, ValidationError)
+    assert isinstance(raised, FetchError)
+    assert raised.operation_id == "scans/get"
     assert len(api.seen) == 1  # it would fail in the same way again
 
 

@@ -16,7 +16,7 @@ from reqon.errors import ReqonError, SpecError
 from reqon.files import DISK
 from reqon.http.openapi.document import Document, compiled, digest_of, problems_error, same_text
 from reqon.http.openapi.reading import MAX_BYTES, read_document
-from reqon.http.openapi.references import is_url
+from reqon.http.openapi.references import is_url, shown
 from reqon.http.openapi.remote import NO_AUTH, RemoteDocuments, SpecAuth
 from reqon.http.openapi.spec import Spec
 
@@ -85,49 +85,52 @@ class Specifications:
             refreshing = self._remote.refresh and is_url(place) and place not in self._refreshed
             if known is not None and not refreshing and self._unchanged(known):
                 return known.spec
-            fresh = _Known(self._spec(place, location, auth))
-            fresh.spec.references  # noqa: B018  # its documents are those of the stamps
+            try:
+                fresh = _Known(self._spec(place, shown(location), auth))
+            except SpecError as error:
+                error.spec, error.problems = shown(location), error.problems or (error.message,)
+                raise
             self._refreshed.add(place)
             self._stamp(fresh)
             _known[place] = fresh
-            log.info("Spec valid: %d operations found in %s", fresh.spec.count, location)
+            log.info("Spec valid: %d operations found in %s", fresh.spec.count, shown(location))
             return fresh.spec
 
-    def _spec(self, place: str, shown: str, auth: SpecAuth) -> Spec:
-        root = self._document(place, auth, whole=True, shown=shown)
-        spec = Spec(root, lambda other: self._document(other, auth, whole=False, shown=_short(other)), shown)
+    def _spec(self, place: str, name: str, auth: SpecAuth) -> Spec:
+        root = self._document(place, auth, whole=True, name=name)
+        spec = Spec(root, lambda other: self._document(other, auth, whole=False, name=_short(other)), name)
         if problems := spec.gather():
-            raise problems_error(shown, problems)
+            raise problems_error(name, problems)
         return spec
 
     # --- one document -------------------------------------------------------------------------------------------------
 
-    def _document(self, place: str, auth: SpecAuth, *, whole: bool, shown: str) -> Document:
-        data = self._bytes(place, auth, shown)
+    def _document(self, place: str, auth: SpecAuth, *, whole: bool, name: str) -> Document:
+        data = self._bytes(place, auth, name)
         digest = digest_of(data)
         kept = self._compiled_path(place) if len(data) >= COMPILED_FROM else None
         if kept is not None and (known := _read_compiled(kept, place, digest)) is not None:
             return known
         with _quick_building():
-            form = compiled(read_document(data, shown), digest=digest, name=shown, whole=whole)
+            form = compiled(read_document(data, name), digest=digest, name=name, whole=whole)
         if kept is not None and self._keep:
             self._write_compiled(kept, form)
         return Document(place, form)
 
-    def _bytes(self, place: str, auth: SpecAuth, shown: str) -> bytes:
+    def _bytes(self, place: str, auth: SpecAuth, name: str) -> bytes:
         if is_url(place):
             data = self._remote.read(place, auth)
             if data is None:
                 hint = "run it once with the network; the document is kept then"
-                raise NotHereError(f"the specification {shown} was not downloaded yet", hint=hint)
+                raise NotHereError(f"the specification {name} was not downloaded yet", hint=hint)
             return data
         try:
             return DISK.read(Path(place), MAX_BYTES)
         except FileNotFoundError:
-            raise SpecError(f"the specification '{shown}' does not exist", hint="check the path") from None
+            raise SpecError(f"the specification '{name}' does not exist", hint="check the path") from None
         except (OSError, ReqonError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise SpecError(f"the specification '{shown}' cannot be read: {reason}") from error
+            raise SpecError(f"the specification '{name}' cannot be read: {reason}") from error
 
     def _compiled_path(self, place: str) -> Path | None:
         if self._directory is None:
@@ -188,7 +191,7 @@ def forget() -> None:
 
 
 def _short(place: str) -> str:
-    return place if is_url(place) else Path(place).name
+    return shown(place) if is_url(place) else Path(place).name
 
 
 @contextmanager

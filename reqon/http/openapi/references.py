@@ -27,7 +27,7 @@ class Found(NamedTuple):
     @property
     def place(self) -> str:
         """The place as messages show it."""
-        return f"{self.document.location}#{self.pointer}"
+        return f"{shown(self.document.location)}#{self.pointer}"
 
     def below(self, *tokens: object) -> "Found":
         """A part of the value; None as its value where there is none."""
@@ -123,6 +123,11 @@ class References:
 
     def _outside(self, found: Found, ref: str, rule: str) -> SpecError:
         return SpecError(f"{found.place}: '$ref: {ref}' is not followed", hint=rule)
+
+
+def shown(location: str) -> str:
+    """A location for messages: without the query of a URL, which may hold a token."""
+    return location.partition("?")[0] if is_url(location) else location
 
 
 def is_url(location: str) -> bool:

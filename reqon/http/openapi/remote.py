@@ -20,6 +20,7 @@ from reqon.http.auth import Credentials, credentials_for
 from reqon.http.connections import Connections
 from reqon.http.messages import Reply, Request, SourceSettings
 from reqon.http.openapi.reading import MAX_BYTES
+from reqon.http.openapi.references import shown
 from reqon.values import Record, Value, decode, encode
 
 log = logging.getLogger("reqon")
@@ -106,7 +107,7 @@ class RemoteDocuments:
         self._asked.add(url)
         if downloaded is None:
             assert kept is not None
-            log.info("the specification %s has not changed", _shown(url))
+            log.info("the specification %s has not changed", shown(url))
             return kept
         self._put(url, *downloaded)
         return downloaded[0]
@@ -169,7 +170,7 @@ def _settings(url: str, auth: SpecAuth) -> SourceSettings:
     try:
         origin = origin_of(url.partition("?")[0])
     except ValueError as error:
-        raise SpecError(f"'{_shown(url)}' cannot be asked for: {error}") from None
+        raise SpecError(f"'{shown(url)}' cannot be asked for: {error}") from None
     fields = dict(auth.fields)
     kind = fields.pop("type", None)
     return SourceSettings(
@@ -201,10 +202,6 @@ def _request(url: str, tag: str | None) -> Request:
 
 def _meta(path: Path) -> Path:
     return path.with_name(path.name + ".meta")
-
-
-def _shown(url: str) -> str:
-    return url.partition("?")[0]
 
 
 def _in_own_thread(work: Coroutine[Any, Any, T]) -> T:

@@ -139,7 +139,10 @@ class Spec:
             raise SpecError(f"{self.shown}#/servers/0: '{url}' has a variable without default")
         if is_url(url):
             return url.rstrip("/")
-        return None if self.url is None else urljoin(self.url, url).rstrip("/")
+        if self.url is None:
+            # Swagger 2.0 without schemes: a file was had by none.
+            return f"https:{url.rstrip('/')}" if url.startswith("//") else None
+        return urljoin(self.url, url).rstrip("/")
 
     # --- schemas ------------------------------------------------------------------------------------------------------
 

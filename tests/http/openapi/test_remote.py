@@ -197,3 +197,19 @@ async def test_a_directory_that_cannot_be_written_costs_a_warning_only(
     spec = await load(Specifications(tmp_path / "file" / "oas-cache", environment={}), f"{api.url}/openapi.json")
     assert spec.count == 1
     assert "cannot be kept" in caplog.text
+
+
+async def test_the_query_of_a_url_is_never_shown(api: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    """K1: a token in the address of a document."""
+    caplog.set_level("DEBUG")
+    api.on("/openapi.json", reply(data=document(answering({"$ref": "#/gone"}))))
+    url = f"{api.url}/openapi.json?key=pineapple-juice"
+    spec = await load(Specifications(None, environment={}), url)
+    with pytest.raises(SpecError) as raised:
+        spec.prepare("get")
+    assert "pineapple" not in raised.value.format() + caplog.text
+    api.on("/openapi.json", reply(data={"openapi": "3.0.0"}))
+    forget()
+    with pytest.raises(SpecError) as raised:
+        await load(Specifications(None, environment={}), url)
+    assert "pineapple" not in raised.value.format() + raised.value.spec + caplog.text

@@ -139,3 +139,9 @@ def test_examples_of_answers_are_made_up_answers(spec: Spec) -> None:
 
 def test_definitions_are_component_schemas(spec: Spec) -> None:
     assert spec.schemas() == ["Parcel", "Error"]
+
+
+def test_a_file_without_schemes_is_reached_by_https(tmp_path: Path) -> None:
+    without = {key: value for key, value in PARCELS.items() if key != "schemes"}
+    assert loaded(tmp_path, without).server() == "https://api.example.org/v2"
+    assert loaded(tmp_path, {k: v for k, v in without.items() if k != "host"}).server() is None
