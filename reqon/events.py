@@ -505,6 +505,10 @@ class BreakerChanged(Event, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+TOKENS_NOT_KEPT = "the new tokens could not be kept"
+"""How the error of an `AuthRefreshed` begins whose token works, but would be gone after a restart."""
+
+
 class AuthRefreshed(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "auth.refresh"
     own: ClassVar[frozenset[str]] = frozenset(("expires_at",))

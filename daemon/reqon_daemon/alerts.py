@@ -20,7 +20,7 @@ import structlog
 from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.diagnostics import Diagnostic
 from reqon.errors import StateError
-from reqon.events import Emitted, EventBus, FetchFailed, MissionEnded
+from reqon.events import TOKENS_NOT_KEPT, AuthRefreshed, Emitted, EventBus, FetchFailed, MissionEnded
 from reqon.files import DISK, FileSystem, failpoint, is_temporary, make_directory
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus
@@ -102,6 +102,7 @@ class Alerts:
     _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
     _missions: dict[str, Watched] = field(default_factory=dict, init=False)
     _groups: dict[str, str] = field(default_factory=dict, init=False)
+    _unkept: set[str] = field(default_factory=set, init=False)
     _unsaid: list[Notice] = field(default_factory=list, init=False)
     _changed: bool = field(default=False, init=False)
     _writing: bool = field(default=False, init=False)
@@ -241,6 +242,7 @@ class Alerts:
         """Hear which source a run failed on: what makes several missions' failures one incident."""
         bus.on(FetchFailed, self._on_fetch_failed)
         bus.on(MissionEnded, self._on_mission_ended)
+        bus.on(AuthRefreshed, self._on_tokens)
 
     def _on_fetch_failed(self, emitted: Emitted) -> None:
         if len(self._groups) >= _REMEMBERED_GROUPS:
@@ -251,6 +253,35 @@ class Alerts:
         if emitted.status == ExecutionStatus.COMPLETED:
             self._groups.pop(emitted.execution_id, None)
 
+    def _on_tokens(self, emitted: Emitted) -> None:
+        """New tokens that could not be kept: the run goes on, but the next start would find used ones."""
+        mission, error = emitted.mission, emitted.error or ""
+        if error.startswith(TOKENS_NOT_KEPT):
+            self._unkept.add(mission)
+            report = Report(
+                mission=mission,
+                kind=Kind.AUTH_EXPIRED,
+                at=emitted.timestamp,
+                cause=f"{emitted.execution_id} tokens of {emitted.source}",
+                summary=f"{mission}: {TOKENS_NOT_KEPT}",
+                execution_id=emitted.execution_id,
+                error=error,
+                hint="keep this daemon running until its state directory can be written",
+            )
+            self._say(self.incidents.fire(self._completed(report)))
+        elif emitted.success and mission in self._unkept:
+            self._unkept.discard(mission)
+            self._say(self.incidents.end(mission, (Kind.AUTH_EXPIRED,), emitted.timestamp))
+        self._concern(
+            f"tokens of {emitted.source}",
+            f"tokens of {emitted.source} could not be kept",
+            worried=error.startswith(TOKENS_NOT_KEPT),
+        )
+
+    def _put_right(self, mission: str) -> frozenset[Kind]:
+        """What a success of the mission ends: it does not write down tokens."""
+        return ENDED_BY_SUCCESS - {Kind.AUTH_EXPIRED} if mission in self._unkept else ENDED_BY_SUCCESS
+
     def _on_run_ended(self, happening: RunEnded) -> None:
         if happening.outcome is RunOutcome.SUCCESS:
             watched = self._missions.get(happening.mission)
@@ -260,7 +291,7 @@ class Alerts:
         if record is not None and record.completed_at is not None:
             self._judge(record, will_retry=happening.will_retry, error_type=happening.error_type)
         elif happening.outcome is RunOutcome.SUCCESS:
-            self._say(self.incidents.end(happening.mission, ENDED_BY_SUCCESS, happening.at))
+            self._say(self.incidents.end(happening.mission, self._put_right(happening.mission), happening.at))
         elif happening.outcome is RunOutcome.FAILURE and not happening.will_retry:
             self._say(self.incidents.fire(self._unrecorded(happening)))
 
@@ -318,7 +349,7 @@ class Alerts:
     def _judge(self, record: ExecutionRecord, *, will_retry: bool, error_type: str | None = None) -> None:
         at = record.completed_at or self.clock.now()
         if succeeded(record):
-            self._say(self.incidents.end(record.mission, ENDED_BY_SUCCESS, at))
+            self._say(self.incidents.end(record.mission, self._put_right(record.mission), at))
         elif record.status is ExecutionStatus.FAILED and not will_retry:
             kind = kind_of(error_type) if error_type else None
             group = self._groups.pop(record.execution_id, None)
@@ -453,9 +484,11 @@ class Alerts:
             self._worry(sender.shown, worried=number >= _FAILURES_TO_WORRY)
 
     def _worry(self, shown: str, *, worried: bool) -> None:
+        self._concern(f"alerts to {shown}", f"alerts to {shown} are not delivered", worried=worried)
+
+    def _concern(self, about: str, reason: str, *, worried: bool) -> None:
         if self.health is not None:
-            reasons = (f"alerts to {shown} are not delivered",) if worried else ()
-            self.health.concern(f"alerts to {shown}", reasons)
+            self.health.concern(about, (reason,) if worried else ())
 
     # --- Alertmanager forgets what it isn't told again ----------------------------------------------------------------
 

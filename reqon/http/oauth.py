@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from reqon.clock import Clock, parse_rfc3339, rfc3339
 from reqon.errors import AuthenticationError, ConfigurationError, ReqonError
+from reqon.events import TOKENS_NOT_KEPT
 from reqon.files import DISK, Lock, failpoint
 from reqon.http.addresses import host_of, is_loopback_host, origin_of
 from reqon.http.auth import Credentials
@@ -244,7 +245,7 @@ class OAuthTokens:
                 # Not in a thread: nothing may come between the answer and the disk.
                 self._file.write(self._fingerprint, self._source, tokens)
             except (OSError, ReqonError) as error:
-                problem = f"the new tokens could not be kept, a restart would find used ones: {error}"
+                problem = f"{TOKENS_NOT_KEPT}, a restart would find used ones: {error}"
         if self._on_refresh is not None:
             shown = {"accessToken": tokens.access, "refreshToken": tokens.refresh}
             if tokens.expires_at:

@@ -20,7 +20,7 @@ from reqon import files
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
-from reqon.events import Emitted, EventBus, FetchFailed
+from reqon.events import TOKENS_NOT_KEPT, AuthRefreshed, Emitted, EventBus, FetchFailed
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
 from reqon.values import decode
@@ -634,6 +634,31 @@ async def test_no_secret_leaves_in_an_alert(tmp_path: Path) -> None:
         for file in (tmp_path / "outbox").iterdir():
             assert b"hunter2" not in file.read_bytes()
             assert api.url.encode() not in file.read_bytes()
+
+
+async def test_tokens_that_cannot_be_kept_are_told_until_they_are(tmp_path: Path) -> None:
+    """K3 in part: a run that succeeds does not end it, since the next start would find used tokens."""
+    bus, health = EventBus(), Health()
+
+    def renewed(number: int, error: str | None = None) -> None:
+        event = AuthRefreshed(source="Shop", reason="expiry", success=error is None, error=error)
+        bus.emit(Emitted(event, 1, f"exec_{number:026d}", "A", START))
+
+    async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
+        alerts.health = health
+        alerts.listen(bus)
+        renewed(1, f"{TOKENS_NOT_KEPT}, a restart would find used ones: No space left on device")
+        (taken,) = await api.count(1)
+        assert taken.body["commonLabels"]["kind"] == "auth_expired"
+        assert "No space left" in taken.body["commonAnnotations"]["error"]
+        assert health.reasons == ("tokens of Shop could not be kept",)
+        happenings.emit(ended(record(number=1, failed=False)))
+        assert await alerts.flush(5)
+        assert api.states == ["firing"]
+        renewed(2)
+        await api.count(2)
+        assert api.states == ["firing", "resolved"]
+        assert not health.reasons
 
 
 async def test_missions_have_targets_of_their_own_and_the_log_is_the_last_resort(tmp_path: Path) -> None:
