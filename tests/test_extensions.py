@@ -307,6 +307,40 @@ async def test_instances_know_nothing_of_each_other(options: Any) -> None:
     assert "shout" not in GLOBAL.functions
 
 
+async def test_a_store_adapter_of_an_instance_is_its_own(options: Any) -> None:
+    class Shelf:
+        def __init__(self) -> None:
+            self.records: dict[str, Any] = {}
+
+        async def get(self, key: str) -> Any:
+            return self.records.get(key)
+
+        async def set(self, key: str, value: Any) -> None:
+            self.records[key] = value
+
+        async def update(self, key: str, partial: Any) -> None:
+            self.records[key] = {**self.records.get(key, {}), **partial}
+
+        async def delete(self, key: str) -> None:
+            self.records.pop(key, None)
+
+        async def list(self, filter: Any = None) -> Any:  # noqa: A002  # the protocol's
+            return list(self.records.values())
+
+        async def clear(self) -> None:
+            self.records.clear()
+
+    one, two = Reqon(), Reqon()
+    shelves = {id(app): Shelf() for app in (one, two)}
+    mission = text("store [{ id: 1 }] -> kept", more='store kept: shelf("a")')
+    for app in (one, two):
+        app.register_store_adapter("shelf", lambda identifier, config, app=app: shelves[id(app)])
+        assert (await app.execute(mission, **options)).success
+        assert list(shelves[id(app)].records) == ["1"]
+    with pytest.raises(reqon.ParseError, match="shelf"):
+        await execute(mission, **options)
+
+
 def test_names_are_identifiers_built_ins_stay_and_a_second_time_replaces(caplog: pytest.LogCaptureFixture) -> None:
     app: Registries = Reqon()
     for register, ours in (

@@ -208,12 +208,19 @@ class Engine:
     # --- actions ------------------------------------------------------------------------------------------------------
 
     async def _action(self, name: str, stage: int, response: Value) -> Value:
-        """Run an action of the pipeline; its final response. What it did is saved before it is told."""
+        """Run an action of the pipeline; its final response. Events of its task are its own meanwhile."""
+        ACTION.set(name)
+        try:
+            return await self._run_action(name, stage, response)
+        finally:
+            ACTION.set(None)
+
+    async def _run_action(self, name: str, stage: int, response: Value) -> Value:
+        """The same. What an action did is saved before it is told."""
         x = self.x
         key = _key(stage, name)
         started = x.clock.monotonic()
         items = x.items_processed
-        ACTION.set(name)
         plan = x.plan.action(name, watched=x.watched)
         frame = Frame(x, name, key, response)
         x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)

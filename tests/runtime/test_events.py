@@ -95,6 +95,8 @@ async def test_a_run_tells_of_every_step_item_arm_and_value(orders: ScriptedServ
         "added": 1, "updated": 0, "unchanged": 0,
     }  # fmt: skip
     assert [s["operation"] for s in stores if s["store"] == "letters"] == ["upsert"] * 8
+    outside = {e.type for e in events if e.action is None}
+    assert outside == {"mission.start", "stage.start", "stage.complete", "mission.complete"}
     fetched = shown(events, "fetch.complete")[0]
     assert fetched["statusCode"] == fetched["status"] == 200 and fetched["recordCount"] == 6
 
