@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -334,11 +334,16 @@ async def test_a_store_adapter_of_an_instance_is_its_own(options: Any) -> None:
     shelves = {id(app): Shelf() for app in (one, two)}
     mission = text("store [{ id: 1 }] -> kept", more='store kept: shelf("a")')
     for app in (one, two):
-        app.register_store_adapter("shelf", lambda identifier, config, app=app: shelves[id(app)])
+        shelf = shelves[id(app)]
+        app.register_store_adapter("shelf", _always(shelf))
         assert (await app.execute(mission, **options)).success
         assert list(shelves[id(app)].records) == ["1"]
     with pytest.raises(reqon.ParseError, match="shelf"):
         await execute(mission, **options)
+
+
+def _always(adapter: object) -> Callable[..., object]:
+    return lambda _identifier, _config: adapter
 
 
 def test_names_are_identifiers_built_ins_stay_and_a_second_time_replaces(caplog: pytest.LogCaptureFixture) -> None:
