@@ -1,8 +1,10 @@
 """The mission's positions on Python's syntax trees, and the way back from a traceback."""
 
 import ast
+from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
+from typing import Any
 
 from reqon.diagnostics import Source, Span
 from reqon.lang.scope import SOURCE
@@ -22,11 +24,12 @@ class Positions:
         stack = [made]
         while stack:
             node = stack.pop()
-            if isinstance(node, ast.expr | ast.stmt | ast.arg | ast.keyword | ast.excepthandler | ast.pattern):
-                if hasattr(node, "lineno"):
+            own = node.__dict__
+            if node._attributes:  # noqa: SLF001  # as ast itself names what has places
+                if "lineno" in own:
                     continue
-                node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = place
-            stack.extend(ast.iter_child_nodes(node))
+                node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = place  # type: ignore[attr-defined]
+            _add_children(own, stack)
 
     def _place(self, span: Span) -> _Place:
         key = (id(span.source), span.start, span.end)
@@ -34,6 +37,32 @@ class Positions:
         if known is None:
             known = self._known[key] = (*_bytes_at(span.source, span.start), *_bytes_at(span.source, span.end))
         return known
+
+
+def complete(made: ast.AST) -> None:
+    """Place what has no place where the node around it is, in a third of the time of `ast.fix_missing_locations`."""
+    stack: list[tuple[ast.AST, _Place]] = [(made, (1, 0, 1, 0))]
+    children: list[ast.AST] = []
+    while stack:
+        node, place = stack.pop()
+        own = node.__dict__
+        if node._attributes:  # noqa: SLF001  # as ast itself names what has places
+            if "lineno" in own:
+                line, column = own["lineno"], own["col_offset"]
+                place = line, column, own.get("end_lineno") or line, own.get("end_col_offset") or column
+            node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = place  # type: ignore[attr-defined]
+        _add_children(own, children)
+        stack += [(child, place) for child in children]
+        children.clear()
+
+
+def _add_children(own: Mapping[str, Any], to: list[ast.AST]) -> None:
+    """The nodes below one; contexts and operators, which have neither places nor children, are left out."""
+    for value in own.values():
+        if type(value) is list:
+            to += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST) and (value._attributes or value._fields):  # noqa: SLF001
+            to.append(value)
 
 
 def _bytes_at(source: Source, offset: int) -> tuple[int, int]:

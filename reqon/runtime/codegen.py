@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from reqon.diagnostics import Span
 from reqon.lang.compiler import Unit
 from reqon.lang.nodes import Node
+from reqon.lang.places import complete
 
 Hole: TypeAlias = "ast.expr | str | Sequence[ast.stmt] | None"
 
@@ -126,7 +127,7 @@ def constant(value: object) -> ast.expr:
 def define(unit: Unit, definitions: Sequence[ast.stmt], names: Sequence[str]) -> list[Callable[..., Any]]:
     """Compile function definitions of one unit; the functions, in the order of their names."""
     module = ast.Module(list(definitions), [])
-    ast.fix_missing_locations(module)
+    complete(module)
     exec(compile(module, unit.source.name, "exec"), unit.globals)  # noqa: S102  # built from nodes, nothing to inject
     return [unit.globals[name] for name in names]  # type: ignore[misc]
 
@@ -134,6 +135,6 @@ def define(unit: Unit, definitions: Sequence[ast.stmt], names: Sequence[str]) ->
 def function_of(unit: Unit, parameters: str, value: ast.expr, node: Node) -> Callable[..., Any]:
     """A function of one expression."""
     made = ast.Expression(expression(f"lambda {parameters}: VALUE", node, VALUE=value))
-    ast.fix_missing_locations(made)
+    complete(made)
     function: Callable[..., Any] = eval(compile(made, unit.source.name, "eval"), unit.globals)  # noqa: S307  # as above
     return function

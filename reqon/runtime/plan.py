@@ -21,7 +21,7 @@ from reqon.runtime import settings
 from reqon.runtime.codegen import Code, define, expression, function_of, load
 from reqon.runtime.frame import Frame
 from reqon.runtime.registries import GLOBAL, Registries
-from reqon.runtime.steps.emit import Emitter, Place, reads
+from reqon.runtime.steps.emit import Emitter, Place, reads, shows_request
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
 from reqon.runtime.steps.watching import type_of
@@ -371,6 +371,10 @@ class Plan:
             plan = self._actions[name, watched] = self._compile(self.program.actions[name], watched=watched)
         return plan
 
+    @cached_property
+    def _reads_request(self) -> bool:
+        return shows_request(self.program)
+
     def _compile(self, action: nodes.ActionDef, *, watched: bool) -> ActionPlan:
         unit = self._unit(action)
         emitter = Emitter(
@@ -382,6 +386,7 @@ class Plan:
             store_names=frozenset(self.program.stores),
             registries=self.registries,
             watched=watched,
+            reads_request=self._reads_request,
             specs=self.specs,
         )
         emitter.plain = self._scope(response=expression("f.response", action), meta=expression("f.meta", action))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NO_SPECS: "Mapping[str, Spec]" = {}
 _CONTEXT = frozenset(("request", "currentRequest", "currentOperation", "webhook", "lastSync"))
+_LAST_REQUEST = frozenset(("request", "currentRequest", "currentOperation"))
+_MAY_SHOW = frozenset((nodes.Queue, nodes.NamePattern, nodes.Fetch, nodes.CallStep, nodes.Wait))
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
 
@@ -83,6 +85,7 @@ class Emitter:
         store_names: Collection[str],
         registries: Registries = GLOBAL,
         watched: bool = False,
+        reads_request: bool = True,
         specs: "Mapping[str, Spec]" = _NO_SPECS,
     ) -> None:
         self.specs = specs
@@ -105,7 +108,7 @@ class Emitter:
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
         self.debugger: Debugger | None = None  # asked before each step
-        self.reads_request = any(_shows_request(node) for a in program.actions.values() for node in walk(a))
+        self.reads_request = reads_request
 
     # --- expressions --------------------------------------------------------------------------------------------------
 
@@ -351,11 +354,22 @@ def reads(name: str, steps: Sequence[nodes.Step]) -> bool:
     return any(_names(node, name) for step in steps for node in walk(step))
 
 
-def _shows_request(node: nodes.Node) -> bool:
-    """Whether the last request is seen: by name, or in a failure record."""
+def shows_request(program: MissionProgram) -> bool:
+    """Whether some action sees the last request: by name, or in a failure record."""
+    for action in program.actions.values():
+        for node in walk(action):
+            if type(node) is nodes.Name:
+                if node.name in _LAST_REQUEST:
+                    return True
+            elif type(node) in _MAY_SHOW and _shows(node):
+                return True
+    return False
+
+
+def _shows(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Queue):
         return all(option.key != "item" for option in node.options)
-    return any(_names(node, name) for name in ("request", "currentRequest", "currentOperation"))
+    return any(_names(node, name) for name in _LAST_REQUEST)
 
 
 def _names(node: nodes.Node, name: str) -> bool:
