@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from reqon.extensions import registered
+from reqon.http.openapi.loading import Specifications
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram
 from reqon.runner import Outcome, Runner, RunnerSettings
@@ -24,7 +26,7 @@ def api() -> Iterator[OrdersApi]:
 
 
 def mission(name: str) -> MissionProgram:
-    program = load([MISSIONS / f"{name}.vague"])
+    program = load([MISSIONS / f"{name}.vague"], known=registered(Specifications))
     assert program.all_diagnostics == ()
     return program.missions[0]
 
@@ -45,7 +47,7 @@ def stored(state: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_folder_loads_as_a_whole() -> None:
-    program = load([MISSIONS])
+    program = load([MISSIONS], known=registered(Specifications))
     assert program.all_diagnostics == ()
     assert len(program.missions) == len(NAMES)
 
@@ -101,3 +103,11 @@ async def test_nightly_reminds_once(api: OrdersApi, tmp_path: Path) -> None:
     notes = api.notes()
     assert 0 < len(notes) == len({note["order_id"] for note in notes})
     assert stored(tmp_path, "reminders").keys() == {note["order_id"] for note in notes}
+
+
+async def test_open_orders_are_those_of_gold_customers(api: OrdersApi, tmp_path: Path) -> None:
+    await run("open", api, tmp_path)
+    gold = {key for key, customer in api.customers().items() if customer["tier"] == "gold"}
+    wanted = {k for k, o in api.orders().items() if o["status"] == "open" and o["customer_id"] in gold}
+    assert stored(tmp_path, "open-orders").keys() == wanted
+    assert wanted
