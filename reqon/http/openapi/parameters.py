@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from reqon.diagnostics import nearest
 from reqon.errors import FetchError
 from reqon.http.paths import Encoded, text_of
 from reqon.values import Value, encode
@@ -75,7 +76,7 @@ def placed(given: Iterable[tuple[str, Value]], known: Mapping[str, Parameter]) -
 
 
 def refuse_missing(
-    parameters: Iterable[Parameter], *, present: Collection[str], headers: Collection[str], operation: str
+    parameters: Collection[Parameter], *, present: Collection[str], headers: Collection[str], operation: str
 ) -> None:
     """See that every required parameter is there, but those of the path, which cannot be left out anyway.
 
@@ -84,6 +85,7 @@ def refuse_missing(
     Raises:
         FetchError: kind bad_path for the query, bad_header for headers and cookies.
     """
+    known = {parameter.name for parameter in parameters}
     there = {*headers, *(name.lower() for name in present)}
     for parameter in parameters:
         name = parameter.name
@@ -94,10 +96,12 @@ def refuse_missing(
         else:
             missing = name not in present and not (parameter.place == "cookie" and "cookie" in headers)
         if missing:
+            similar = nearest(name, [other for other in present if other not in known])
+            hint = f"add it to params: {{ {name}: … }}"
             raise FetchError(
                 f"{operation} needs the {parameter.place} parameter '{name}', which has no value",
                 kind="bad_path" if parameter.place == "query" else "bad_header",
-                hint=f"add it to params: {{ {name}: … }}",
+                hint=hint if similar is None else f"is '{similar}' in params meant? Then write '{name}'",
             )
 
 

@@ -131,3 +131,10 @@ def test_a_body_is_json_if_that_is_offered_else_a_form_else_text(
 ) -> None:
     found = operation(tmp_path, requestBody={"content": {name: {} for name in offered}})
     assert found.body_type == expected
+
+
+def test_a_slip_of_the_pen_is_pointed_at(tmp_path: Path) -> None:
+    parameters = operation(tmp_path, {"name": "per_page", "in": "query", "required": True}).parameters
+    with pytest.raises(FetchError) as raised:
+        refuse_missing(parameters, present={"per_pag", "page"}, headers=set(), operation="Depot.get")
+    assert raised.value.hint == "is 'per_pag' in params meant? Then write 'per_page'"
