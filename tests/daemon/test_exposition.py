@@ -13,6 +13,9 @@ import pytest
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
 from reqon_daemon.exposition import CONNECTIONS, Exposition, Listen, Page, RefusedError, parse_head
+from reqon_daemon.health import Health
+from reqon_daemon.metrics import Metrics
+from tests.support.clocks import FakeClock
 
 BIG = b"0123456789abcdef\n" * 500
 
@@ -224,3 +227,22 @@ def test_a_head_is_read_as_http_says() -> None:
     assert parse_head(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked").close
     with pytest.raises(RefusedError):
         parse_head(b"GET  HTTP/1.1")
+
+
+def test_a_wedged_scheduler_is_not_alive_while_metrics_answer() -> None:
+    """K2: `/livez` 503 within 60 s while `/metrics` answers."""
+    clock = FakeClock()
+    health = Health(clock, lock_held=lambda: True)
+    health.ticked()
+    metrics = Metrics()
+    routes = {"/metrics": lambda headers: Page(metrics.render(headers.get("accept", ""))[0]), **health.routes()}
+    exposition = Exposition([Listen("metrics", "127.0.0.1", 0, routes)])
+    exposition.start()
+    try:
+        (port,) = exposition.ports
+        assert _status(_raw(port, b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n")) == 200
+        clock.advance(61)
+        assert _status(_raw(port, b"GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n")) == 503
+        assert _status(_raw(port, b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")) == 200
+    finally:
+        exposition.stop()

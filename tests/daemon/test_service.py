@@ -1,8 +1,10 @@
 """The daemon as a real process: starting, serving, reloading, stopping, coming back."""
 
+import http.client
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from reqon.errors import ConfigurationError
 from reqon.values import decode
 from tests.support.daemon_process import ROOT, DaemonProcess
 from tests.support.orders_api import OrdersApi
+from tests.support.peers import needs
+from tests.support.processes import environment
 
 COUNTING = """
 mission Counting {
@@ -428,3 +432,55 @@ def test_a_run_that_never_gets_on_is_given_up_with_one_alert(missions: Path, sta
         (record,) = (state / "execution").glob("Fetching*.json")
         assert decode(record.read_bytes())["status"] == "failed"
         api.release()
+
+
+def test_it_listens_for_this_machine_alone_unless_told_otherwise(missions: Path, state: Path) -> None:
+    """K2: binding defaults."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        line = daemon.ready().said("listening", purpose="metrics")
+        assert line["url"] == f"http://127.0.0.1:{daemon.port}"
+        assert "this machine only" in line["reachable_from"]
+        assert not any(line.get("purpose") == "webhook" for line in daemon.lines)
+        assert stat.S_ISSOCK((state / "daemon.sock").stat().st_mode)
+        assert stat.S_IMODE((state / "daemon.sock").stat().st_mode) == 0o600
+    with DaemonProcess(missions, state, metrics_host="0.0.0.0") as daemon:
+        assert daemon.ready().said("listening", purpose="metrics")["reachable_from"] == "other machines too"
+        assert daemon.get("/livez")[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRIGGER"])
+def test_no_route_of_the_port_changes_anything(missions: Path, state: Path, method: str) -> None:
+    """K2: no mutating route, whatever it is called."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+        for path in ("/metrics", "/health", "/-/reload", "/reload", "/trigger", "/missions/Resting/trigger", "/-/quit"):
+            client = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+            client.request(method, path, body=b"{}")
+            assert client.getresponse().status == 405
+            client.close()
+            assert daemon.get(path)[0] in (200, 404)
+        assert daemon.ask("status")["running"] == 0
+        assert daemon.process.poll() is None
+        assert not list((state / "execution").glob("*.json"))
+
+
+def test_as_process_1_of_a_container_it_stops_when_told(missions: Path, state: Path) -> None:
+    """L5: pid 1, for which the kernel has no default handlers: a signal without one of ours would be lost."""
+    unshare = needs("unshare")
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a process namespace")
+    (missions / "counting.vague").write_text(COUNTING)
+    variables = environment({"REQON_STATE_DIR": str(state), "REQON_LOG_FORMAT": "json"})
+    command = [unshare, "--pid", "--fork", sys.executable, "-m", "reqon_daemon", str(missions)]
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as outer:
+        assert outer.stderr is not None
+        ready = next(line for line in outer.stderr if '"message":"ready"' in line)
+        assert decode(ready.encode())["pid"] == 1
+        (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(inner), signal.SIGTERM)
+        said = outer.stderr.read()
+        assert outer.wait(60) == 0
+    assert '"message":"stopped"' in said
+    assert "Traceback" not in said

@@ -33,7 +33,7 @@ class AlertTarget:
     hold: asyncio.Event | None = None
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def count(self, number: int, *, seconds: float = 15) -> list[Taken]:
+    async def count(self, number: int, *, seconds: float = 60) -> list[Taken]:
         """What came, as soon as there are so many."""
         async with asyncio.timeout(seconds), self.arrived:
             await self.arrived.wait_for(lambda: len(self.taken) >= number)

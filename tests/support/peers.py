@@ -30,6 +30,7 @@ WHERE_THEY_RUN = {
     "systemd-analyze": "comes with systemd",
     "hadolint": "comes with the development requirements on Linux x86-64",
     "kubectl": "see kubernetes.io",
+    "unshare": "comes with util-linux; needs root",
 }
 """Programs that can't be had on every machine that runs our CI: never required."""
 
