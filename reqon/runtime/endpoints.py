@@ -156,6 +156,10 @@ class WaitingRoom:
             self._end_unreached(f, spec, place)
             endpoint = self._claimed(f, spec, place, path) or self._opened(f, spec, place, path)
             f.endpoints.append(endpoint)
+        elif endpoint.registration.status is EndpointStatus.ENDED:
+            # Before the process ended it was not come to; this time it may be.
+            self.update(endpoint, EndpointStatus.OPEN, expires_at=None)
+            self.reopen(endpoint)
         if spec.signature is not None and endpoint.signature is None:
             endpoint.signature = signature_of(spec.signature(f))
         return endpoint

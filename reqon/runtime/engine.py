@@ -292,7 +292,8 @@ class Engine:
         while True:
             if self.x.room is not None:
                 for spec in plan.opens:
-                    self.x.room.open(frame, spec, ())
+                    if spec.step >= start:  # a resumed action is past the others
+                        self.x.room.open(frame, spec, ())
             try:
                 await self._steps(frame, plan, start)
             except RestartAction as again:

@@ -416,6 +416,29 @@ async def test_the_time_of_a_wait_goes_on_while_nobody_runs(waiting: Bench, api:
     assert [e["n"] for e in run.result().ok().out["5"]["got"]] == [0, 1]
 
 
+async def test_a_resume_opens_nothing_that_is_passed(waiting: Bench, api: ScriptedServer) -> None:
+    on_job(api, lambda body: _called(body["callback"], {"n": 1}))
+    text = mission(
+        f"""{ASK}
+        wait {{ path: "/a" }}
+        store {{ id: "a", n: response.n }} -> out
+        wait {{ path: "/b", timeout: 600000 }}
+        store {{ id: "b", n: response.n, webhook: webhook.n }} -> out"""
+    )
+    heard: list[Any] = []
+    waiting.heard = heard
+    await _stopped_while_waiting(waiting, text, when=partial(_saved, heard))
+    waiting.heard = None
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(waiting.resume(text))
+        assert waiting.webhooks is not None
+        await until(lambda: [e for e in waiting.webhooks.desk.endpoints() if e.attached])  # type: ignore[union-attr]
+        assert (await call(f"{waiting.webhooks.url}/a", {"n": 3})).status == 404
+        await _called(f"{waiting.webhooks.url}/b", {"n": 2})
+    assert {key: record["n"] for key, record in run.result().ok().out.items()} == {"a": 1, "b": 2}
+    assert sorted(r["path"] for r in registrations(waiting.state)) == ["/a", "/b"]
+
+
 async def test_what_belongs_to_an_execution_goes_with_it(waiting: Bench, api: ScriptedServer) -> None:
     on_job(api, lambda body: _called(body["callback"], {"n": 1}))
     ran = (await waiting.run(mission(f"{ASK} wait {{}}"))).ok()
