@@ -127,6 +127,8 @@ class _Builder:
                         anchors[event.anchor] = (text, 1, 0)
                     if key == "<<" and event.implicit[0]:
                         key = _MERGE
+                    if key in top:
+                        raise self._at(event, f"the key '{text}' stands here twice")
                     continue
                 value = resolved(event)
                 count += 1

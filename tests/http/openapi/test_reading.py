@@ -99,6 +99,7 @@ def test_braces_may_be_yaml_too() -> None:
         ("a: !mine x", "tag"),
         ("? [a, b]\n: 1", "a key must be a text"),
         ("a: &x [*x]", "stands inside"),
+        ("a: 1\nb: {c: 1,\n  c: 2}\n", "line 3, column 3: the key 'c' stands here twice"),
         ("a: 1" + "0" * 500, "digits"),
         ('{"a": 1,, "b": 2}', "not JSON"),
         ('{"a": NaN', "not JSON"),
