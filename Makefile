@@ -63,6 +63,13 @@ bench: $(DEV)
 bench-parts: $(DEV)
 	$(BIN)/python -m pytest benchmarks/parts --benchmark-only --benchmark-columns=min,median,iqr --benchmark-time-unit=us --timeout=0 $(ARGS)
 
+# Mission texts of any kind, for a minute or as long as FUZZ says: make fuzz FUZZ="-max_total_time=3600 -max_len=1200"
+.PHONY: fuzz
+FUZZ ?= -max_total_time=60 -max_len=1200
+fuzz: $(DEV) requirements/fuzz.txt
+	$(PIP) install --require-hashes --requirement requirements/fuzz.txt
+	nice -n 19 $(BIN)/python tests/fuzz/fuzz_missions.py -print_final_stats=1 $(FUZZ)
+
 # The files name no address and no index: pip asks the one that the machine is set to, and the hashes decide.
 UV := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links

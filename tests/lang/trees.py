@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from reqon.diagnostics import Source, Span
 from reqon.lang import nodes, operators
+from reqon.lang.functions import BUILTINS
 
 SPAN = Span(Source("random.vague", "a random expression"), 2, 8)
 KEYS = ("a", "b", "c", "length", "code")
@@ -71,6 +72,24 @@ ONE_ARGUMENT = (
     *("unique", "flatten", "sum", "max", "keys", "abs", "parseDate", "year", "toArray", "capitalize", "floor"),
 )
 PER_ELEMENT = ("map", "filter", "find", "findIndex", "all", "some", "none", "sortBy", "sum", "min", "max", "avg")
+
+
+# Every built-in whose result depends on its arguments alone; a new one is generated from the day it is declared.
+PURE = tuple(sorted(name for name, builtin in BUILTINS.items() if builtin.pure and not builtin.world))
+
+
+@st.composite
+def _any_call(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> Any:
+    """A call of any pure built-in with as many arguments as it takes."""
+    builtin = BUILTINS[draw(st.sampled_from(PURE))]
+    most = builtin.least + 2 if builtin.most is None else builtin.most
+    arguments = [draw(inner) for _ in range(draw(st.integers(builtin.least, most)))]
+    for at in builtin.element:
+        if builtin.aggregate and len(arguments) > 2:
+            continue
+        if at < len(arguments) and (builtin.name == "reduce" or draw(st.booleans())):
+            arguments[at] = _lambda(arguments[at], *(("x", "y") if builtin.name == "reduce" else ("x",)))
+    return _call(builtin.name, *arguments)
 
 
 def _binary(operator: str, left: Any, right: Any) -> Any:
@@ -172,6 +191,7 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         ),
         st.builds(_call, st.sampled_from(ONE_ARGUMENT), inner),
         st.builds(_call, st.just("concat"), inner, inner, inner),
+        _any_call(inner),
         st.builds(_call, st.sampled_from(PER_ELEMENT), inner, inner),
         st.builds(lambda name, xs, b: _call(name, xs, _lambda(b, "x")), st.sampled_from(PER_ELEMENT), inner, inner),
         st.builds(lambda xs, b: _call("map", xs, _lambda(b, "x", "y")), inner, inner),
