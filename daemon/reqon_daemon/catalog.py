@@ -20,6 +20,7 @@ from reqon_daemon.zones import Zone
 QUIET_SECONDS = 0.25
 VANISHED_SECONDS = 2.0
 UNREST_SECONDS = 5.0
+_STILL_SECONDS = 2.0
 _READ_TOGETHER = 50  # units a trip to the reading thread; it lets others run all the while
 
 log = logging.getLogger("reqon.catalog")
@@ -103,7 +104,7 @@ class Catalog:
         `evaluate` gives what reads a plan's options when they are more than constants, `documents` the other files that
         a plan was made of, such as OpenAPI documents.
         """
-        self.folders = Folders(tuple(paths), tuple(skip))
+        self.folders = Folders(tuple(paths), tuple(skip), Hashes(clock))
         self.missions: Mapping[str, Loaded] = {}
         self.broken: Mapping[str, tuple[Diagnostic, ...]] = {}
         self._load = load
@@ -249,12 +250,41 @@ def _with_others(files: Mapping[Path, str], others: Iterable[Path]) -> dict[Path
 # --- the folder ---
 
 
+@dataclass(slots=True)
+class Hashes:
+    """The content hashes of files, read anew only where the system's own marks of a change have moved.
+
+    A file that changed in the last two seconds is always read: it may change again under the same marks.
+    """
+
+    clock: Clock = SYSTEM
+    _known: dict[Path, tuple[tuple[int, int, int, int], str]] = field(default_factory=dict)
+
+    def of(self, path: Path) -> str | None:
+        """The hash of a file's content; None if it isn't there. What cannot be read is there, unlike itself later."""
+        try:
+            found = path.stat()
+        except OSError:
+            return content_hash(path)
+        marks = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self._known.get(path)
+        if known is not None and known[0] == marks:
+            return known[1]
+        now = self.clock.now().timestamp()
+        digest = content_hash(path)
+        # The clock of a network's file system may differ from ours: what looks new by either is not believed.
+        if digest is not None and now - max(found.st_mtime, found.st_ctime) > _STILL_SECONDS:
+            self._known[path] = (marks, digest)
+        return digest
+
+
 @dataclass(frozen=True, slots=True)
 class Folders:
     """The paths whose files are looked at; `skip` holds folders that are no missions, such as the state directory."""
 
     paths: tuple[Path, ...]
     skip: tuple[Path, ...] = ()
+    hashes: Hashes = field(default_factory=Hashes)
 
     def scan(self, known: Seen) -> Seen:
         """The units that the paths mean (spec/language.md 6.1), each with the content hashes of its files.
@@ -274,7 +304,7 @@ class Folders:
                 continue
             for unit in units:
                 files = dict.fromkeys((*unit.files, *known.get(unit.path, ())))
-                hashes = {file: digest for file in files if (digest := content_hash(file)) is not None}
+                hashes = {file: digest for file in files if (digest := self.hashes.of(file)) is not None}
                 if hashes:
                     found[unit.path] = hashes
         return found

@@ -1,12 +1,14 @@
 import asyncio
+import os
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from reqon.errors import ConfigurationError
 from reqon.lang.program import MissionProgram, Unit
-from reqon_daemon.catalog import Catalog, Plan, read_unit
+from reqon_daemon.catalog import Catalog, Hashes, Plan, content_hash, read_unit
 from tests.support.clocks import FakeClock
 from tests.support.timetable import TimedPlan
 
@@ -309,3 +311,24 @@ async def test_reloads_at_the_same_time_wait_for_each_other(tmp_path: Path) -> N
     found = catalog(tmp_path)
     done = await asyncio.gather(*(found.reload() for _ in range(5)))
     assert sum(bool(d) for d in done) == 1
+
+
+def test_a_file_is_read_again_when_it_may_have_changed(tmp_path: Path) -> None:
+    file = tmp_path / "a.vague"
+    file.write_text("one")
+    clock = FakeClock(datetime.now(UTC))
+    hashes = Hashes(clock)
+    first = hashes.of(file)
+    assert first == content_hash(file)
+    clock.advance(60)
+    assert hashes.of(file) == first  # kept from here on
+    read = file.stat()
+    file.write_text("two")
+    os.utime(file, ns=(read.st_atime_ns, read.st_mtime_ns))  # as long and, it says, as old as before
+    second = hashes.of(file)
+    assert second == content_hash(file) != first
+    (tmp_path / "b").write_text("six")
+    (tmp_path / "b").replace(file)
+    assert hashes.of(file) == content_hash(file) != second
+    file.unlink()
+    assert hashes.of(file) is None
