@@ -290,7 +290,11 @@ class PageRun:
             if page.sent_at is not None:
                 self.started_at = parse_rfc3339(page.sent_at)
                 self.first_date = parse_rfc3339(page.date) if page.date is not None else None
-            del body
+            if self.spec.operation is not None:
+                from reqon.runtime.calling import known_problems, merged  # noqa: PLC0415  # as in _judge
+
+                meta = {"code": page.status, "headers": {}}
+                self.problems = merged(self.problems, known_problems(self.spec, self.client, meta, body))
         last = known[-1].next
         if last["kind"] == "end":
             return True

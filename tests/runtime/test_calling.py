@@ -211,6 +211,30 @@ async def test_a_failed_call_is_retried_and_its_retry_directive_repeats_it(
     assert len(api.seen) == 3
 
 
+async def test_a_resumed_call_goes_on_at_its_page_and_knows_what_did_not_fit(
+    bench: Bench, api: ScriptedServer, spec: Path
+) -> None:
+    pages = [
+        reply(data={"data": [{"id": "1"}, {"weight": 1}]}),
+        reply(404),
+        reply(data={"data": [{"id": "3"}, {"id": 4}]}),
+        reply(data={"data": []}),
+    ]
+    api.on("/parcels", *pages)
+    steps = """
+    call Depot.listParcels {
+      params: { status: ["a", "b"] }, paginate: page(page, 2), until: length(response.data) == 0
+    }
+    store { count: length(response.data), wrong: response.validationErrors } -> out { key: "k" }
+    """
+    text = mission(spec, steps, options=", validateResponses: true")
+    assert not (await bench.run(text)).outcome.success
+    ran = (await bench.resume(text)).ok()
+    assert [seen.query["page"] for seen in api.seen] == ["1", "2", "2", "3"]
+    wrong = [".data[1]: missing required field 'id'", ".data[1].id: type mismatch: expected string, got number"]
+    assert ran.out["k"] == {"count": 4, "wrong": wrong}
+
+
 # --- sync ------------------------------------------------------------------------------------------------------------
 
 
