@@ -160,15 +160,24 @@ class FileBackend:
         return [*islice(shown, limit)]
 
     def latest(self) -> Sequence[ExecutionRecord]:
-        newest: dict[str, ExecutionRecord] = {}
-        done: set[str] = set()
-        for stem in self._stems():
-            name = _parts(stem)[0]
-            if name not in done:
-                for record in self._records([stem]):
-                    newest.setdefault(record.mission, self._shown(record))
-                    done.add(name)
-        return [newest[mission] for mission in sorted(newest)]
+        found: dict[str, ExecutionRecord] = {}
+        for name, newest in self._newest_keys().items():
+            record = next(self._records([_stem_of(newest)]), None)
+            if record is None:  # set aside, or gone: the one before it
+                record = next(self._records(self._stems(name, is_safe=True)), None)
+            if record is not None:
+                found[record.mission] = self._shown(record)
+        return [found[mission] for mission in sorted(found)]
+
+    def _newest_keys(self) -> dict[str, str]:
+        """Each safe mission name's greatest key, in one look at the names and without sorting them."""
+        newest: dict[str, str] = {}
+        for name in self._disk.list(self.directory.executions):
+            if name.endswith(".json"):
+                belongs_to, at, number = _parts(name[:-5])
+                if at and (key := _key_of(at, number, name[:-5])) > newest.get(belongs_to, ""):
+                    newest[belongs_to] = key
+        return newest
 
     def orphans(self, mission: str | None = None) -> Sequence[ExecutionRecord]:
         running = self._records(self._stems(mission), containing=_RUNNING.value)
@@ -254,9 +263,13 @@ class FileBackend:
         stamp: str | None = None,
         since: datetime | None = None,
         before: datetime | None = None,
+        is_safe: bool = False,
     ) -> Sequence[str]:
-        """The records' file names without `.json`, newest first, chosen by what the names say."""
-        wanted = None if mission is None else safe_name(mission)
+        """The records' file names without `.json`, newest first, chosen by what the names say.
+
+        `is_safe`: the mission's name is given as it stands in file names.
+        """
+        wanted = None if mission is None else mission if is_safe else safe_name(mission)
         prefix = wanted or ""
         # The time in a name is that of the id, which may differ a little from `startedAt`.
         first = "" if since is None else (since.astimezone(UTC) - _NAME_SLACK).strftime(_STAMP)
@@ -266,9 +279,9 @@ class FileBackend:
             if name.endswith(".json") and name.startswith(prefix) and (not stamp or stamp in name):
                 belongs_to, at, number = _parts(name[:-5])
                 if at and first <= at <= last and wanted in (None, belongs_to):
-                    keys.append(f"{at}{number:>{_NUMBER_WIDTH}}{name[:-5]}")
+                    keys.append(_key_of(at, number, name[:-5]))
         keys.sort(reverse=True)
-        return [key[_STAMP_WIDTH + _NUMBER_WIDTH :] for key in keys]
+        return [_stem_of(key) for key in keys]
 
     # --- sync checkpoints ---
 
@@ -290,6 +303,15 @@ class FileBackend:
                 f"{record.execution_id} was written by Reqon {record.reqon_version} and is left as it is",
                 hint="use that version, or a newer one",
             )
+
+
+def _key_of(at: str, number: str, stem: str) -> str:
+    """What a record is sorted by: its time, then its number, as wide as the widest."""
+    return at + number.rjust(_NUMBER_WIDTH) + stem
+
+
+def _stem_of(key: str) -> str:
+    return key[_STAMP_WIDTH + _NUMBER_WIDTH :]
 
 
 def _parts(stem: str) -> tuple[str, str, str]:
