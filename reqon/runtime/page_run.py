@@ -308,6 +308,7 @@ class PageRun:
         self.started_at = self.first_date = None
         self.decider = strategy(self.spec.paginate, self.params, until=self.until is not None, options=self.options)
         self.pages = self._no_pages()
+        self.problems = ValidationErrors()
 
     def _no_pages(self) -> Pages:
         return Pages(self.journal, self.origin, held=self.spec.held)
