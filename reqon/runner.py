@@ -58,7 +58,7 @@ from reqon.state.records import ExecutionRecord, ExecutionStatus, Owner, RunErro
 from reqon.state.retention import expired
 from reqon.stores.base import LocalStore, WriteMode
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
-from reqon.stores.file import FileStore
+from reqon.stores.file import FileStore, last_number
 from reqon.stores.memory import MemoryStore
 from reqon.stores.registry import Places, chosen_store, known_adapters, open_store, written_position
 from reqon.stores.remote import RemoteStore
@@ -549,6 +549,8 @@ class Runner:
         places = Places(directory=self.directory.stores, mission_directory=self._mission_directory(plan))
         chosen = {name: self.chosen_store(plan, name) for name in plan.program.stores}
         positions = {n: written_position(c, places) for n, c in chosen.items() if c is None or c.kind != "memory"}
+        if (letters := self.dead_letters_of(plan)) is not None:
+            positions["dlq"] = last_number(letters)
         return outlook(plan, record, backend.journal(record), positions)
 
     def _asked_for(self, plan: Plan, request: RunRequest, backend: StateBackend) -> ExecutionRecord | None:
@@ -629,7 +631,14 @@ class Runner:
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
 
-    def dead_letters(self, plan: Plan) -> OpenStore:
+    def dead_letters_of(self, plan: Plan) -> Path | None:
+        """The mission's own dead-letter file, if it has one."""
+        path = self.directory.dead_letters(plan.name)
+        there = path.exists() or path.with_suffix(".log").exists()
+        return path if there and "dlq" not in plan.program.stores else None
+
+    def dead_letters(self, plan: Plan, *, settle: bool = True) -> OpenStore:
+        """The mission's own dead-letter store, opened. Close it when the execution ends."""
         path = self.directory.dead_letters(plan.name)
         store = open_store(
             "file",
@@ -637,6 +646,7 @@ class Runner:
             {},
             directory=path.parent,
             mission_directory=self._mission_directory(plan),
+            settle=settle,
             disk=self.directory.disk,
         )
         return OpenStore(name="dlq", store=store, handle=StoreHandle("dlq", store), before=store.counts.copy())
@@ -871,6 +881,9 @@ class _Run:
                 opened[name] = self.runner.open_store(
                     self.plan, name, self.record, settle=not self.resumed or self.journal is None
                 )
+            if self.resumed and self.journal is not None and self.runner.dead_letters_of(self.plan) is not None:
+                # Where the run had got to may rely on what it had set aside.
+                opened["dlq"] = self.runner.dead_letters(self.plan, settle=False)
         except BaseException:
             for store in opened.values():
                 if store.remote is None:
