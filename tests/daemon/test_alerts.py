@@ -563,7 +563,9 @@ async def test_ends_that_nobody_judged_are_judged_at_start(tmp_path: Path) -> No
     async with alert_target() as api:
         async with alerting(tmp_path) as (alerts, _):
             assert await alerts.flush(5)  # the missions are known from here on
-        past = [record(number=2), record(number=1, failed=False), record(number=4), record(number=3, failed=False)]
+        later = 10**7  # than the first start, however long that took by its quick clock
+        ends = ((2, True), (1, False), (4, True), (3, False))
+        past = [record(number=number, failed=failed, seconds=later + number) for number, failed in ends]
         async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
             alerts.judge_past(past)
             await api.count(3)
