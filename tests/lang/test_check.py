@@ -296,6 +296,6 @@ def test_thousands_of_mistakes_among_thousands_of_names_are_found_in_good_time()
     stores = " ".join(f'store s{n}aaaa: memory("x")' for n in range(count))
     steps = " ".join(f"clear t{n}bbbb let v{n} = w{n}cccc" for n in range(count))
     text = f"mission M {{ {stores} action A {{ {steps} }} run A }}"
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len([code for _, code in found(text) if code.startswith("undefined")]) == 2 * count
-    assert time.perf_counter() - begin < 4  # on a busy machine
+    assert time.process_time() - begin < 20  # quadratic would take minutes

@@ -298,7 +298,7 @@ def refused_as_it_is(path: Path) -> Iterator[None]:
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"orders\.(json|log)") as caught:
         yield
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert (caught.value.operation, caught.value.exit_code) == ("init", 3)
     after = path.lstat()
     assert (after.st_size, after.st_mtime_ns, after.st_mode) == (before.st_size, before.st_mtime_ns, before.st_mode)
