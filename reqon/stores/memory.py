@@ -23,7 +23,7 @@ class MemoryStore:
 
     kind = "memory"
 
-    __slots__ = ("_changes", "_records", "counts", "name", "partial")
+    __slots__ = ("_changes", "_plain", "_records", "counts", "name", "partial")
 
     def __init__(self, name: str = "", *, track: bool = False) -> None:
         self.name = name
@@ -31,6 +31,7 @@ class MemoryStore:
         self.partial: dict[str, bool] = {}
         self._records: dict[str, Record] = {}
         self._changes: list[Change] | None = [] if track else None
+        self._plain = 0  # so many records, the first ones, are known to be as any store gives them back
 
     def get(self, key: str) -> Record | None:
         record = self._records.get(key)
@@ -63,6 +64,13 @@ class MemoryStore:
         for key, record in items:
             self.put(key, record, mode)
 
+    def put_plain(self, items: Sequence[tuple[str, Record]], mode: WriteMode = WriteMode.REPLACE) -> None:
+        """As `put_many`, for records that came from JSON and are as they came: reading them needs no look at them."""
+        known = self._plain == len(self._records)
+        self.put_many(items, mode)
+        if known:
+            self._plain = len(self._records)
+
     def _rewrite(self, key: str, record: Record, mode: WriteMode) -> None:
         old = self._records[key]
         new = dict(record) if mode is WriteMode.REPLACE else {**old, **record}
@@ -70,6 +78,7 @@ class MemoryStore:
             self.counts.unchanged += 1
             return
         self._records[key] = new
+        self._plain = 0
         self.counts.updated += 1
         if self._changes is not None:
             self._changes.append((key, new))
@@ -77,6 +86,7 @@ class MemoryStore:
     def delete(self, key: str) -> None:
         if self._records.pop(key, None) is not None:
             self.counts.deleted += 1
+            self._plain = 0
             self.partial.pop(key, None)
             if self._changes is not None:
                 self._changes.append((key, None))
@@ -86,6 +96,7 @@ class MemoryStore:
         if self._changes is not None:
             self._changes += [(key, None) for key in self._records]
         self._records.clear()
+        self._plain = 0
         self.partial.clear()
 
     def count(self) -> int:
@@ -95,7 +106,10 @@ class MemoryStore:
         return list(self._records)
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        for record in islice(list(self._records.values()), start, None):
+        records = list(self._records.values())
+        plain = self._plain
+        yield from islice(records, start, plain)
+        for record in islice(records, max(start, plain), None):
             yield as_stored(record)
 
     def take_changes(self) -> list[Change]:
@@ -107,6 +121,7 @@ class MemoryStore:
 
     def restore(self, changes: Iterable[Change]) -> None:
         """Apply what `take_changes` gave to an earlier process. Counts and tracks nothing."""
+        self._plain = 0
         for key, record in changes:
             if record is None:
                 self._records.pop(key, None)

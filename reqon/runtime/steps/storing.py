@@ -16,10 +16,12 @@ from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.frame import Frame
+from reqon.runtime.paging import items_of
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.secrets import SECRETS
 from reqon.state.ids import derived_key
 from reqon.stores.base import LocalStore, WriteMode
+from reqon.stores.memory import MemoryStore
 from reqon.values import Record, Value
 
 BATCH = 1000
@@ -239,9 +241,10 @@ async def store_all(
         _put(store, [records], 0, key, mode, partial)
         return
     total = len(records)
+    plain = items_of(value) is not None  # of pages, as they came
     for start in range(0, total, BATCH):
         batch = records[start : start + BATCH]
-        _put(store, batch, start, key, mode, partial)
+        _put(store, batch, start, key, mode, partial, plain=plain)
         f.x.stored_items += len(batch)
         if start + BATCH < total:
             store.flush()
@@ -256,10 +259,15 @@ def _put(
     key: Key,
     mode: WriteMode,
     partial: bool | None,
+    *,
+    plain: bool = False,
 ) -> None:
     """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written."""
     batch = [(key(_object(record, number), number), record) for number, record in enumerate(records, first)]
-    store.put_many(batch, mode)
+    if plain and isinstance(store, MemoryStore):
+        store.put_plain(batch, mode)
+    else:
+        store.put_many(batch, mode)
     if partial is not None:
         for written, _ in batch:
             store.partial[written] = partial
