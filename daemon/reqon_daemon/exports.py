@@ -1,10 +1,12 @@
 """`reqon export`: the rules and the dashboard as files, for the missions of some paths (spec/daemon.md 4)."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError, SemanticError
+from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
 from reqon_daemon.dashboard import grafana_dashboard
 from reqon_daemon.rules import JOB, RUNBOOK, prometheus_rules
@@ -30,7 +32,9 @@ def export(what: str, paths: Sequence[Path], *, job: str | None = None, runbook:
         )
     missions: tuple[str, ...] = ()
     if paths:
-        program = load(paths)
+        # What is told of a mission hangs on no document, so none is downloaded; those in files are read.
+        specifications = specifications_in(Path(".vague-data"), os.environ, offline=True)
+        program = load(paths, known=registered(specifications))
         missions = tuple(mission.name for mission in program.missions)
         if not missions:
             raise SemanticError.of([d for d in program.all_diagnostics if d.severity == "error"])

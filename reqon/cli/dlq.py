@@ -13,7 +13,7 @@ from reqon.cli.options import Argument, Option
 from reqon.deadletters import DeadLetters, Letter, Retried
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
 from reqon.runner import AlreadyRunningError, Runner, RunnerSettings
 
@@ -57,7 +57,8 @@ def dlq(
     config = store_config or (Path(given) if (given := os.environ.get("REQON_STORE_CONFIG")) else None)
     variables = environment(env)
     state = state_directory(state_dir, variables)
-    program = load(path or [], known=registered(), skip=(state,)) if path else None
+    known = registered(specifications_in(state, variables, offline=verb != "retry"))
+    program = load(path, known=known, skip=(state,)) if path else None
     if program is not None and program.has_errors:
         show.findings(program.all_diagnostics)
         raise Done(2)

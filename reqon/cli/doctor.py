@@ -15,7 +15,7 @@ from reqon.cli.exits import CONFIGURATION, Done
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.errors import ReqonError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram
 from reqon.runner import Runner, RunnerSettings
@@ -101,7 +101,9 @@ def _credentials(runner: Runner, paths: tuple[Path, ...], auth: Path | None) -> 
         yield Finding("credentials", OK, "not looked for", "name the missions: reqon doctor ./missions/")
         return
     try:
-        program = load(paths, known=registered(), skip=(runner.directory.path,))
+        state = runner.directory.path
+        specifications = specifications_in(state, runner.environment, offline=True)
+        program = load(paths, known=registered(specifications), skip=(state,))
     except ReqonError as error:
         yield Finding("missions", ERROR, error.message, error.hint)
         return

@@ -11,7 +11,7 @@ from reqon.cli.exits import Done
 from reqon.cli.options import Option
 from reqon.cli.run import Paths, run, unknown_mission
 from reqon.errors import ConfigurationError
-from reqon.extensions import registered
+from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram
 from reqon.runner import Runner, RunnerSettings
@@ -125,7 +125,8 @@ def explained(
 
 
 def _missions(paths: Sequence[Path], state: Path, only: Sequence[str]) -> list[MissionProgram]:
-    program = load(paths, known=registered(), skip=(state,))
+    specifications = specifications_in(state, os.environ, offline=True)
+    program = load(paths, known=registered(specifications), skip=(state,))
     show.findings(program.all_diagnostics)
     if program.has_errors:
         raise Done(2)

@@ -43,8 +43,7 @@ def api() -> Iterator[OrdersApi]:
 def test_a_failing_api_is_a_failed_run(fault: str, kind: str, said: str, api: OrdersApi, tmp_path: Path) -> None:
     """R8 in part."""
     (tmp_path / "load.vague").write_text(LOAD.format(url=api.url))
-    # The transport asks once more by itself when a connection is reset before any answer.
-    api.fail(fault, "/orders", times=2 if fault == "reset" else 1)
+    api.fail(fault, "/orders", times=1)
     ended = reqon("load.vague", cwd=tmp_path, seconds=10)
     assert ended.code == 1, ended.text
     assert ended.err.startswith("load.vague:5:5: error: GET ")

@@ -110,5 +110,5 @@ def test_secrets_are_hidden_in_what_is_shown() -> None:
 
 def test_options_that_do_nothing_yet_are_named_when_they_are_given() -> None:
     assert DaemonSettings.read({}, environ={}).without_effect == ()
-    given = DaemonSettings.read({"workers": 2, "check_interval": "5s"}, environ={"REQON_WEBHOOK_PORT": "3000"})
-    assert given.without_effect == ("--workers", "--webhook-port")
+    given = DaemonSettings.read({"output": "out", "check_interval": "5s"}, environ={"REQON_WEBHOOK_PORT": "3000"})
+    assert given.without_effect == ("--output", "--webhook-port")

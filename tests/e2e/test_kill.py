@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from reqon.state.backend import last_place
 from reqon.state.directory import StateDirectory
 from reqon.state.file import FileBackend
 from reqon.state.recovery import recover
@@ -84,6 +85,12 @@ def stores(state: Path) -> dict[str, bytes]:
 def record(state: Path, cwd: Path) -> Any:
     """The last execution, as anybody may look at it."""
     return reqon("status", "--json", "--state-dir", state, cwd=cwd).json[0]
+
+
+def place(state: Path) -> Mapping[str, Any]:
+    """Where the journal says that the only execution is."""
+    backend = FileBackend(StateDirectory(state))
+    return last_place(backend.journal(backend.list(limit=1)[0]))
 
 
 def repeated(api: OrdersApi) -> int:
@@ -272,6 +279,7 @@ def test_a_parallel_loop_repeats_only_what_was_in_work(api: OrdersApi, tmp_path:
     with held(api, mission, state, "/customers/cust_0004") as process:
         # The others go on beside the one that is held.
         soon(lambda: len(api.stats()) == 13, "the other items")
+        soon(lambda: place(state).get("i") == 3 and len(place(state).get("done", ())) == 8, "their answers", seconds=60)
         process.kill()
     shown = record(state, tmp_path)
     assert shown["activeStep"]["index"] == 3

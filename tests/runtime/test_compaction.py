@@ -38,7 +38,8 @@ def known(journal: Journal, positions: Mapping[str, int]) -> dict[str, Any]:
             return {name: bodies(getattr(at, name)) for name in type(at).__dataclass_fields__}
         return at
 
-    found = bodies({name: getattr(point, name) for name in vars(point) if name != "journal"})
+    # `relied` only counts entries while they are read.
+    found = bodies({name: getattr(point, name) for name in vars(point) if name not in ("journal", "relied")})
     assert isinstance(found, dict)
     return {**found, "memory": memory}
 
