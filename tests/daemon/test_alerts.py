@@ -360,10 +360,6 @@ def _entry(
     )
 
 
-class _Killed(BaseException):
-    """Stands for SIGKILL: nothing after it happens."""
-
-
 FAILPOINTS = [
     "before-outbox-sync",
     "after-outbox-sync",
@@ -377,41 +373,6 @@ FAILPOINTS = [
     "before-outbox-remove",
     "after-outbox-remove",
 ]
-
-
-@pytest.mark.parametrize("point", FAILPOINTS)
-async def test_a_kill_anywhere_loses_no_incident_and_repeats_only_ids(tmp_path: Path, point: str) -> None:
-    """A2 in part: once per failpoint."""
-
-    def kill(_name: str) -> None:
-        raise _Killed
-
-    async def until_killed(target: Sender) -> None:
-        async with alerting(tmp_path, target) as (_, happenings):
-            happenings.emit(ended(failure))
-            await asyncio.sleep(5)
-
-    failure = record(number=3)
-    async with alert_target() as api:
-        files.arm(point, kill)
-        try:
-            with pytest.raises(BaseException) as raised:  # noqa: PT011  # a group, or the kill itself
-                await until_killed(parse_target(api.url))
-        finally:
-            files.arm(point, None)
-        assert isinstance(raised.value, _Killed | BaseExceptionGroup)
-        async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
-            alerts.judge_past([failure])
-            await api.count(1)
-            assert await alerts.flush(5)
-        assert set(api.states) == {"firing"}
-        assert len(set(api.ids)) == 1
-        assert len(api.ids) <= 2
-        assert [name for name in files_of(tmp_path) if name.endswith(".json")] == []
-        async with alerting(tmp_path, parse_target(api.url)) as (alerts, _):
-            alerts.judge_past([failure])
-            assert await alerts.flush(5)
-            assert len(set(api.ids)) == 1
 
 
 @pytest.mark.timeout(900)
