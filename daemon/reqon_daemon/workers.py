@@ -133,6 +133,8 @@ class Workers:
             record = await asyncio.to_thread(self._after_loss, plan.manual, job)
             if record is not None and record.status is not ExecutionStatus.INTERRUPTED:
                 return record
+            if record is not None:
+                self.lost(record)  # here and not in the thread: who is told belongs to this loop
             unbegun += record is None
             if self._closing or unbegun >= _UNBEGUN:
                 raise WorkerLostError("its worker process died before it began")
@@ -202,8 +204,6 @@ class Workers:
             if recovery.gives_up(record):
                 record = recovery.given_up(record, now=self.runner.clock.now())
                 self.runner.state_of(plan).save(record)
-            else:
-                self.lost(record)
         return record
 
     def _record_killed(self, plan: Plan, job: _Job, reason: CancelReason) -> None:
@@ -236,11 +236,6 @@ class Workers:
         return next((record for record in recent if job.is_of(record)), None)
 
     # --- processes ---
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the workers that live."""
-        return [p.process.pid for p in self._processes if p.alive]
 
     def wake(self) -> None:
         """The daemon is stopping: whoever only waits saves itself."""

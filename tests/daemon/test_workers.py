@@ -98,7 +98,9 @@ def test_runs_in_workers_look_the_same_and_survive_the_kill_of_their_worker(tmp_
     state = tmp_path / "state"
     chance = random.Random(11)
     killed = 0
-    with DaemonProcess(missions(tmp_path / "missions", copy=text), state, workers=2) as daemon:
+    folder = missions(tmp_path / "missions", copy=text)
+    # Without a target alerts go to the log.
+    with DaemonProcess(folder, state, workers=2, alert_on_failure="true") as daemon:
         daemon.ready()
         daemon.ask("trigger", mission="Copy")
         while killed < KILLS:
@@ -123,6 +125,7 @@ def test_runs_in_workers_look_the_same_and_survive_the_kill_of_their_worker(tmp_
         }
         seen = Counter((r["method"], r["path"], *sorted(r["query"].items())) for r in api.requests())
         assert sum(seen.values()) - len(seen) <= killed
+        daemon.said("alert firing: Copy was lost with its process", kind="crashed")
         # What a scrape shows came from the workers.
         succeeded = 'reqon_mission_runs_total{mission="Copy",status="success"}'
         soon(lambda: daemon.samples()[succeeded] == 1, "the count of runs")
