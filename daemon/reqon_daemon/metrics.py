@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector
 from prometheus_client.exposition import choose_encoder
 
 from reqon.__about__ import __version__
@@ -53,7 +53,8 @@ from reqon_daemon.happenings import (
     SlotOutcome,
     StateTroubled,
 )
-from reqon_daemon.series import Instruments
+from reqon_daemon.process import ProcessFigures
+from reqon_daemon.series import Instruments, Number
 
 RUN_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 LAG_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -63,6 +64,7 @@ ITEM_OUTCOMES = ("added", "updated", "unchanged", "skipped", "invalid", "dead_le
 BREAKER_STATES = ("closed", "half_open", "open")  # the later one wins where missions that share a source disagree
 LOADED_STATES = ("active", "paused", "invalid")
 _REMEMBERED_ERRORS = 10_000
+_END = b"# EOF\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +99,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        self._process = CollectorRegistry()  # what is not ours, of which the library writes the text
+        for collector in (ProcessFigures(), PlatformCollector(None), GCCollector(CollectorRegistry())):
+            self.registry.register(collector)
+            self._process.register(collector)
         self._missions: dict[str, MissionFacts] = {}
         self._running: defaultdict[str, int] = defaultdict(int)
         self._errors_seen: dict[str, int] = {}  # of executions that may be resumed: errors counted so far
@@ -215,7 +218,10 @@ class Metrics:
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """All series in the form that an Accept header asks for, and its content type. Any thread may ask."""
         encoder, content_type = choose_encoder(accept)
-        return encoder(self.registry), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        rest = encoder(self._process).removesuffix(_END)
+        pages = [family.page(openmetrics=openmetrics) for family in self._instruments.families]
+        return b"".join((rest, *pages, _END if openmetrics else b"")), content_type
 
     # --- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -513,7 +519,7 @@ class Metrics:
             self._breakers.pop(source, None)
 
 
-def _follow(counter: Counter, seen: dict[str, int], what: str, total: int) -> None:
+def _follow(counter: Number, seen: dict[str, int], what: str, total: int) -> None:
     """Move a counter by what was added since the last look."""
     counter.inc(max(0, total - seen.get(what, 0)))
     seen[what] = total

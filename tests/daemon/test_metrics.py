@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, parser
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, parser
+from prometheus_client.openmetrics import exposition as openmetrics_text
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Sample
 
@@ -42,7 +43,8 @@ from reqon_daemon.happenings import (
 )
 from reqon_daemon.metrics import Metrics, MissionFacts, MissionPast, metric_names
 from reqon_daemon.obstacles import Obstacles
-from reqon_daemon.series import LABEL_LIMIT, OTHER, Family, label
+from reqon_daemon.process import ProcessFigures
+from reqon_daemon.series import LABEL_LIMIT, OTHER, Family, Instruments, Number, label
 
 AT = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
 PAST = MissionPast(registered_at=AT)
@@ -272,8 +274,9 @@ def test_labels_are_valid_and_short(name: str) -> None:
 
 def test_series_are_bounded_and_the_rest_is_counted_together() -> None:
     """N8 in part: bounded."""
+    family: Family[Number] = Family("counter", "c_total", "text", ("a", "b"), limit=3)
     registry = CollectorRegistry()
-    family = Family(Counter("c", "text", ("a", "b"), registry=registry), ("a", "b"), limit=3)
+    registry.register(family)
     for number in range(10):
         family.at(str(number), "x").inc()
     family.at("1", "x").inc()
@@ -281,6 +284,69 @@ def test_series_are_bounded_and_the_rest_is_counted_together() -> None:
     assert values == {"0": 1, "1": 2, "2": 1, OTHER: 7}
     family.drop(b="x")
     assert {s.labels["a"] for m in registry.collect() for s in m.samples} == {OTHER}
+
+
+_CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(("count", "level", "spread", "alone", "gone", "shown")),
+        st.sampled_from(("", "a", 'b"\\c\nd', "ünï", "le", "{}", "x y")),
+        st.floats(min_value=0) | st.sampled_from((float("nan"), 0.5, 1_764_304_852.125, 1e-7)),
+    ),
+    max_size=30,
+)
+
+
+@given(changes=_CHANGES)
+def test_the_text_is_the_librarys_whatever_changed_since_the_last_scrape(
+    changes: list[tuple[str, str, float]],
+) -> None:
+    """K4 in part: what is kept from scrape to scrape is never stale."""
+    registry = CollectorRegistry()
+    make = Instruments(registry)
+    count, level = make.counter("c_total", "Counts.", "zone", "mission"), make.gauge("g", "Stands.", "mission")
+    spread = make.histogram("h_seconds", "Takes.", "mission", "action", buckets=(0.5, 1, 300))
+    alone = make.one_gauge("alone", "Has no labels.")
+    for what, mission, value in (*changes, ("shown", "", 0.0)):
+        match what:
+            case "count":
+                count.at(mission, "x").inc(value)
+            case "level":
+                level.at(mission).set(value)
+            case "spread":
+                spread.at(mission, "x").observe(value)
+            case "alone":
+                alone.set(value)
+            case "gone":
+                make.drop(mission=mission)
+            case _:
+                pages = b"".join(family.page() for family in make.families)
+                assert pages == generate_latest(registry)
+                exact = b"".join(family.page(openmetrics=True) for family in make.families) + b"# EOF\n"
+                assert exact == openmetrics_text.generate_latest(registry)  # type: ignore[no-untyped-call]
+
+
+def test_two_metrics_of_one_name_are_a_fault() -> None:
+    make = Instruments(CollectorRegistry())
+    make.counter("reqon_x_total", "One.")
+    with pytest.raises(ValueError, match="reqon_x"):
+        make.gauge("reqon_x", "Another.")
+
+
+def test_the_process_is_shown_as_every_client_shows_it() -> None:
+    library, ours = CollectorRegistry(), CollectorRegistry()
+    ProcessCollector(registry=library)
+    ours.register(ProcessFigures())
+    theirs = {metric.name: metric.samples[0].value for metric in library.collect()}
+    own = {metric.name: metric.samples[0].value for metric in ours.collect()}
+    assert set(own) == set(theirs)
+    for name in ("process_start_time_seconds", "process_max_fds"):
+        assert own[name] == theirs[name]
+    # The library opens a folder to count what is open.
+    assert abs(own["process_open_fds"] - theirs["process_open_fds"]) <= 1
+
+
+def test_without_proc_nothing_is_said_of_the_process(tmp_path: Path) -> None:
+    assert not list(ProcessFigures(str(tmp_path)).collect())
 
 
 def test_nothing_is_asked_of_what_happens_for_each_item() -> None:
