@@ -1,0 +1,1 @@
+"""One execution, from the request for it to its terminal record."""
