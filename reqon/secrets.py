@@ -96,6 +96,10 @@ class SecretRegistry:
             return MASK
         return self.redact(value)
 
+    def redact_parameter(self, name: str, value: Any) -> Any:
+        """The value of a query parameter, masked where its name says that it is secret."""
+        return MASK if value is not None and name.lower() in self._parameters else self.redact_value(value)
+
     def redact_value(self, value: Any) -> Any:
         """A copy of a JSON-like value, texts redacted at any depth. Other objects are shown by their redacted text."""
         if isinstance(value, str):

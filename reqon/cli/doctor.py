@@ -125,7 +125,7 @@ def _needs(runner: Runner, mission: MissionProgram) -> Iterator[Finding]:
     present = []
     for name, definition in mission.sources.items():
         try:
-            wanted = source_settings(definition, plan.evaluate, plan.origins, plan.environment)
+            wanted = source_settings(definition, plan.evaluate, plan.origins, plan.environment, again=plan.again)
             runner.credentials(wanted)
         except ReqonError as error:
             yield Finding("credentials", ERROR, f"{mission.name}, source {name}: {error.message}", error.hint)

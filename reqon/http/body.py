@@ -100,7 +100,7 @@ def decode_body(raw: bytes, content_type: str | None) -> tuple[Value, bool]:
         try:
             return [decode(line) for line in text.splitlines() if line and not line.isspace()], True
         except JsonError as error:
-            raise FetchError(f"a line of the answer is {error.message}", kind="parse") from error
+            raise FetchError(_unreadable("a line of the answer", error), kind="parse") from error
     if kind.reading == "form":
         return dict(parse_qsl(text, keep_blank_values=True)), False
     if text.lstrip()[:1] in ("{", "["):
@@ -118,7 +118,12 @@ def _json(raw: bytes, kind: MediaType) -> Value:
         return decode(_text(raw, kind.charset))
     except JsonError as error:
         hint = "the answer looks like HTML; is `base` the API's own address?" if raw.lstrip()[:1] == b"<" else None
-        raise FetchError(f"the answer is {error.message}", kind="parse", hint=hint) from error
+        raise FetchError(_unreadable("the answer", error), kind="parse", hint=hint) from error
+
+
+def _unreadable(what: str, error: JsonError) -> str:
+    says = error.message
+    return f"{what} is {says}" if says.startswith("not JSON") else f"{what} cannot be read: {says}"
 
 
 def _text(raw: bytes, charset: str) -> str:

@@ -10,11 +10,18 @@ def is_deterministic(node: nodes.Node) -> bool:
 
     Registered functions may do anything, so they are not.
     """
-    return all(
-        found.name.text == "get" or ((builtin := BUILTINS.get(found.name.text)) is not None and builtin.pure)
-        for found in walk(node)
-        if isinstance(found, nodes.Call)
-    )
+    return all(found.name.text == "get" or _is_pure(found) for found in walk(node) if isinstance(found, nodes.Call))
+
+
+def depends_on_the_moment(node: nodes.Node) -> bool:
+    """Whether the value may be another one each time it is asked for: now(), uuid(), registered functions."""
+    calls = (found for found in walk(node) if isinstance(found, nodes.Call))
+    return not all(call.name.text == "env" or _is_pure(call) for call in calls)
+
+
+def _is_pure(call: nodes.Call) -> bool:
+    builtin = BUILTINS.get(call.name.text)
+    return builtin is not None and builtin.pure
 
 
 def reads_response(node: nodes.Node) -> bool:

@@ -62,7 +62,8 @@ async def run_fetch(
     try:
         request = _request(f, spec, target, options, key, indices)
         if spec.shows_request:
-            f.request = _shown(spec, request)
+            before = f.request["attempt"] if single and isinstance(f.request, Mapping) else 0
+            f.request = _shown(spec, request, before)
         told = True
         tell_start(f, spec, url_of(client, request))
         if spec.paginate is not None:
@@ -113,6 +114,8 @@ def failed(
     # A match may raise it again: it is the request's all the same.
     error.locate(spec.span)
     x = f.x
+    if started is not None:
+        count_attempts(f, spec, error.attempts)
     x.requests += error.attempts
     x.retries += max(0, error.attempts - 1)
     if started is None:
@@ -233,16 +236,23 @@ def _since(x: Execution, spec: SinceSpec, options: Mapping[str, Value], key: str
     return since_text(value, str(options.get("sinceFormat") or spec.format))
 
 
-def _shown(spec: FetchSpec, request: Request) -> Value:
+def _shown(spec: FetchSpec, request: Request, before: int) -> dict[str, Value]:
+    """`request` as missions read it, secrets masked. `before`: attempts that were made until `retry` repeated it."""
     return {
         "method": request.method,
         "source": spec.source,
-        "path": request.target,
-        "params": SECRETS.redact_value(dict(request.params)),
+        "path": SECRETS.redact(request.target),
+        "params": {name: SECRETS.redact_parameter(name, value) for name, value in request.params},
         "body": SECRETS.redact_value(request.body),
         "operationId": request.operation_id,
-        "attempt": 1,
+        "attempt": before + 1,
     }
+
+
+def count_attempts(f: Frame, spec: FetchSpec, attempts: int) -> None:
+    """Put into `request` which attempt the last one was."""
+    if spec.shows_request and attempts > 1 and isinstance(f.request, dict):
+        f.request = {**f.request, "attempt": f.request["attempt"] + attempts - 1}
 
 
 async def _one(
@@ -267,6 +277,7 @@ async def _one(
     if outermost:
         save_before(f, request.method)
     reply = await ask(f, spec, client, request, indices, single=single)
+    count_attempts(f, spec, reply.attempts)
     meta: dict[str, Value] = {"code": reply.status, "headers": reply.headers}
     if spec.operation is not None and (problems := _calling().judged(f, spec, client, reply)):
         meta["validationErrors"] = problems
@@ -415,5 +426,6 @@ async def _all_pages(
     if reply is None:
         _tell_kept(f, spec, client, request, 200, started)
         return value, {"code": 200, "headers": {}, **meta}
+    count_attempts(f, spec, reply.attempts)
     _tell_completed(f, spec, client, request, reply, started, pages=run)
     return value, {"code": reply.status, "headers": reply.headers, **meta}

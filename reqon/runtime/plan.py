@@ -249,7 +249,12 @@ class Plan:
             origins |= {settings.origin_of(spec.url)}
         try:
             return settings.source_settings(
-                source, self.evaluate, origins, self.environment, server=None if spec is None else spec.server
+                source,
+                self.evaluate,
+                origins,
+                self.environment,
+                again=self.again,
+                server=None if spec is None else spec.server,
             )
         except SpecError as error:
             raise error.locate(source.name.span) from error
@@ -313,6 +318,15 @@ class Plan:
         )
         made = self._expressions(unit).value(node, scope)
         return function_of(unit, "lets", made, node)(known)
+
+    def again(self, node: nodes.Expression) -> Callable[[], Value]:
+        """What evaluates an expression outside of actions each time it is called."""
+        known = self.lets
+        unit = self._unit(node)
+        names = {name: _item("lets", name) for name in known}
+        scope = Scope(names=names, stores={}, sources=frozenset(self.program.sources), schemas=self.program.schemas)
+        made = function_of(unit, "lets", self._expressions(unit).value(node, scope), node)
+        return lambda: made(known)
 
     @cached_property
     def schemas(self) -> Schemas:

@@ -1,6 +1,6 @@
 """Mission and source options, evaluated and typed, when a run begins (spec/language.md 2.3, 2.4)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from reqon.errors import ConfigurationError
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
+from reqon.lang.analysis import depends_on_the_moment
 from reqon.lang.kinds import Block, Table, worded
 from reqon.lang.options import SOURCE, STORE_TABLES
 from reqon.lang.references import filled, names_read
@@ -18,6 +19,8 @@ from reqon.lang.walk import walk
 from reqon.values import Value, changed
 
 Evaluate = Callable[[nodes.Expression], Value]
+Again = Callable[[nodes.Expression], Callable[[], Value]]
+Header = Value | Callable[[], Value]
 
 CREDENTIAL_OPTIONS = {
     "token": "token",
@@ -37,9 +40,12 @@ def source_settings(
     origins: frozenset[str],
     environment: Mapping[str, str],
     *,
+    again: Again,
     server: Callable[[], str | None] | None = None,
 ) -> SourceSettings:
     """A source's options for one run. `server` tells the first server of its OpenAPI document, None if it can't.
+
+    `again` makes of an expression what evaluates it: headers are asked anew for each request.
 
     Raises:
         ConfigurationError: no base, a variable that is not set, or an option whose computed value does not fit.
@@ -47,15 +53,14 @@ def source_settings(
     name = written.name.text
     source = _filled(written, environment)
     values: dict[str, Value] = {}
-    headers: list[tuple[str, Value]] = []
+    headers: list[tuple[str, Header]] = []
     for option in source.options:
         if option.key == "headers":
             continue
         values[option.key] = option_words(option, evaluate, SOURCE)
     header_option = next((o for o in source.options if o.key == "headers"), None)
     if header_option is not None:
-        pairs = evaluate(header_option.value)  # type: ignore[arg-type]
-        headers = list(pairs.items()) if isinstance(pairs, dict) else []
+        headers = list(_headers(header_option.value, evaluate, again))
     base = values.get("base")
     from_document = server is not None and not any(o.key == "base" for o in source.options)
     if server is not None and from_document:
@@ -99,6 +104,17 @@ def source_settings(
     )
 
 
+def _headers(written: object, evaluate: Evaluate, again: Again) -> Iterator[tuple[str, Header]]:
+    """A source's headers: values, and where they depend on the moment, as `now()` does, what gives them."""
+    if isinstance(written, nodes.ObjectLiteral) and all(isinstance(entry, nodes.Entry) for entry in written.entries):
+        for entry in written.entries:
+            assert isinstance(entry, nodes.Entry)
+            yield entry.key, again(entry.value) if depends_on_the_moment(entry.value) else evaluate(entry.value)
+    else:
+        pairs = evaluate(written)  # type: ignore[arg-type]
+        yield from pairs.items() if isinstance(pairs, dict) else ()
+
+
 def _validation(values: Mapping[str, Value]) -> Literal["off", "warn", "strict"]:
     if not values.get("validateResponses"):
         return "off"
@@ -126,14 +142,20 @@ def _checked_base(base: str, source: nodes.SourceDef) -> str:
         parts = urlsplit(base)
         problem = None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            problem = f"'{base}' is no http(s) URL"
+            problem = "no http(s) URL" if "@" in base else f"'{base}' is no http(s) URL"
         elif parts.username or parts.password or parts.query or parts.fragment:
-            problem = "a base has no user, query or fragment"
+            problem = "it holds a user, query or fragment"
     except ValueError as error:
         problem = str(error)
     if problem:
         raise ConfigurationError(
-            "", Diagnostic("bad-option-value", problem, span, 'write base: "https://api.example.com/v1"')
+            "",
+            Diagnostic(
+                "bad-option-value",
+                f"the base of source '{source.name.text}': {problem}",
+                span,
+                'write base: "https://api.example.com/v1"',
+            ),
         )
     return base
 

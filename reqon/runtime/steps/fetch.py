@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from reqon.diagnostics import Diagnostic, Source
@@ -200,6 +201,8 @@ def path_parts(
         for piece in split(path)[0]:
             if isinstance(piece, str):
                 out.append((PathPart(PartKind.TEXT, piece), None))
+            elif isinstance(piece.expression, nodes.Call) and piece.expression.name.text == "pathSegments":
+                out.append(_single(e, piece.expression, scope, PartKind.VALUE))
             elif piece.expression is not None:
                 out.append(
                     (
@@ -259,9 +262,11 @@ def _placeholder(
 
 
 def path_target(e: Emitter, path: nodes.Node, parts: list[tuple[PathPart, ast.expr | None]]) -> ast.expr:
-    """The assembled path: a constant where it is one."""
+    """The assembled path: a constant where it is one, and may be asked for."""
     if all(value is None for _, value in parts):
-        return constant(assemble([part for part, _ in parts]))
+        # One that is refused fails when its step runs, at its place, as any other failure of a request.
+        with suppress(FetchError):
+            return constant(assemble([part for part, _ in parts]))
     made: list[ast.expr] = []
     for part, value in parts:
         if value is None:
