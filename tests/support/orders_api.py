@@ -136,6 +136,10 @@ class OrdersApi:
         """The requests whose path begins so, in order: method, path, query."""
         return self._do(lambda: [r for r in self._mood.requests if r["path"].startswith(path)])
 
+    def count(self) -> int:
+        """How many requests there were."""
+        return len(self._mood.requests)  # needs no look from the server's own thread
+
     def stats(self) -> dict[str, int]:
         """How many requests each path saw."""
         return self._do(lambda: dict(self._mood.seen))
