@@ -101,6 +101,18 @@ class PowerDisk(Disk):
         self._safe_names: dict[Path, dict[str, int]] = {}
         self._names_since: dict[Path, dict[str, list[int | None]]] = {}
 
+    def start_up(self) -> None:
+        """All that is there by now survived the last power loss; operations count from here."""
+        for directory in [self.root, *(p for p in self.root.rglob("*") if p.is_dir())]:
+            self._safe_names[directory] = self._names(directory)
+            for name in self._safe_names[directory]:
+                fd = os.open(directory / name, os.O_RDONLY)
+                file = self._file(fd)
+                file.safe = file.now()
+                os.close(fd)
+        self._names_since.clear()
+        self.operations = 0
+
     def _step(self) -> None:
         self.operations += 1
         if self.operations == self._power_off_at:

@@ -90,6 +90,15 @@ class KeepingRunner(Runner):
     """A runner that remembers the stores it opened, so that a test may look into them."""
 
     opened: dict[str, OpenStore]
+    plans: dict[str, Plan] | None = None  # by definition, where many runners run the same missions with the same clock
+
+    def bare_plan(self, program: MissionProgram, environment: Mapping[str, str] | None = None) -> Plan:
+        if self.plans is None:
+            return super().bare_plan(program, environment)
+        plan = self.plans.get(program.definition_hash)
+        if plan is None:
+            plan = self.plans[program.definition_hash] = super().bare_plan(program, environment)
+        return plan
 
     def open_store(self, plan: Plan, name: str, before: ExecutionRecord, *, settle: bool = True) -> OpenStore:
         store = super().open_store(plan, name, before, settle=settle)
@@ -112,6 +121,7 @@ class Bench:
     heard: list[Emitted] | None = None  # where events go; a new list for each run if there is none
     on_bus: Callable[[EventBus], object] | None = None  # who else listens
     disk: FileSystem | None = None  # what writes the files, if it isn't the machine's own
+    plans: dict[str, Plan] | None = None  # see KeepingRunner
 
     async def run(self, text: str, *, resume: bool = False, execution_id: str | None = None) -> Ran:
         """Run the mission of a text once, in a fresh runner."""
@@ -129,7 +139,7 @@ class Bench:
             environment={"API": self.api.url, **self.environment},
             random=lambda: 0.5,
         )
-        runner.opened = {}
+        runner.opened, runner.plans = {}, self.plans
         if self.disk is not None:
             runner.directory.disk = self.disk
         try:
