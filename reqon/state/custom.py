@@ -18,6 +18,7 @@ from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DamagedFileError, lock_is_free
 from reqon.state.backend import BodyRef, Journal, JournalEntry, SyncCheckpoint, last_place, was_asked_for
+from reqon.state.compaction import PASSING, is_worth_it, superseded
 from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.file import FileBackend
 from reqon.state.index import IdIndex
@@ -46,6 +47,7 @@ _SIGNATURES = {
     "append": "append(id, entries)",
     "replay": "replay(id)",
     "discard": "discard(id)",
+    "forget": "forget(id, numbers)",
     "get_sync": "get_sync(key)",
     "put_sync": "put_sync(changes)",
     "clear_sync": "clear_sync(key)",
@@ -451,6 +453,10 @@ class CustomJournal:
         self._size = 0
         self._full = False
         self._written = False
+        self._taken = -1  # the number of the last entry that the store has taken
+        self._forgets = store.can("forget")
+        self._passing: list[tuple[int, JournalEntry]] = []  # what later entries may supersede
+        self._passing_bytes = 0
 
     def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
         if self._next < 0:
@@ -472,12 +478,16 @@ class CustomJournal:
         entry: Record = {"n": number, "kind": kind, "fields": decode(fields, depth=OWN_DEPTH)}
         self._next += 1
         self._size += len(fields) + len(body or b"")
+        ref = None
+        if body is not None:
+            entry["body"] = body.decode()
+            self._bodies[number] = body
+            ref = BodyRef(number, len(body))
         self._buffer.append(entry)
-        if body is None:
-            return None
-        entry["body"] = body.decode()
-        self._bodies[number] = body
-        return BodyRef(number, len(body))
+        if self._forgets and kind in PASSING:
+            self._passing.append((number, JournalEntry(kind, entry["fields"], ref)))
+            self._passing_bytes += len(fields) + len(body or b"")
+        return ref
 
     def _replayed(self) -> list[Record]:
         """What the store has, in order; an entry that was appended twice counts once."""
@@ -489,10 +499,16 @@ class CustomJournal:
             pass
 
     def write(self) -> None:
-        if self._buffer:
-            self._store.call("append", self._id, list(self._buffer))
-            self._buffer.clear()
+        # The run goes on while a checkpoint writes in another thread: what comes meanwhile is the next call's.
+        taken, self._buffer = self._buffer, []
+        if taken:
+            try:
+                self._store.call("append", self._id, taken)
+            except BaseException:
+                self._buffer = taken + self._buffer
+                raise
             self._written = True
+            self._taken = max(self._taken, taken[-1]["n"])
 
     def sync(self) -> None:
         """As `write`: what a store has taken, it keeps."""
@@ -501,19 +517,39 @@ class CustomJournal:
     def entries(self) -> Iterator[JournalEntry]:
         found = self._replayed()
         self._next = max(self._next, found[-1]["n"] + 1 if found else 0)
-        self._size = 0
+        self._taken = found[-1]["n"] if found else -1
+        self._size = self._passing_bytes = 0
+        self._passing = []
         for stored in found:
             body = stored.get("body")
-            self._size += len(encode(stored["fields"])) + len(body or "")
-            self._full = self._full or stored["kind"] == "full"
             if body is not None:
                 self._bodies[stored["n"]] = body.encode()
+            length = len(encode(stored["fields"])) + len(body or "")
+            self._size += length
+            self._full = self._full or stored["kind"] == "full"
+            if self._forgets and stored["kind"] in PASSING:
+                self._passing.append((stored["n"], self._entry(stored)))
+                self._passing_bytes += length
         for stored in found:
             yield self._entry(stored)
 
     def _entry(self, stored: Record) -> JournalEntry:
         body = self._bodies.get(stored["n"])
         return JournalEntry(stored["kind"], stored["fields"], None if body is None else BodyRef(stored["n"], len(body)))
+
+    def compact(self, safe: Mapping[str, int]) -> None:
+        """See `Compacting`. A store that has no `forget` keeps everything until the execution completes."""
+        if not self._forgets or not is_worth_it(self._passing_bytes, self._size, self._max_bytes):
+            return
+        # What the store has not taken yet counts for nothing. An entry that comes just now may be overlooked: it stays.
+        known, self._passing, self._passing_bytes = self._passing, [], 0
+        gone = set(superseded([(number, entry) for number, entry in known if number <= self._taken], safe))
+        self._passing = [(number, entry) for number, entry in known if number not in gone] + self._passing
+        if gone:
+            self._store.call("forget", self._id, sorted(gone))
+            self._size -= sum(_bytes_of(entry) for number, entry in known if number in gone)
+            for number in gone:
+                self._bodies.pop(number, None)
 
     def last(self, *kinds: str) -> JournalEntry | None:
         return next((entry for entry in reversed(list(self.entries())) if entry.kind in kinds), None)
@@ -547,6 +583,11 @@ class CustomJournal:
         self._bodies.clear()
         self._store.call("discard", self._id)
         self._next, self._size, self._full, self._written = -1, 0, False, False
+        self._passing, self._passing_bytes, self._taken = [], 0, -1
+
+
+def _bytes_of(entry: JournalEntry) -> int:
+    return len(encode(dict(entry.fields))) + (entry.body.length if entry.body is not None else 0)
 
 
 class _Sync(SyncCheckpoints):

@@ -161,6 +161,16 @@ def _a_discarded_journal_begins_again(store: CustomStore) -> None:
     assert len(store.call("replay", _IDS[0])) == 1
 
 
+def _what_is_forgotten_is_gone(store: CustomStore) -> None:
+    store.call("append", _IDS[0], _entries(0, 6))
+    store.call("append", _IDS[1], _entries(0, 3))
+    store.call("forget", _IDS[0], [0, 3, 5])
+    store.call("forget", _IDS[0], [3, 99])
+    store.call("append", _IDS[0], _entries(6, 1))
+    assert [entry["n"] for entry in store.call("replay", _IDS[0])] == [1, 2, 4, 6]
+    assert len(store.call("replay", _IDS[1])) == 3
+
+
 def _entry(items: int) -> Record:
     return {"lastSync": "2024-01-20T09:00:00.000Z", "itemsSynced": items, "mission": "CustomerSync"}
 
@@ -219,6 +229,7 @@ _CHECKS: "list[tuple[str, tuple[str, ...], Callable[[CustomStore], None]]]" = [
     ("a journal is replayed in order", _JOURNAL, _a_journal_is_replayed_in_order),
     ("entries that are sent again do no harm", _JOURNAL, _entries_that_are_there_already_do_no_harm),
     ("a discarded journal begins again", _JOURNAL, _a_discarded_journal_begins_again),
+    ("what is forgotten is gone, and nothing else", (*_JOURNAL, "forget"), _what_is_forgotten_is_gone),
     ("sync checkpoints are put and got", _SYNC, _sync_checkpoints_are_put_and_got),
     ("sync checkpoints are cleared, one or all", _SYNC, _sync_checkpoints_are_cleared),
     ("a lease is one owner's, who may renew it", ("lease",), _a_lease_is_one_owners),

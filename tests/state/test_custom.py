@@ -6,6 +6,7 @@ import pytest
 
 from reqon.errors import ConfigurationError, StateError
 from reqon.state.backend import StateBackend, SyncCheckpoint
+from reqon.state.compaction import Compacting
 from reqon.state.custom import CustomBackend, CustomStore, default_state_store, registered_state_stores, set_state_store
 from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.records import ExecutionStatus, Owner
@@ -56,6 +57,85 @@ class TestAStoreThatCanDoEverything(StateContract):
         journal.write()
         own.journals[record.execution_id] += own.journals[record.execution_id][:2]
         assert [e.fields["n"] for e in backend.journal(record).entries()] == [0, 1, 2]
+
+    def test_entries_that_come_while_others_are_being_written_are_kept(
+        self, backend: StateBackend, own: FullStore
+    ) -> None:
+        """A checkpoint writes in a thread of its own while the run goes on."""
+        record = backend.create(a_record())
+        journal = backend.journal(record)
+        take, others = own.append, [1, 2]
+
+        def slow_append(execution_id: str, entries: list[dict[str, object]]) -> None:
+            if others:
+                journal.append("bind", {"n": others.pop(0)})
+            take(execution_id, entries)
+
+        own.append = slow_append  # type: ignore[method-assign]
+        journal.append("bind", {"n": 0})
+        for _ in range(3):
+            journal.write()
+        assert [e.fields["n"] for e in backend.journal(record).entries()] == [0, 1, 2]
+
+    def test_entries_that_a_store_refused_are_written_later(self, backend: StateBackend, own: FullStore) -> None:
+        record = backend.create(a_record())
+        journal = backend.journal(record)
+        take = own.append
+
+        def refuse(_: str, __: list[dict[str, object]]) -> None:
+            raise ConnectionError("gone")
+
+        own.append = refuse  # type: ignore[method-assign]
+        journal.append("bind", {"n": 0})
+        with pytest.raises(StateWriteError, match="gone"):
+            journal.write()
+        own.append = take  # type: ignore[method-assign]
+        journal.append("bind", {"n": 1})
+        journal.write()
+        assert [e.fields["n"] for e in backend.journal(record).entries()] == [0, 1]
+
+    @pytest.mark.parametrize("again", [False, True], ids=["in one run", "after a resume"])
+    def test_what_later_entries_made_useless_is_forgotten(
+        self, directory: StateDirectory, own: FullStore, again: bool
+    ) -> None:
+        store = CustomStore("vault", own)
+        backend = CustomBackend(directory, store, journal_max=40_000)
+        record = backend.create(a_record())
+        journal = backend.journal(record)
+        ref = journal.append("page", {"i": 0}, body=b"[1, 2]")
+        assert ref is not None
+        for index in range(2000):
+            fields = {"a": "0/Load", "p": "l1", "i": index, "n": {"rows": index}}
+            journal.append("progress", fields)
+            journal.write()
+            if index % 100 == 99:
+                if again:
+                    journal.close()
+                    journal = backend.journal(record)
+                    assert len(list(journal.entries())) < 1000
+                assert isinstance(journal, Compacting)
+                journal.compact({"rows": index - 50})
+        assert not journal.full
+        left = [e.fields["i"] for e in backend.journal(record).entries()]
+        assert left[0] == 0, "the page"
+        assert 1949 in left, "the last place that survives a power loss"
+        assert left[-1] == 1999
+        assert len(left) < 500
+        assert journal.read_body(ref) == b"[1, 2]"
+        store.close()
+
+    def test_a_store_that_cannot_forget_keeps_every_entry(self, directory: StateDirectory, own: FullStore) -> None:
+        own.forget = None  # type: ignore[method-assign,assignment]
+        store = CustomStore("vault", own)
+        backend = CustomBackend(directory, store, journal_max=40_000)
+        journal = backend.journal(backend.create(a_record()))
+        assert isinstance(journal, Compacting)
+        for index in range(200):
+            journal.append("progress", {"a": "0/Load", "p": "l1", "i": index, "n": {}})
+            journal.write()
+            journal.compact({})
+        assert len(list(journal.entries())) == 200
+        store.close()
 
 
 class TestAStoreThatSavesAndLoads:

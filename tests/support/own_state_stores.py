@@ -3,6 +3,7 @@
 import copy
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 State = dict[str, Any]
@@ -52,6 +53,11 @@ class FullStore:
 
     def discard(self, execution_id: str) -> None:
         self.journals.pop(execution_id, None)
+
+    async def forget(self, execution_id: str, numbers: Sequence[int]) -> None:
+        gone = set(numbers)
+        kept = [entry for entry in self.journals.get(execution_id, []) if entry["n"] not in gone]
+        self.journals[execution_id] = kept
 
     async def lease(self, mission: str, owner: str, ttl: float) -> bool:
         holder, until = self.leases.get(mission, ("", 0.0))
