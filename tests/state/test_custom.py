@@ -82,7 +82,7 @@ class TestAStoreThatCanDoEverything(StateContract):
         journal = backend.journal(record)
         take = own.append
 
-        def refuse(_: str, __: list[dict[str, object]]) -> None:
+        def refuse(execution_id: str, entries: list[dict[str, object]]) -> None:
             raise ConnectionError("gone")
 
         own.append = refuse  # type: ignore[method-assign]
