@@ -15,10 +15,12 @@ def rest() -> None:
     gc.disable()
 
 
-def settle(*, tidy: bool = False) -> None:
-    """What is loaded by now stays; look seldom from now on. `tidy`: throw waste away first, in a process that stays."""
-    if tidy:
-        gc.collect()
+def settle() -> None:
+    """What is loaded by now stays; look seldom from now on.
+
+    Waste is not looked for first: a process that loaded two thousand missions has twenty objects of it, and the look
+    takes a third of a second.
+    """
     gc.freeze()
     gc.set_threshold(_YOUNGEST, _MIDDLE, _OLDEST)
     gc.enable()

@@ -98,9 +98,11 @@ class Catalog:
         default_zone: Zone | None = None,
         evaluate: Callable[[Plan], Evaluate] = lambda _: constant,
         documents: Callable[[Plan], Iterable[Path]] = lambda _: (),
+        expect: Callable[[int], object] = lambda _: None,
     ) -> None:
         """`plan` compiles one mission (`Runner.plan`), `load` reads one unit, `skip` holds folders to leave out.
 
+        `expect` is told how many units come before they are loaded.
         `evaluate` gives what reads a plan's options when they are more than constants, `documents` the other files that
         a plan was made of, such as OpenAPI documents.
         """
@@ -113,6 +115,7 @@ class Catalog:
         self._default_zone = default_zone
         self._evaluate = evaluate
         self._documents = documents
+        self._expect = expect
         self._units: dict[Path, _Kept] = {}
         self._busy = asyncio.Lock()
 
@@ -169,6 +172,7 @@ class Catalog:
     async def _take(self, seen: Seen, *, everything: bool) -> Reload:
         known = self._units
         anew = [unit for unit, files in seen.items() if everything or unit not in known or known[unit].files != files]
+        self._expect(len(anew))
         read: dict[Path, _Kept] = {}
         for at in range(0, len(anew), _READ_TOGETHER):
             read |= await asyncio.to_thread(self._read_all, anew[at : at + _READ_TOGETHER], seen)

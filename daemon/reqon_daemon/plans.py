@@ -1,9 +1,11 @@
 """From mission files to plans the daemon can run, and the run itself, as the dispatcher asks for it."""
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from reqon.errors import ReqonError
 from reqon.extensions import registered
@@ -46,8 +48,8 @@ class Twin:
 class Planner:
     """Reads and compiles missions for the catalog, runs them for the dispatcher.
 
-    `only` are the names of the missions that are wanted; empty: all. `at_once`: how many are compiled as they are
-    read, which is what takes longest; the others by `compile`, or when they first run.
+    `only` are the names of the missions that are wanted; empty: all. `at_once`: of more units than so many at a time,
+    missions are checked only, and compiled by `compile`, or when they first run; None: always as they are read.
     """
 
     runner: Runner
@@ -56,7 +58,16 @@ class Planner:
     only: tuple[str, ...] = ()
     at_once: int | None = None
     left: bool = False  # whether some are not compiled
-    _planned: int = 0
+    _expected: int = 0
+    _scheduled: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Not a copy: a process's variables are read and decoded one by one.
+        self._scheduled = ChainMap({SCHEDULED: "true"}, cast("MutableMapping[str, str]", self.environment))
+
+    def expect(self, units: int) -> None:
+        """So many are read next."""
+        self._expected = units
 
     def load(self, path: Path) -> Iterable[Unit]:
         """One file or mission folder, read and checked."""
@@ -65,15 +76,13 @@ class Planner:
         return [self._wanted(unit) for unit in units] if self.only else units
 
     def plan(self, program: MissionProgram) -> Twin:
-        """The mission compiled, so that what cannot run is found now; past `at_once` of them, checked only.
+        """The mission compiled, so that what cannot run is found now; of more than `at_once` units, checked only.
 
         Raises:
             ReqonError: with its place.
         """
-        environment = {**self.environment, SCHEDULED: "true"}
-        scheduled = self.runner.bare_plan(program, environment)
-        if self.at_once is None or self._planned < self.at_once:
-            self._planned += 1
+        scheduled = self.runner.bare_plan(program, self._scheduled)
+        if self.at_once is None or self._expected <= self.at_once:
             scheduled.compile()
         else:
             self.left = True

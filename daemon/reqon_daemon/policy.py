@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, get_args
 
 from reqon.diagnostics import Span
@@ -117,6 +118,11 @@ def _schedule(program: MissionProgram, options: "_Options", default_zone: Zone |
     return Schedule(rule=rule, text=text, zone=where, jitter=jitter_of(program.name, spread))
 
 
+@lru_cache(maxsize=1024)  # thousands of missions share a few hundred texts
+def _cron_fields(text: str) -> CronFields | None:
+    return parse_cron(text)[0]
+
+
 def _rule(node: nodes.Schedule, where: Zone) -> tuple[Every | Cron | Once, str]:
     if node.kind == "every":
         amount, unit = node.amount, node.unit or ""
@@ -127,8 +133,9 @@ def _rule(node: nodes.Schedule, where: Zone) -> tuple[Every | Cron | Once, str]:
         return Every(amount * nodes.UNIT_MILLISECONDS[unit] // 1000), f"every {amount} {shown}"
     text = node.text or ""
     if node.kind == "cron":
-        fields, found = parse_cron(text, node.when_span)
+        fields = _cron_fields(text)
         if fields is None:
+            _, found = parse_cron(text, node.when_span)
             raise SemanticError.of([d for d in found if d.severity == "error"])
         return cron_rule(fields, where), f'cron "{text}"'
     try:

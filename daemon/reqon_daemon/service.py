@@ -138,6 +138,7 @@ class Service:
             settings.paths,
             load=self.planner.load,
             plan=self.planner.plan,
+            expect=self.planner.expect,
             documents=documents_of,
             evaluate=options_of,
             skip=(settings.state_dir,),
@@ -450,7 +451,7 @@ class Service:
             raise StoppedError
 
     def _say_ready(self) -> None:
-        collector.settle(tidy=True)
+        collector.settle()
         self.health.phase = "ready"
         missions = self.catalog.missions
         for name in missions:
@@ -474,6 +475,7 @@ class Service:
             return
         async for reload in self.catalog.finish(self.planner.compile):
             self.roster.apply(reload)
+        collector.settle()
         log.info("all missions are compiled", missions=len(self.catalog.missions))
 
     # --- stopping -----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class Worker:
             hello.settings, clock=SYSTEM, bus=self.bus, environment=hello.environment, limits=self.limits
         )
         self.runner.open()
-        collector.settle(tidy=True)
+        collector.settle()
         self.line.send(Ready())
         async with asyncio.TaskGroup() as group:
             while (message := await self.line.receive()) is not None:
