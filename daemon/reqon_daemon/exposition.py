@@ -6,7 +6,6 @@ taken to be reachable by anyone.
 """
 
 import asyncio
-import errno
 import gzip
 import socket
 import threading
@@ -19,6 +18,7 @@ from typing import ClassVar
 import structlog
 
 from reqon.errors import ConfigurationError
+from reqon.listening import bound_socket
 
 log = structlog.get_logger(__name__)
 
@@ -275,7 +275,10 @@ class Exposition:
         """
         sockets: list[socket.socket] = []
         try:
-            sockets.extend(_bind(listen) for listen in self.listens)
+            sockets.extend(
+                bound_socket(listen.host, listen.port, purpose=listen.purpose, host_option="--metrics-host")
+                for listen in self.listens
+            )
         except ConfigurationError:
             for bound in sockets:
                 bound.close()
@@ -319,47 +322,3 @@ class Exposition:
                 writer.transport.abort()
         for _ in range(_ROUNDS):  # an aborted transport closes its socket in the loop's next round
             await asyncio.sleep(0)
-
-
-def _bind(listen: Listen) -> socket.socket:
-    """A socket bound to the address.
-
-    Raises:
-        ConfigurationError: it cannot be had; says who probably has it.
-    """
-    option = f"--{listen.purpose}-port"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"{option}: cannot listen on {listen.host}:{listen.port}: {error}",
-            hint="--metrics-host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all",
-        ) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(128)
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        raise _bind_failure(listen, option, error) from error
-    return bound
-
-
-def _bind_failure(listen: Listen, option: str, error: OSError) -> ConfigurationError:
-    where = f"{listen.host}:{listen.port}"
-    if error.errno == errno.EADDRINUSE:
-        also = "; a Prometheus server uses 9090 as well" if listen.port == 9090 else ""
-        return ConfigurationError(
-            f"{option}: {where} is taken by another program{also}",
-            hint=f"choose another port, as in {option} 9091, or 0 for a free one",
-        )
-    if error.errno == errno.EACCES:
-        return ConfigurationError(f"{option}: {where} is not allowed for this user", hint="ports from 1024 on are")
-    return ConfigurationError(
-        f"{option}: cannot listen on {where}: {error.strerror}",
-        hint="--metrics-host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all",
-    )

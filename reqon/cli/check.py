@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from reqon.cli import show
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
+from reqon.cli.flags import EnvFile
 from reqon.cli.options import Argument, Option
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
@@ -25,7 +26,7 @@ def check(
     auth: Annotated[
         Path | None, Option("--auth", metavar="FILE", help="Also look up credentials in this file.")
     ] = None,
-    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
+    env: EnvFile = None,
     state_dir: Annotated[
         Path | None, Option("--state-dir", metavar="DIR", help="A folder that holds no missions.")
     ] = None,

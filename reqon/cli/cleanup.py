@@ -2,12 +2,12 @@
 
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 from reqon.cli import show
 from reqon.cli.durations import seconds
 from reqon.cli.exits import Done
+from reqon.cli.flags import ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import SYSTEM
@@ -22,10 +22,8 @@ def cleanup(
     everything: Annotated[bool, Option("--all", help="All records of the mission.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Only show what would go.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Annotated[bool, Option("--json", help="For machines.")] = False,
-    state_dir: Annotated[
-        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
-    ] = None,
+    json: ForMachines = False,
+    state_dir: StateDir = None,
     state_store: Annotated[
         str | None, Option("--state-store", metavar="NAME", help="Look into this state store only.")
     ] = None,

@@ -7,6 +7,7 @@ from reqon.cli import show
 from reqon.cli.durations import seconds, written
 from reqon.cli.environment import state_directory
 from reqon.cli.exits import Done
+from reqon.cli.flags import ForMachines
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.cli.state import state_stores
@@ -15,10 +16,9 @@ Mission = Annotated[str, Argument(metavar="MISSION", help="The mission's name.")
 StateDir = Annotated[
     Path | None, Option("--state-dir", metavar="DIR", help="The daemon's state directory. [.vague-data]")
 ]
-Json = Annotated[bool, Option("--json", help="For machines.")]
 
 
-def trigger(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+def trigger(mission: Mission, json: ForMachines = False, state_dir: StateDir = None) -> None:
     """Run a mission now, in the daemon."""
     answer = _ask(state_dir, "trigger", json, mission=mission)
     show.out(f"{mission}: {answer['state']}")
@@ -29,7 +29,7 @@ def pause(
     mission: Mission,
     duration: Annotated[str | None, Option("--for", metavar="T", help="Such as 2h; without it until unpause.")] = None,
     reason: Annotated[str | None, Option("--reason", metavar="TEXT", help="Shown by `reqon why`.")] = None,
-    json: Json = False,
+    json: ForMachines = False,
     state_dir: StateDir = None,
 ) -> None:
     """Start no scheduled runs of a mission."""
@@ -40,21 +40,21 @@ def pause(
     raise Done
 
 
-def unpause(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+def unpause(mission: Mission, json: ForMachines = False, state_dir: StateDir = None) -> None:
     """Let a paused mission run again."""
     answer = _ask(state_dir, "unpause", json, mission=mission)
     show.out(f"{mission}: {'no longer paused' if answer['wasPaused'] else 'was not paused'}")
     raise Done
 
 
-def cancel(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+def cancel(mission: Mission, json: ForMachines = False, state_dir: StateDir = None) -> None:
     """Stop a mission's running executions; they can be resumed."""
     answer = _ask(state_dir, "cancel", json, mission=mission)
     show.out(f"{mission}: {answer['cancelled'] or 'nothing'} cancelled")
     raise Done
 
 
-def reload(json: Json = False, state_dir: StateDir = None) -> None:
+def reload(json: ForMachines = False, state_dir: StateDir = None) -> None:
     """Read the mission files again, now."""
     answer = _ask(state_dir, "reload", json)
     told = [f"{name}: added" for name in answer["added"]]
@@ -67,7 +67,7 @@ def reload(json: Json = False, state_dir: StateDir = None) -> None:
     raise Done
 
 
-def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> None:
+def why(mission: Mission, json: ForMachines = False, state_dir: StateDir = None) -> None:
     """Say why a mission ran, runs, waits, or did not run. Without a daemon, from its ledger and records."""
     answer, lines = service("why")(state_stores(state_dir, None), mission)
     if json:
@@ -79,7 +79,7 @@ def why(mission: Mission, json: Json = False, state_dir: StateDir = None) -> Non
 
 def config(
     paths: Annotated[list[Path] | None, Argument(metavar="[PATH...]", help="Where reqon.toml lies.")] = None,
-    json: Json = False,
+    json: ForMachines = False,
 ) -> None:
     """Show every option's effective value and where it comes from; secrets hidden."""
     settings = service("settings")({"paths": tuple(paths or ())})

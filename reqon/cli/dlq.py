@@ -9,6 +9,7 @@ from typing import Annotated
 from reqon.cli import show
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import Done
+from reqon.cli.flags import EnvFile, ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.deadletters import DeadLetters, Letter, Retried
 from reqon.diagnostics import did_you_mean
@@ -33,15 +34,13 @@ def dlq(
     store: Annotated[str | None, Option("--store", metavar="NAME", help="Only items in this store.")] = None,
     everything: Annotated[bool, Option("--all", help="All items that are meant by the other options.")] = False,
     retryable: Annotated[bool, Option("--retryable", help="Only those that may well pass later.")] = False,
-    json: Annotated[bool, Option("--json", help="For machines.")] = False,
+    json: ForMachines = False,
     auth: Annotated[Path | None, Option("--auth", metavar="FILE", help="Credentials, for retry.")] = None,
-    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
+    env: EnvFile = None,
     store_config: Annotated[
         Path | None, Option("--store-config", metavar="FILE", help="Which databases stand behind stores.")
     ] = None,
-    state_dir: Annotated[
-        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
-    ] = None,
+    state_dir: StateDir = None,
 ) -> None:
     """List, show, retry or drop the items that missions set aside with `queue`."""
     if verb not in _VERBS:

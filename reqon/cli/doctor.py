@@ -12,6 +12,7 @@ from reqon.__about__ import __version__
 from reqon.cli import show
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import CONFIGURATION, Done
+from reqon.cli.flags import AuthFile, EnvFile, ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.errors import ReqonError
@@ -29,14 +30,10 @@ def doctor(
     paths: Annotated[
         list[Path] | None, Argument(metavar="[PATH...]", help="Missions whose credentials are looked for, too.")
     ] = None,
-    auth: Annotated[
-        Path | None, Option("--auth", metavar="FILE", help="Credentials: one JSON object, source -> record.")
-    ] = None,
-    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
-    json: Annotated[bool, Option("--json", help="For machines.")] = False,
-    state_dir: Annotated[
-        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
-    ] = None,
+    auth: AuthFile = None,
+    env: EnvFile = None,
+    json: ForMachines = False,
+    state_dir: StateDir = None,
     state_store: Annotated[
         str | None, Option("--state-store", metavar="NAME", help="Where all executions are kept.")
     ] = None,

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from reqon.cli import show
 from reqon.cli.exits import Done
-from reqon.cli.look import StateDir, StateStore, the_execution
+from reqon.cli.flags import StateDir
+from reqon.cli.look import StateStore, the_execution
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import rfc3339, wait_blocking

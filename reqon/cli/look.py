@@ -1,11 +1,11 @@
 """`reqon status` and `history`: what ran, what runs, and why it failed (spec/state.md 8)."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 from reqon.cli import show
 from reqon.cli.exits import Done
+from reqon.cli.flags import StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import parse_rfc3339, rfc3339
@@ -16,7 +16,6 @@ from reqon.state.ids import is_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
 
 Mission = Annotated[str | None, Argument(metavar="[MISSION]", help="Only this mission.")]
-StateDir = Annotated[Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")]
 StateStore = Annotated[str | None, Option("--state-store", metavar="NAME", help="Look into this state store only.")]
 Json = Annotated[bool, Option("--json", help="Records as they are, for machines.")]
 

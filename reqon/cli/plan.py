@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from reqon.cli import show
+from reqon.cli.choosing import refuse_unknown
 from reqon.cli.environment import environment, state_directory
 from reqon.cli.exits import CONFIGURATION, Done
+from reqon.cli.flags import EnvFile, ForMachines, MissionNames, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
 from reqon.clock import rfc3339
@@ -28,14 +30,10 @@ from reqon.values import milliseconds
 def plan(
     paths: Annotated[list[Path], Argument(metavar="PATH...", help="Mission files or folders.")],
     slots: Annotated[int, Option("--next", metavar="N", min=0, help="So many next runs. [5]")] = 5,
-    mission: Annotated[
-        list[str] | None, Option("--mission", metavar="NAME", help="Only this mission (repeatable).")
-    ] = None,
-    env: Annotated[Path | None, Option("--env", metavar="FILE", help="Read variables from this file alone.")] = None,
-    state_dir: Annotated[
-        Path | None, Option("--state-dir", metavar="DIR", help="Where state lives. [.vague-data]")
-    ] = None,
-    json: Annotated[bool, Option("--json", help="For machines.")] = False,
+    mission: MissionNames = None,
+    env: EnvFile = None,
+    state_dir: StateDir = None,
+    json: ForMachines = False,
 ) -> None:
     """Show what would run, and when: stages, sources, stores, requests, checkpoints, next runs. Runs nothing."""
     state = state_directory(state_dir)
@@ -45,7 +43,7 @@ def plan(
     show.findings(program.all_diagnostics)
     code = 2 if program.has_errors else 0
     chosen = [m for m in program.missions if not mission or m.name in mission]
-    _refuse_unknown(mission or (), [m.name for m in program.missions])
+    refuse_unknown(mission or (), [m.name for m in program.missions])
     told: list[Any] = []
     for number, one in enumerate(chosen):
         has_document = any(source.spec is not None for source in one.sources.values())
@@ -66,14 +64,6 @@ def plan(
     if json:
         show.as_json(told)
     raise Done(code)
-
-
-def _refuse_unknown(wanted: Sequence[str], known: Sequence[str]) -> None:
-    from reqon.cli.run import unknown_mission  # noqa: PLC0415  # it brings all of the runner along
-
-    for name in wanted:
-        if name not in known:
-            raise unknown_mission(name, dict.fromkeys(known))
 
 
 def _synced(state: Path, mission: str) -> Mapping[str, SyncCheckpoint]:

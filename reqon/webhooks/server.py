@@ -1,9 +1,7 @@
 """The webhook server: where it listens, what its URLs begin with, when it starts and ends (spec/runtime.md 12.1)."""
 
 import asyncio
-import errno
 import logging
-import os
 import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,6 +11,7 @@ from reqon.clock import SYSTEM, Clock
 from reqon.errors import ConfigurationError
 from reqon.events import Emitted, Event, EventBus
 from reqon.http.addresses import is_loopback_host
+from reqon.listening import bound_socket
 from reqon.state.webhooks import Registration, WebhookShelf
 from reqon.webhooks.desk import SWEEP_SECONDS, Desk, Endpoint
 from reqon.webhooks.limits import Limits
@@ -87,7 +86,7 @@ class WebhookServer:
             ConfigurationError: it cannot be had; one line that says why.
         """
         if self._socket is None:
-            self._socket = _bound(self.host, self.port)
+            self._socket = bound_socket(self.host, self.port, purpose="webhook", host_option="--webhook-host")
             self.port = self._socket.getsockname()[1]
 
     async def start(self) -> None:
@@ -197,34 +196,3 @@ def _checked_url(url: str | None) -> str | None:
             f"--webhook-url: '{url}' {problem}", code="bad-option", hint="such as https://hooks.example.com/reqon"
         )
     return url.rstrip("/")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"--webhook-port: cannot listen on {host}:{port}: {error}",
-            hint="--webhook-host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all",
-        ) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(128)
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"--webhook-port: {host}:{port} is taken by another program",
-                hint="choose another port, or 0 for a free one",
-            ) from error
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise ConfigurationError(
-            f"--webhook-port: cannot listen on {host}:{port}: {reason}",
-            hint="--webhook-host takes an address of this machine; ports below 1024 need rights",
-        ) from error
-    return bound

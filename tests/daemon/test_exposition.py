@@ -151,7 +151,7 @@ def test_a_taken_port_says_so_and_what_to_do() -> None:
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{number} is taken") as failure:
             Exposition((Listen("metrics", "127.0.0.1", number, ROUTES),)).start()
     assert failure.value.exit_code == 3
-    assert "--metrics-port 9091" in str(failure.value.hint)
+    assert f"--metrics-port {number + 1}," in str(failure.value.hint)
 
 
 def test_the_error_about_9090_names_prometheus() -> None:
