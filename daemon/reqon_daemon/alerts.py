@@ -109,7 +109,6 @@ class Alerts:
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _tasks: asyncio.TaskGroup | None = field(default=None, init=False)
-    _resolved: list[tuple[datetime, Notice]] = field(default_factory=list, init=False)
     _began: float = field(default=0.0, init=False)
     _stale_checked: float = field(default=0.0, init=False)
     _soft_saved: float = field(default=0.0, init=False)
@@ -390,8 +389,6 @@ class Alerts:
     def _say(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             self._unsaid.append(notice)
-            if notice.status is Status.RESOLVED:
-                self._resolved.append((notice.at, notice))
             self._changed = True
             self._wake.set()
 
@@ -497,18 +494,18 @@ class Alerts:
             await self.clock.sleep(REFRESH_SECONDS)
             now = self.clock.now()
             self._drop_unclaimed(now)
-            self._resolved = [(at, notice) for at, notice in self._resolved if now - at <= RESOLVED_KEPT]
+            resolved = self.incidents.resolved_since(now - RESOLVED_KEPT)
             for lane in tuple(self._lanes.values()):
                 if isinstance(lane.sender, AlertmanagerTarget):
-                    await self._refresh_one(lane.sender)
+                    await self._refresh_one(lane.sender, resolved)
 
-    async def _refresh_one(self, sender: AlertmanagerTarget) -> None:
+    async def _refresh_one(self, sender: AlertmanagerTarget, resolved: Sequence[Notice]) -> None:
         firing = [
             (notice_of(Notice(id="", status=Status.REPEAT, at=i.notified_at, incident=i), self.instance), False)
             for i in self.incidents.incidents.values()
         ]
         shown_again = {notice["fingerprint"] for notice, _ in firing}
-        over = [(notice_of(notice, self.instance), True) for _, notice in self._resolved]
+        over = [(notice_of(notice, self.instance), True) for notice in resolved]
         pairs = firing + [pair for pair in over if pair[0]["fingerprint"] not in shown_again]
         if pairs:
             outcome = await sender.refresh(pairs)

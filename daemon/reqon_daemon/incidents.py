@@ -131,6 +131,7 @@ class Incidents:
     instance: str
     repeat_after: timedelta = timedelta(hours=4)
     incidents: dict[str, Incident] = field(default_factory=dict)
+    resolved: list[Notice] = field(default_factory=list)  # the latest, for targets that must be told again
     judged: dict[str, Judged] = field(default_factory=dict)
 
     def fire(self, report: Report) -> list[Notice]:
@@ -172,7 +173,13 @@ class Incidents:
             del self.incidents[known.id]
             over = replace(known, members=())
             ended.append(Notice(id=f"{known.id}-resolved", status=Status.RESOLVED, at=at, incident=over))
+        self.resolved += ended
         return ended
+
+    def resolved_since(self, at: datetime) -> list[Notice]:
+        """The resolved notices from then on; older ones are forgotten."""
+        self.resolved = [notice for notice in self.resolved if notice.at >= at]
+        return self.resolved
 
     def due(self, now: datetime) -> list[Notice]:
         """Updates and repeats whose time has come."""
@@ -228,6 +235,7 @@ class Incidents:
         return {
             "instance": self.instance,
             "incidents": [to_builtins(incident) for incident in self.incidents.values()],
+            "resolved": [to_builtins(notice) for notice in self.resolved],
             "judged": {mission: to_builtins(judged) for mission, judged in self.judged.items()},
         }
 
@@ -238,6 +246,7 @@ class Incidents:
             JsonError: it has another shape.
         """
         incidents = convert(value.get("incidents", []), list[Incident])
+        self.resolved = convert(value.get("resolved", []), list[Notice])
         self.judged = convert(value.get("judged", {}), dict[str, Judged])
         self.incidents = {incident.id: incident for incident in incidents}
 

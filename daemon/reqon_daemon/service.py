@@ -45,6 +45,7 @@ from reqon_daemon.housekeeping import Housekeeping
 from reqon_daemon.ledger import Ledger
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.obstacles import Obstacles
+from reqon_daemon.orphans import Orphans
 from reqon_daemon.outbox import Sender
 from reqon_daemon.plans import Planner, documents_of, options_of
 from reqon_daemon.roster import Roster
@@ -98,6 +99,7 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     happenings: Happenings = field(default_factory=Happenings)
     obstacles: Obstacles = field(default_factory=Obstacles)
+    orphans: Orphans = field(default_factory=Orphans.of_this_process)
     runner: Runner = field(init=False)
     planner: Planner = field(init=False)
     catalog: Catalog = field(init=False)
@@ -223,7 +225,7 @@ class Service:
                 raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
         await self._take_state(stack)
         for option in self.settings.without_effect:
-            log.warning("an option has no effect in this release", option=option)
+            log.warning("an option has no effect in a daemon", option=option)
         self._go_on()
         self._bind(stack)
         self.ledger = Ledger(self.runner.directory, clock=self.clock, happenings=self.happenings)
@@ -556,6 +558,7 @@ class Service:
     def _on_tick(self, _happening: SchedulerTicked) -> None:
         if self.workers is not None:
             self.workers.tick()
+        self.orphans.look()
         self.health.ticked()
         self.systemd.alive()
 

@@ -178,7 +178,7 @@ class DaemonSettings:
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """The options that were given, but that do nothing: in this release, or without another one."""
+        """The options that were given, but that do nothing: in a daemon, or without another one."""
         needless = _WITHOUT_EFFECT if self.webhook else (*_WITHOUT_EFFECT, *_OF_WEBHOOKS)
         return tuple(f"--{_shown(name)}" for name in needless if self.source_of(name) != DEFAULT)
 

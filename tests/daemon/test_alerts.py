@@ -146,6 +146,24 @@ async def test_a_failure_is_told_once_and_resolved_once_over_a_restart(tmp_path:
         assert files_of(tmp_path) == []
 
 
+async def test_alertmanager_is_told_again_that_it_is_over_also_after_a_restart(tmp_path: Path) -> None:
+    """What was resolved stays up for five minutes: an Alertmanager that was down for one hears it all the same."""
+    async with alert_target() as api:
+        target = f"alertmanager+{api.url}"
+        async with alerting(tmp_path, parse_target(target), clock=FastClock(1)) as (alerts, happenings):
+            happenings.emit(ended(record(number=1)))
+            happenings.emit(ended(record(number=2, failed=False)))
+            await api.count(2)
+            assert await alerts.flush(5)
+        told = len(api.taken)
+        async with alerting(tmp_path, parse_target(target), clock=FastClock(60)):
+            again = (await api.count(told + 1))[-1]
+        assert "Idempotency-Key" not in again.headers
+        (alert,) = again.body
+        assert alert["labels"]["mission"] == "A"
+        assert alert["endsAt"] == "2026-03-01T08:15:02.000Z"
+
+
 async def test_the_command_to_resume_has_what_this_daemon_was_started_with(tmp_path: Path) -> None:
     options = DaemonSettings(state_dir=Path("my state")).resume_options
     async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):

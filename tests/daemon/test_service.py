@@ -4,9 +4,12 @@ import http.client
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -464,6 +467,67 @@ def test_no_route_of_the_port_changes_anything(missions: Path, state: Path, meth
         assert daemon.ask("status")["running"] == 0
         assert daemon.process.poll() is None
         assert not list((state / "execution").glob("*.json"))
+
+
+def test_as_process_1_it_collects_what_nobody_waits_for(missions: Path, state: Path, tmp_path: Path) -> None:
+    """L5: no zombies. The command for alerts leaves a process behind, which then belongs to process 1."""
+    unshare = needs("unshare")
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a process namespace")
+    told = tmp_path / "told"
+    script = tmp_path / "tell.sh"
+    script.write_text(f"#!/bin/sh\ncat > /dev/null\nsetsid sleep 0.2 &\necho $! >> {told}\n")
+    script.chmod(0o700)
+    (missions / "broken.vague").write_text("mission Broken {")
+    variables = environment(
+        {
+            "REQON_STATE_DIR": str(state),
+            "REQON_LOG_FORMAT": "json",
+            "REQON_ALERT_ON_FAILURE": "true",
+            "REQON_ALERT_URLS": f"exec:{script}",
+        }
+    )
+    command = [unshare, "--pid", "--fork", "--mount-proc", sys.executable, "-m", "reqon_daemon", str(missions)]
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as outer:
+        assert outer.stderr is not None
+        next(line for line in outer.stderr if '"message":"alert delivered"' in line)
+        (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        left: list[str] = ["?"]
+        for _ in range(300):
+            left = [p for p in Path(f"/proc/{inner}/task/{inner}/children").read_text().split() if told.exists()]
+            if told.exists() and not left:
+                break
+            time.sleep(0.1)
+        os.kill(int(inner), signal.SIGTERM)
+        outer.stderr.read()
+        assert outer.wait(60) == 0
+    assert told.read_text().split()
+    assert left == []
+
+
+def test_a_daemon_writes_where_the_store_configuration_says(missions: Path, state: Path, tmp_path: Path) -> None:
+    """Also after a reload, which reads the configuration again."""
+    configuration = tmp_path / "stores.json"
+    configuration.write_text(f'{{"sql": {{"type": "sqlite", "url": "sqlite:///{tmp_path}/first.db"}}}}')
+    (missions / "m.vague").write_text(COUNTING.replace('file("counted")', 'sql("counted")'))
+    with DaemonProcess(missions, state, store_config=configuration) as daemon:
+        daemon.ready().said("run ended", mission="Counting", outcome="success")
+        assert _rows(tmp_path / "first.db") == 2
+        configuration.write_text(configuration.read_text().replace("first.db", "second.db"))
+        daemon.ask("reload")
+        for _ in range(300):
+            if (tmp_path / "second.db").exists() and _rows(tmp_path / "second.db") == 2:
+                break
+            time.sleep(0.1)
+        assert _rows(tmp_path / "second.db") == 2
+        daemon.signal()
+        assert daemon.wait() == 0
+
+
+def _rows(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+        return max((database.execute(f'select count(*) from "{name}"').fetchone()[0] for name in tables), default=0)
 
 
 def test_as_process_1_of_a_container_it_stops_when_told(missions: Path, state: Path) -> None:
