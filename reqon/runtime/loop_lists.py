@@ -47,25 +47,37 @@ class FrozenRecords(list[Record]):
 
 
 class NarrowedStore(StoreHandle):
-    """A store as a loop's collection, and what its records must equal at least for the loop's `where` to hold."""
+    """A store as a loop's collection, and what at least must be so of its records for the loop's `where` to hold."""
 
-    __slots__ = ("clauses",)
+    __slots__ = ("wanted",)
 
-    def __init__(self, handle: StoreHandle, clauses: Sequence[Clause]) -> None:
+    def __init__(self, handle: StoreHandle, wanted: StoreFilter) -> None:
         super().__init__(handle.name, handle.store, handle.partials)
-        self.clauses = clauses
+        self.wanted = wanted
 
 
-def narrowed(collection: Value, wanted: Callable[[], Sequence[tuple[str, Value]]]) -> Value:
-    """The collection of a loop; a remote store with the (field, value) pairs that it can look for itself."""
+_FILTERS = {"==": "eq", "!=": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+def narrowed(collection: Value, wanted: Callable[[], Sequence[tuple[str, str, Value]]]) -> Value:
+    """The collection of a loop; a remote store with the (field, operator, value) that it can look for itself.
+
+    Only `==` means the same here and in a filter. Of the others the language also compares texts that read as numbers
+    or dates, or fails: they are hints, by which a store leaves out what is of one type and surely does not fit.
+    """
     if not isinstance(collection, StoreHandle) or not isinstance(collection.store, RemoteStore):
         return collection
     try:
-        pairs = wanted()
+        conditions = wanted()
     except EvaluatorError:
         return collection  # the condition itself says so, if there is a record to judge
-    clauses = [Clause(field=name, operator="eq", value=value) for name, value in pairs if type(value) in (str, int)]
-    return NarrowedStore(collection, clauses) if clauses else collection
+    exact: list[Clause] = []
+    hints: list[Clause] = []
+    for name, operator, value in conditions:
+        if type(value) is int or (type(value) is str and operator in ("==", "!=")):
+            clause = Clause(field=name, operator=_FILTERS[operator], value=value)
+            (exact if operator == "==" else hints).append(clause)
+    return NarrowedStore(collection, StoreFilter(exact, hints=hints)) if exact or hints else collection
 
 
 def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
@@ -85,8 +97,7 @@ def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
         if store.kind == "memory":
             return FrozenRecords(store, store.keys(), collection.records())
         if isinstance(store, RemoteStore):
-            clauses = collection.clauses if isinstance(collection, NarrowedStore) else ()
-            return store.frozen(StoreFilter(clauses) if clauses else None)
+            return store.frozen(collection.wanted if isinstance(collection, NarrowedStore) else None)
         assert isinstance(store, FileStore)
         return StoreSnapshot(store, store.keys())
     if isinstance(collection, Sequence) and not isinstance(collection, str):

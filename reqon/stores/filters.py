@@ -22,11 +22,15 @@ class StoreFilter:
     """All clauses must hold; then `offset` records are left out, and at most `limit` of the others are given.
 
     `where` may be a plain `{field: value}` too, which asks for equal values.
+
+    `hints` are conditions that whoever asks will judge by himself. Records for which one fails may be left out where
+    the field is of the value's own type; an adapter that knows nothing of them does no harm.
     """
 
     where: Sequence[Clause] | Mapping[str, Value] = ()
     limit: int | None = None
     offset: int = 0
+    hints: Sequence[Clause] = ()
 
     @property
     def clauses(self) -> tuple[Clause, ...]:

@@ -5,7 +5,8 @@ order of insertion). Keys compare by their bytes, whatever the database's collat
 any thread. Imported only when a mission has such a store.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -374,7 +375,7 @@ class SqlAdapter:
     def keys(self, filter: StoreFilter | None = None) -> Names:  # noqa: A002  # as in list
         """The keys of the records that match, in order."""
         wanted = filter or EVERYTHING
-        if wanted.clauses:
+        if wanted.clauses or wanted.hints:
             return [key for key, _ in self.iterate(wanted)]
         query = sa.select(self._table.c.key).order_by(self._table.c.seq)
         return self._try(lambda connection: list(connection.execute(query).scalars()), "list")
@@ -390,7 +391,7 @@ class SqlAdapter:
         at, left = 0, wanted.limit
         skip = wanted.offset
         while left is None or left > 0:
-            rows = self._rows_after(at, clauses, batch_size)
+            rows = self._rows_after(at, wanted, batch_size)
             for seq, key, data in rows:
                 at = seq
                 record = self._built(data, key)
@@ -407,10 +408,13 @@ class SqlAdapter:
             if len(rows) < batch_size:
                 return
 
-    def _rows_after(self, at: int, clauses: Sequence[Clause], number: int) -> Sequence[Any]:
+    def _rows_after(self, at: int, wanted: StoreFilter, number: int) -> Sequence[Any]:
         t = self._table
         every = sa.select(t.c.seq, t.c.key, t.c.data).where(t.c.seq > at).order_by(t.c.seq).limit(number)
-        conditions = [c for clause in clauses if (c := self._condition(clause)) is not None] if self._narrows else []
+        conditions: list[sa.ColumnElement[bool]] = []
+        if self._narrows:
+            exact = map(self._condition, wanted.clauses)
+            conditions = [found for found in (*exact, *map(self._hint, wanted.hints)) if found is not None]
         if conditions:
             narrowed = every.where(*conditions)
             try:
@@ -438,6 +442,38 @@ class SqlAdapter:
             (data.contains("\\u", autoescape=True), sa.true()), else_=found == wanted
         )
         return held
+
+    def _hint(self, clause: Clause) -> sa.ColumnElement[bool] | None:
+        """The rows whose field is of another type than the value, or fits: the others surely don't."""
+        field, value = clause["field"], clause["value"]
+        compare = _COMPARISONS.get(clause["operator"])
+        if compare is None or not _is_simple(value) or not (field.isidentifier() and field.isascii()):
+            return None
+        data, path = self._table.c.data, f"$.{field}"
+        if self.kind == "sqlite":
+            types = ("text",) if isinstance(value, str) else ("integer", "real")
+            found = sa.func.json_extract(data, path)
+            return sa.case((sa.func.json_type(data, path).in_(types), compare(found, value)), else_=sa.true())
+        if self.kind == "mysql":
+            if isinstance(value, str):
+                return None  # its texts are equal in more ways than ours
+            kind = sa.func.json_type(sa.func.json_extract(data, path))
+            number = sa.cast(sa.func.json_value(data, path), sa.Double)
+            held = sa.case((kind.in_(("INTEGER", "DOUBLE")), compare(number, value)), else_=sa.true())
+            return sa.or_(sa.func.json_valid(data) == 0, held)
+        inner = sa.cast(data, JSONB).op("->", return_type=JSONB())(sa.cast(field, sa.Text))
+        if isinstance(value, str):
+            fits = (sa.func.jsonb_typeof(inner) == "string", inner != sa.literal(value, JSONB()))
+        else:
+            number = sa.cast(sa.cast(inner, sa.Text), sa.Double)
+            fits = (sa.func.jsonb_typeof(inner) == "number", compare(number, value))
+        # See above: what it refuses to read stays in.
+        return sa.case((data.contains("\\u", autoescape=True), sa.true()), fits, else_=sa.true())
+
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "neq": operator.ne, "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge,
+}  # fmt: skip
 
 
 def _is_simple(value: Value) -> bool:

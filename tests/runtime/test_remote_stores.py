@@ -185,9 +185,11 @@ async def test_a_loop_goes_through_the_records_of_its_beginning(bench: Bench, fa
 @pytest.mark.parametrize(
     ("where", "asked", "found"),
     [
-        ('.kind == "a"', [("kind", "a")], "ace"),
-        ('r.kind == "a" and .n == wanted + 1 and .n > 0', [("kind", "a"), ("n", 2)], "c"),
+        ('.kind == "a"', [("kind", "eq", "a")], "ace"),
+        ('r.kind == "a" and .n == wanted + 1 and .n > 0', [("kind", "eq", "a"), ("n", "eq", 2), ("n", "gt", 0)], "c"),
         (".n == 2.5", [], ""),
+        ('1 < .n and r.n != 3 and .kind < "b"', [("n", "gt", 1), ("n", "neq", 3)], "ce"),
+        ('.kind != "a" and .n >= 2.5', [("kind", "neq", "a")], "d"),
         (".flag == true", [], "a"),
         (".none == null", [], "abcde"),
         (".n == r.n", [], "abcde"),
@@ -196,7 +198,7 @@ async def test_a_loop_goes_through_the_records_of_its_beginning(bench: Bench, fa
     ],
 )
 async def test_a_condition_is_asked_of_the_store_and_judged_here(
-    where: str, asked: list[tuple[str, Any]], found: str | None, bench: Bench, far: Bulk
+    where: str, asked: list[tuple[str, str, Any]], found: str | None, bench: Bench, far: Bulk
 ) -> None:
     far.records = {
         key: {"id": key, "n": n, "kind": "b" if n % 2 else "a", "flag": n == 0} for n, key in enumerate("abcde")
@@ -205,7 +207,8 @@ async def test_a_condition_is_asked_of_the_store_and_judged_here(
     iterate = far.iterate
 
     def noted(filter: StoreFilter | None = None, batch_size: int = 500) -> Any:  # noqa: A002
-        seen.extend((c["field"], c["value"]) for c in (filter.clauses if filter else ()))
+        wanted = [*filter.clauses, *filter.hints] if filter else []
+        seen.extend((c["field"], c["operator"], c["value"]) for c in wanted)
         return iterate(filter, batch_size)
 
     far.iterate = noted  # type: ignore[method-assign]

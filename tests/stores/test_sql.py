@@ -1,9 +1,11 @@
 """Tables under stress: broken connections, several writers, refusals, foreign tables, odd names."""
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reqon
 from reqon.errors import ConfigurationError, StoreError
 from reqon.stores.base import WriteCounts
 from reqon.stores.databases import ENGINES, sql_url
 from reqon.stores.filters import Clause, StoreFilter, chosen
 from reqon.stores.sql import SqlAdapter
+from reqon.values import decode, encode
 from tests.support.databases import MARIADB, mariadb_database, postgres_database, sqlite_database
 from tests.support.store_contract import keys, records, scalars
 
@@ -202,6 +206,73 @@ def test_what_the_database_leaves_out_never_matches(kind: str, open_table: Any) 
         assert table._narrows
 
     holds()
+
+
+@every
+def test_what_a_hint_leaves_out_is_of_the_values_type_and_does_not_fit(kind: str, open_table: Any) -> None:
+    """A property: what a loop's own condition must judge, texts beside numbers among it, always stays in."""
+    table = open_table(kind)
+    numbers = (1, 4, 5, 5.0, 4.999999999999999, 5.000000000000001, -7, 0, 2**53, 2**70, -(2**70), 1e300)
+    others: tuple[Any, ...] = ("7", "x", "X", "ä", "", True, False, None, [5], {"n": 5}, "2026-01-01", "\u0000", "a\\u")
+    stored = {str(n): {"n": value} for n, value in enumerate((*numbers, *others))}
+    table.bulk_upsert([*stored.items(), ("absent", {})], "set")
+    compare = {"neq": ne, "lt": lt, "lte": le, "gt": gt, "gte": ge}
+    for name, fits in compare.items():
+        for value in (5, 0, -7, 2**53 - 1, *(("x", "7", "ä") if name == "neq" else ())):
+            given = StoreFilter(hints=[Clause(field="n", operator=name, value=value)])
+            same = (str,) if isinstance(value, str) else (int, float)
+
+            def may_stay(found: Any, value: Any = value, fits: Any = fits, same: Any = same) -> bool:
+                return type(found) not in same or fits(found, value)
+
+            found = set(table.keys(given))
+            needed = {key for key, record in stored.items() if may_stay(record["n"])} | {"absent"}
+            assert needed <= found, (name, value, needed - found)
+            if kind != "mysql" or not isinstance(value, str):
+                assert found == needed, "it leaves out all that it can"
+    assert table._narrows
+
+
+@every
+def test_a_loop_over_a_table_finds_what_one_over_memory_does(kind: str, urls: dict[str, str], tmp_path: Path) -> None:
+    values = [1, 4, 5, 5.0, 9, "7", "03", None, 2**60]
+    mission = f"""mission M {{
+      store all: sql("hints")
+      store plain: memory("plain")
+      store out: file("out")
+      action A {{
+        for v in {encode(values).decode()} {{ let key = uuid()
+          store {{ id: key, n: v }} -> all
+          store {{ id: key, n: v }} -> plain }}
+      }}
+      action B {{
+        {loops("all")}
+        {loops("plain")}
+      }}
+      run A then B
+    }}"""
+    config = {"sql": {"type": kind, "url": urls[kind]}}
+    result = asyncio.run(reqon.execute(mission, state_dir=tmp_path / "state", store_config=config))
+    assert result.success, result.errors
+    out = decode((tmp_path / "state" / "stores" / "out.json").read_bytes())
+    for number in range(len(CONDITIONS)):
+        of = {
+            name: sorted(key.split()[2] for key in out if key.startswith(f"{name} {number} "))
+            for name in ("all", "plain")
+        }
+        assert of["all"] == of["plain"] != [], CONDITIONS[number]
+
+
+CONDITIONS = ("r.n < 5", "r.n <= 5", "5 < r.n", ".n >= 5 and .n != 9", "r.n != 5", 'r.n != "7"', "r.n == 5")
+
+
+def loops(store: str) -> str:
+    return "\n".join(
+        f"for r in {store} where {condition} {{ store {{ id: concat('{store} {n} ', r.id) }} -> out }}".replace(
+            "'", '"'
+        )
+        for n, condition in enumerate(CONDITIONS)
+    )
 
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

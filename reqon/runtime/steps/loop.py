@@ -237,37 +237,51 @@ def _keep(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
 def _collection(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
     """What the loop goes through; of a store only what may fit its `where`, if the store can tell that better."""
     value = e.value(step.collection, scope)
-    pairs = [pair for condition in step.conditions for pair in _equalities(condition, step.variable.text)]
-    if not isinstance(step.collection, nodes.Name) or not pairs:
+    found = [one for condition in step.conditions for one in _comparisons(condition, step.variable.text)]
+    if not isinstance(step.collection, nodes.Name) or not found:
         return value
+    outside = replace(scope, current=None)
     tuples = [
-        expression("(NAME, VALUE)", wanted, NAME=constant(name), VALUE=e.value(wanted, replace(scope, current=None)))
-        for name, wanted in pairs
+        expression(
+            "(NAME, OPERATOR, VALUE)",
+            wanted,
+            NAME=constant(name),
+            OPERATOR=constant(operator),
+            VALUE=e.value(wanted, outside),
+        )
+        for name, operator, wanted in found
     ]
     listed = ast.List(list(tuples), ast.Load(), lineno=1, col_offset=0)
     return expression(
-        "narrowed(COLLECTION, lambda: PAIRS)",
+        "narrowed(COLLECTION, lambda: CONDITIONS)",
         step.collection,
         narrowed=e.constant(narrowed, "narrowed"),
         COLLECTION=value,
-        PAIRS=listed,
+        CONDITIONS=listed,
     )
 
 
-def _equalities(condition: nodes.Expression, variable: str) -> list[tuple[str, nodes.Expression]]:
-    """The fields of an element that a condition wants to equal something that does not hang on the element."""
+_TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def _comparisons(condition: nodes.Expression, variable: str) -> list[tuple[str, str, nodes.Expression]]:
+    """The fields of an element that a condition compares with something that does not hang on the element."""
     if not isinstance(condition, nodes.Binary):
         return []
     if condition.operator == "and":
-        return _equalities(condition.left, variable) + _equalities(condition.right, variable)
-    field, wanted = condition.left, condition.right
-    if condition.operator != "==" or not isinstance(field, nodes.Member) or "." in field.key:
+        return _comparisons(condition.left, variable) + _comparisons(condition.right, variable)
+    if condition.operator not in _TURNED:
         return []
-    of = field.target
-    of_element = isinstance(of, nodes.Current) or (isinstance(of, nodes.Name) and of.name == variable)
-    if not of_element or variable in free_names(wanted) or reads_current(wanted):
-        return []
-    return [(field.key, wanted)]
+    sides = ((condition.left, condition.operator, condition.right),)
+    sides += ((condition.right, _TURNED[condition.operator], condition.left),)
+    for field, operator, wanted in sides:
+        if not isinstance(field, nodes.Member) or "." in field.key:
+            continue
+        of = field.target
+        of_element = isinstance(of, nodes.Current) or (isinstance(of, nodes.Name) and of.name == variable)
+        if of_element and variable not in free_names(wanted) and not reads_current(wanted):
+            return [(field.key, operator, wanted)]
+    return []
 
 
 def _limit(e: Emitter, scope: Scope) -> ast.expr:
