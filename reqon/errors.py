@@ -5,23 +5,44 @@ A room raises without a place; whoever knows the mission's text adds the span on
 """
 
 import builtins
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from reqon.diagnostics import Diagnostic, Span, render, render_all
 from reqon.secrets import SECRETS
+
+
+class Location(str):
+    """A place in a mission: `file:line:col`. `end_column` is behind its last character, where it is all in one line."""
+
+    __slots__ = ("column", "end_column", "line")
+
+    line: int
+    column: int
+    end_column: int | None
+
+    @classmethod
+    def of(cls, span: Span) -> Self:
+        place = cls(span)
+        place.line, place.column = span.source.position(span.start)
+        line, column = span.source.position(span.end)
+        place.end_column = column if line == place.line else None
+        return place
 
 
 class ReqonError(Exception):
     """A failure with findings: what is wrong, where, and what to do.
 
     `message` is redacted when the error is built. `exit_code` is what the command line answers, `kind` is the
-    word that records, `catch` arms and metrics use (spec/language.md 7.12).
+    word that records, `catch` arms and metrics use (spec/language.md 7.12), `slug` the code of its first finding where
+    none is given.
     """
 
     exit_code: ClassVar[int] = 1
-    code: ClassVar[str] = "error"
+    slug: ClassVar[str] = "error"
     kind: str = "internal"
 
     def __init__(
@@ -36,7 +57,7 @@ class ReqonError(Exception):
     ) -> None:
         if not diagnostics:
             text = SECRETS.redact(message)
-            diagnostics = (Diagnostic(code or self.code, text, span, SECRETS.redact(hint) if hint else None),)
+            diagnostics = (Diagnostic(code or self.slug, text, span, SECRETS.redact(hint) if hint else None),)
         self.diagnostics: tuple[Diagnostic, ...] = diagnostics
         self.action = action
         self.step = step
@@ -60,9 +81,19 @@ class ReqonError(Exception):
         return self.diagnostics[0].span
 
     @property
-    def location(self) -> str | None:
-        """`file:line:col`, if known."""
-        return str(self.span) if self.span else None
+    def location(self) -> Location | None:
+        """`file:line:col`, if known; a text with `line`, `column` and `end_column`."""
+        return Location.of(self.span) if self.span else None
+
+    @property
+    def file_path(self) -> str | None:
+        """The file of that place, as it was given."""
+        return self.span.source.name if self.span else None
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What was raised below, if anything was."""
+        return self.__cause__
 
     def locate(self, span: Span | None) -> Self:
         """Add the place to findings that have none; a place that is known stays."""
@@ -82,6 +113,11 @@ class ReqonError(Exception):
         return {k: v for k, v in known.items() if v is not None}
 
 
+_SUGGESTION = re.compile(r"did you mean '([^']+)'")
+_EXCERPT = 2048
+_LEXIS = frozenset(("bad-character", "bad-number", "unterminated-comment", "unterminated-string"))
+_SYNTAX = frozenset(("syntax", "comparison-chain", "pipe-needs-call", "range-not-allowed"))
+
 # What users' functions, handlers and factories raise when they are wrong; anything else is not theirs to raise.
 USERS_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, builtins.RuntimeError, TypeError, ValueError)
 
@@ -90,8 +126,21 @@ class ParseError(ReqonError):
     """The text does not fit the language."""
 
     exit_code = 2
-    code = "syntax"
+    slug = "syntax"
     kind = "config"
+
+    @classmethod
+    def of(cls, diagnostics: Sequence[Diagnostic]) -> Self:
+        """One error that carries several findings: of the class that the first one's code belongs to."""
+        chosen: type[ParseError] = cls
+        if cls is ParseError and diagnostics[0].code not in _SYNTAX:
+            chosen = LexerError if diagnostics[0].code in _LEXIS else SemanticError
+        return cast("Self", chosen("", *diagnostics))
+
+    @property
+    def token_value(self) -> str | None:
+        """The text that does not fit."""
+        return self.span.text if self.span else None
 
 
 class LexerError(ParseError):
@@ -101,19 +150,32 @@ class LexerError(ParseError):
 class SemanticError(ParseError):
     """A name, option or value is wrong."""
 
+    @property
+    def name(self) -> str | None:
+        """What was written."""
+        return self.token_value
+
+    @property
+    def suggestion(self) -> str | None:
+        """What was probably meant."""
+        found = _SUGGESTION.search(self.hint or "")
+        return found[1] if found else None
+
 
 class ConfigurationError(ReqonError):
-    """Credentials, options, paths, ports: what the operator must mend."""
+    """Credentials, options, paths, ports: what the operator must mend. `option` and `source_name` where it is one's."""
 
     exit_code = 3
-    code = "config"
+    slug = "config"
     kind = "config"
+    option: str | None = None
+    source_name: str | None = None
 
 
 class SpecError(ConfigurationError):
     """An OpenAPI document cannot be used. `spec` is the document, `problems` all that is wrong with it, in words."""
 
-    code = "spec"
+    slug = "spec"
     spec: str = ""
     problems: tuple[str, ...] = ()
 
@@ -122,14 +184,20 @@ class StateError(ReqonError):
     """The state directory or a state file cannot be used."""
 
     exit_code = 3
-    code = "state"
+    slug = "state"
     kind = "internal"
 
 
 class ReqonRuntimeError(ReqonError):
-    """A run failed. `item` is what records show of the item in work, where one of a parallel loop failed."""
+    """A run failed.
 
-    code = "runtime"
+    Attributes:
+        step_type: of the step in work: fetch, store, match …, where it is known.
+        item: what records show of the item in work, where one of a parallel loop failed.
+    """
+
+    slug = "runtime"
+    step_type: str | None = None
     item: Any = None
 
 
@@ -143,46 +211,56 @@ class StepError(ReqonRuntimeError):
 class EvaluatorError(ReqonRuntimeError):
     """An expression has no value: it names the function or operator, the expected and the actual type."""
 
-    code = "eval"
+    slug = "eval"
     kind = "eval"
+
+    @property
+    def expression(self) -> str | None:
+        """Its text in the mission."""
+        return self.span.text if self.span else None
 
 
 class UnsupportedOperationError(EvaluatorError):
     """The operation exists, but not for this value or back end."""
 
+    operation: str = ""
+
 
 class ValidationError(ReqonRuntimeError):
-    """A constraint of severity error was violated."""
+    """Constraints of severity error were violated; `constraint` is the text of the first."""
 
-    code = "validation"
+    slug = "validation"
     kind = "validation"
+    constraint: str = ""
+    severity: str = "error"
 
 
 class NoMatchError(ReqonRuntimeError):
-    """No arm of a match step takes the value."""
+    """No arm of a match step takes the value; `value` is the begin of its JSON, secrets masked, at most 200 bytes."""
 
-    code = "no_match"
+    slug = "no_match"
     kind = "no_match"
+    value: str = ""
 
 
 class NoVariantError(ReqonRuntimeError):
     """No variant of a transform takes the value."""
 
-    code = "no_variant"
+    slug = "no_variant"
     kind = "no_variant"
 
 
 class AbortError(ReqonRuntimeError):
     """The mission said `abort`."""
 
-    code = "abort"
+    slug = "abort"
     kind = "abort"
 
 
 class ExtensionError(ReqonRuntimeError):
     """A registered step handler failed."""
 
-    code = "extension"
+    slug = "extension"
     kind = "extension"
 
 
@@ -196,10 +274,12 @@ class FetchError(StepError):
         retry_after: seconds that the server or a limiter asked for.
         headers, body: of the answer; the body parsed if it could be.
         page: which page failed, from 1; 0 for a request that turns none.
+        envelope: the error response that a match would see; None where the request was made outside of a mission.
     """
 
-    code = "http"
+    slug = "http"
     page: int = 0
+    envelope: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -227,6 +307,14 @@ class FetchError(StepError):
         self.headers = headers if headers is not None else {}
         self.body = body
 
+    @property
+    def body_excerpt(self) -> str:
+        """The begin of the answer's body, secrets masked, at most 2 KiB."""
+        if self.body is None:
+            return ""
+        text = SECRETS.redact(self.body if isinstance(self.body, str) else json.dumps(self.body, ensure_ascii=False))
+        return text.encode("utf-8", "replace")[:_EXCERPT].decode("utf-8", "ignore")
+
     def concerning(self, *, source: str, method: str, url: str, attempts: int) -> Self:
         """The same error, its message beginning with the request that failed. Only the first call has an effect."""
         if not self.method:
@@ -245,7 +333,9 @@ class AuthenticationError(FetchError):
 
 
 class RateLimitError(FetchError):
-    """A limit forbids the request now."""
+    """A limit forbids the request now; `reset_at` is when it may go, if that is known."""
+
+    reset_at: datetime | None = None
 
 
 class RateLimitTimeoutError(RateLimitError):
@@ -276,16 +366,17 @@ class ResponseValidationError(FetchError, ValidationError):
 
 
 class RetryExhaustedError(StepError):
-    """A `retry` directive's budget is used up."""
+    """A `retry` directive's budget is used up: the request was made `attempts` times."""
 
-    code = "retry_exhausted"
+    slug = "retry_exhausted"
     kind = "retry_exhausted"
+    attempts: int = 0
 
 
 class WebhookTimeoutError(ReqonRuntimeError):
     """A `wait` saw too few events in its time."""
 
-    code = "webhook_timeout"
+    slug = "webhook_timeout"
     kind = "webhook_timeout"
 
     def __init__(self, message: str, *, path: str = "", received: int = 0, expected: int = 1) -> None:
@@ -298,11 +389,11 @@ class WebhookTimeoutError(ReqonRuntimeError):
 class StoreError(StepError):
     """A store refused or failed. `operation` is init, get, set, update, delete, list, count or clear.
 
-    `backend_code` is the back end's own word or number, `status` that of an HTTP answer. `refused`: the record itself
-    is at fault, and others might be written.
+    `store_name` is the store's name, `code` the back end's own word or number, `status` that of an HTTP answer.
+    `refused`: the record itself is at fault, and others might be written.
     """
 
-    code = "store"
+    slug = "store"
     kind = "store"
 
     def __init__(
@@ -318,10 +409,10 @@ class StoreError(StepError):
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.store = store
+        self.store_name = store
         self.operation = operation
         self.key = key
-        self.backend_code = code
+        self.code = code
         self.status = status
         self.refused = refused
 
@@ -329,7 +420,7 @@ class StoreError(StepError):
 class ParallelError(ReqonRuntimeError):
     """Several members of a parallel group or loop failed: `failures` holds (name, error) pairs."""
 
-    code = "parallel"
+    slug = "parallel"
 
     def __init__(self, failures: Sequence[tuple[str, ReqonError]]) -> None:
         super().__init__("; ".join(f"{name}: {error.message}" for name, error in failures))

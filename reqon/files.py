@@ -29,13 +29,13 @@ _PIECE_BYTES = 1 << 20
 class DamagedFileError(StateError):
     """A state file is there but cannot be what it should be: too large, not a regular file, cut, not its checksum."""
 
-    code = "bad-state"
+    slug = "bad-state"
 
 
 class LockTakenError(StateError):
     """Somebody else holds the lock."""
 
-    code = "locked"
+    slug = "locked"
 
 
 # --- failpoints ------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ _PRETTY = _WRITE | orjson.OPT_INDENT_2
 class JsonError(ReqonError):
     """A text is not the JSON that was asked for."""
 
-    code = "parse"
+    slug = "parse"
     kind = "parse"
 
 

@@ -44,7 +44,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class WorkerLostError(ReqonError):
     """The process of a run is gone, and the run cannot go on in another."""
 
-    code = "worker-lost"
+    slug = "worker-lost"
     kind = "internal"
 
 

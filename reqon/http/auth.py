@@ -224,11 +224,15 @@ def credentials_for(
                 records.append((origin, fields))
     if settings.auth == "none":
         return None
-    if not records:
+    try:
+        if records:
+            return _merged(settings, records, warn)
         _refuse_nothing(settings)
-        custom = settings.auth is not None and settings.auth not in BUILT_IN
-        return Credentials(settings.auth or "", {}) if custom else None
-    return _merged(settings, records, warn)
+    except ConfigurationError as error:
+        error.option, error.source_name = "auth", settings.name
+        raise
+    custom = settings.auth is not None and settings.auth not in BUILT_IN
+    return Credentials(settings.auth or "", {}) if custom else None
 
 
 def discovered(source: str, environment: Mapping[str, str]) -> dict[str, Value]:

@@ -58,14 +58,20 @@ def encode_body(value: Value, content_type: str | None) -> tuple[bytes, str | No
         try:
             return encode(value), None if content_type is not None else _JSON
         except JsonError as error:
-            raise UnsupportedOperationError(f"this body cannot be sent as JSON: {error.message}") from error
+            raise _unsupported(f"this body cannot be sent as JSON: {error.message}") from error
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace"), None
     if name == _FORM and isinstance(value, dict):
         return urlencode(list(_form_fields(value))).encode("ascii"), None
-    raise UnsupportedOperationError(
+    raise _unsupported(
         f"a body of this kind cannot be sent as {name}", hint="send a string, or leave Content-Type out to send JSON"
     )
+
+
+def _unsupported(message: str, hint: str | None = None) -> UnsupportedOperationError:
+    error = UnsupportedOperationError(message, hint=hint)
+    error.operation = "body"
+    return error
 
 
 def _form_fields(fields: dict[str, Value]) -> "list[tuple[str, str]]":

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from reqon.clock import Clock, rfc3339
@@ -163,17 +164,20 @@ class Gate:
             hint="raise maxWait in the source's rateLimit, or run the mission later",
         )
         error.waited, error.max_wait = waited, limit
+        error.reset_at = self._clock.now() + timedelta(seconds=wait)
         return error
 
     def _refusal(self, wait: float, total: float) -> RateLimitError | RateLimitTimeoutError:
         if self._settings.strategy != "fail":
             return self.too_long(wait, total - wait)
-        return RateLimitError(
+        error = RateLimitError(
             f"the rate limit of source '{self._source}' is reached",
             kind="rate_limit",
             retry_after=round(wait, 3),
             hint="the strategy is fail; with pause the request would wait",
         )
+        error.reset_at = self._clock.now() + timedelta(seconds=wait)
+        return error
 
     async def _slept(self, request: Request, endpoint: Endpoint | None, at: float, began: float) -> bool:
         """Sleep to a booked slot; False, the slot given back, if the server has held requests further meanwhile."""

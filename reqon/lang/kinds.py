@@ -17,7 +17,7 @@ from reqon.values import Value, changed
 class BadOptionError(EvaluatorError):
     """An option's value has the wrong type, range or word."""
 
-    code = "bad-option-value"
+    slug = "bad-option-value"
 
 
 class _Unreadable(Exception):  # noqa: N818  # never leaves this module

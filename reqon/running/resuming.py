@@ -17,7 +17,7 @@ from reqon.stores.registry import Places, written_position
 class ResumeRefusedError(ReqonError):
     """An execution cannot be resumed, and the reason."""
 
-    code = "resume-refused"
+    slug = "resume-refused"
     kind = "config"
 
 

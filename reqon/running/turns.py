@@ -19,7 +19,7 @@ LOCK_POLL_SECONDS = 0.2
 class AlreadyRunningError(ReqonError):
     """The mission is running, here or in another process, and does not run twice at once."""
 
-    code = "already-running"
+    slug = "already-running"
     kind = "config"
     exit_code = 0
 

@@ -136,10 +136,11 @@ def failed(
         action=f.action,
         duration_ms=0 if started is None else x.since(started),
     )
+    fields = envelope(error)
+    error.envelope = fields
     if not spec.guarded:
         raise error
     f.failure = error
-    fields = envelope(error)
     if "validationErrors" in fields:
         fields["validationErrors"] = ValidationErrors(fields["validationErrors"])
     return ErrorResponse(fields), None

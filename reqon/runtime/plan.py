@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
-from reqon.errors import ConfigurationError, ReqonError, SpecError, StoreError
+from reqon.errors import ConfigurationError, ReqonError, ReqonRuntimeError, SpecError, StoreError
 from reqon.http.messages import SourceSettings
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Expressions, Scope, Unit, place_of
@@ -488,8 +488,10 @@ class Plan:
         if step is None:
             return
         failure.step = step_label(step)
-        if isinstance(failure, StoreError) and not failure.store and isinstance(step, _STORING) and step.store:
-            failure.store = step.store.text
+        if isinstance(failure, ReqonRuntimeError):
+            failure.step_type = type_of(step)
+        if isinstance(failure, StoreError) and not failure.store_name and isinstance(step, _STORING) and step.store:
+            failure.store_name = step.store.text
 
 
 def _bound_by(step: nodes.Step, program: MissionProgram) -> dict[str, str]:

@@ -17,15 +17,21 @@ DEFAULT_ATTEMPTS = 3
 def may_retry(f: Frame, target: str, directive: str, maximum: Value) -> bool:
     """Whether a directive's budget, the first execution included, allows one more."""
     allowed = maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else DEFAULT_ATTEMPTS
-    return f.tries.get(target, {}).get(directive, 1) < allowed
+    return executions(f, target, directive) < allowed
 
 
-def exhausted(cause: Exception | None) -> RetryExhaustedError:
+def executions(f: Frame, target: str, directive: str) -> int:
+    """How often a request was executed for a directive, the first time included."""
+    return f.tries.get(target, {}).get(directive, 1)
+
+
+def exhausted(cause: Exception | None, attempts: int) -> RetryExhaustedError:
     error = RetryExhaustedError(
         "retry is used up" + (f": {cause}" if cause is not None else ""),
         hint="a later arm that ends in abort, skip or queue decides what happens then",
     )
     error.__cause__ = cause
+    error.attempts = attempts
     return error
 
 

@@ -68,12 +68,12 @@ def source_settings(
         if base is None:
             message = f"the OpenAPI document of source '{name}' names no server that a file can tell"
             hint = 'give the source a base: "https://…"'
-            raise ConfigurationError("", Diagnostic("missing-base", message, source.name.span, hint))
+            raise _of_base(Diagnostic("missing-base", message, source.name.span, hint), name)
     if not isinstance(base, str) or not base.strip():
         span = next((o.value.span for o in source.options if o.key == "base"), source.name.span)
         variables = _variables(written, "base")
         hint = f"set the variable {variables[0]}" if variables else 'give it a base: "https://…"'
-        raise ConfigurationError("", Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint))
+        raise _of_base(Diagnostic("missing-base", f"the base of source '{name}' is empty", span, hint), name)
     inline = {field: values[key] for key, field in CREDENTIAL_OPTIONS.items() if values.get(key) is not None}
     if isinstance(values.get("oauth"), dict):
         inline |= values["oauth"]
@@ -148,16 +148,16 @@ def _checked_base(base: str, source: nodes.SourceDef) -> str:
     except ValueError as error:
         problem = str(error)
     if problem:
-        raise ConfigurationError(
-            "",
-            Diagnostic(
-                "bad-option-value",
-                f"the base of source '{source.name.text}': {problem}",
-                span,
-                'write base: "https://api.example.com/v1"',
-            ),
-        )
+        message = f"the base of source '{source.name.text}': {problem}"
+        hint = 'write base: "https://api.example.com/v1"'
+        raise _of_base(Diagnostic("bad-option-value", message, span, hint), source.name.text)
     return base
+
+
+def _of_base(found: Diagnostic, source: str) -> ConfigurationError:
+    error = ConfigurationError("", found)
+    error.option, error.source_name = "base", source
+    return error
 
 
 def option_words(option: nodes.Option, evaluate: Evaluate, table: Table) -> Value:

@@ -323,7 +323,7 @@ def _postgres(stores: StateStores) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield Finding("postgres", ERROR if used else WARNING, error.message, error.hint)
     except StateError as error:
-        hint = error.hint if error.code == "newer-state" else f"check {STATE_URL}, the server and who may connect"
+        hint = error.hint if error.slug == "newer-state" else f"check {STATE_URL}, the server and who may connect"
         yield Finding("postgres", ERROR if used else WARNING, error.message, hint)
     else:
         yield Finding("postgres", OK, "answers" if layout else "answers; nothing is kept there yet")

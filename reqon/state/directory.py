@@ -49,13 +49,13 @@ UPGRADES: "tuple[Callable[[StateDirectory], None], ...]" = ()
 class LeaseLostError(StateError):
     """Another machine runs the mission now: this run's lease ran out. Nothing of it is written any more."""
 
-    code = "lease-lost"
+    slug = "lease-lost"
 
 
 class StateWriteError(StateError):
     """State could not be written in mid-run: no space, a broken disk. The run ends failed, and can be resumed."""
 
-    code = "state-write"
+    slug = "state-write"
 
 
 class StateDirectory:

@@ -158,7 +158,7 @@ _LONGEST_MESSAGE = 1000
 class NewerRecordError(StateError):
     """A newer major version wrote the record in a form that this one doesn't know. It is left as it is."""
 
-    code = "newer-state"
+    slug = "newer-state"
 
 
 def is_newer(record: ExecutionRecord) -> bool:

@@ -158,7 +158,7 @@ class Adapter:
         except StoreError as error:
             await self.close()
             raise UnreadableStoreError(
-                error.message, store=self.name, code=error.backend_code, status=error.status, hint=error.hint
+                error.message, store=self.name, code=error.code, status=error.status, hint=error.hint
             ) from error
 
     async def _open(self) -> None:

@@ -362,7 +362,7 @@ def _told(refused: Sequence[StoreError]) -> StoreError:
         store=first.store,
         operation=first.operation,
         key=first.key,
-        code=first.backend_code,
+        code=first.code,
         status=first.status,
         refused=True,
         hint=first.hint,

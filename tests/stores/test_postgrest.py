@@ -191,7 +191,7 @@ def test_a_refused_row_says_code_and_status(server: PostgrestServer, people: str
     with pytest.raises(StoreError) as caught:
         run(server, people, lambda store: store.bulk_upsert([("b", {"email": "a@x"})], "set"))
     error = caught.value
-    assert (error.backend_code, error.status, error.key, error.refused) == ("23505", 409, "b", True)
+    assert (error.code, error.status, error.key, error.refused) == ("23505", 409, "b", True)
     assert "duplicate key" in error.message
 
 
@@ -220,7 +220,7 @@ def test_key_schema_and_headers_are_sent(server: PostgrestServer) -> None:
         assert headers["apikey"] == "other" and headers["Authorization"] == "Bearer secret-token"
     with pytest.raises(StoreError) as caught:
         run(server, "books.my lines", work, primary_key="no")
-    assert (caught.value.status, caught.value.backend_code) == (401, "PGRST301")
+    assert (caught.value.status, caught.value.code) == (401, "PGRST301")
 
 
 def test_many_keys_are_asked_for_in_several_urls(server: PostgrestServer, people: str) -> None:

@@ -113,7 +113,7 @@ def test_a_constraint_of_the_users_own_is_told_with_its_code(open_table: Any, ur
     with pytest.raises(StoreError) as caught:
         table.bulk_upsert([("a", {"text": "x" * 60})], "set")
     error = caught.value
-    assert (error.backend_code, error.key, error.refused, error.operation) == ("23514", "a", True, "set")
+    assert (error.code, error.key, error.refused, error.operation) == ("23514", "a", True, "set")
     assert "x" * 60 not in error.message
 
 

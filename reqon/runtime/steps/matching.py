@@ -11,7 +11,7 @@ from reqon.lang.options import RETRY_STEP
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
-from reqon.runtime.retrying import DEFAULT_ATTEMPTS, exhausted, may_retry
+from reqon.runtime.retrying import DEFAULT_ATTEMPTS, executions, exhausted, may_retry
 from reqon.runtime.steps.directives import directive_name, emit_skip, option_value
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.steps.watching import arm_of, arms_of
@@ -32,7 +32,7 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
     spent = None
     if any(_retry_of(arm.body) is not None for arm in step.arms):
         spent = e.unit.local("spent")
-        code.add("SPENT = False", step, SPENT=spent)
+        code.add("SPENT = 0", step, SPENT=spent)
     e.tell(tell_match, step, code, arms_of(step))
     outer, e.caught = e.caught, e.caught or bool(step.catch)
     chain = _no_arm(e, step, subject, spent, code, guarded=guarded)
@@ -71,7 +71,7 @@ def _no_arm(
         no_arm=e.constant(no_arm, "no_arm"),
         VALUE=value,
         GUARDED=ast.Constant(guarded, lineno=1, col_offset=0),
-        SPENT=load(spent) if spent is not None else ast.Constant(False, lineno=1, col_offset=0),
+        SPENT=load(spent) if spent is not None else ast.Constant(0, lineno=1, col_offset=0),
     )
     return out
 
@@ -121,10 +121,11 @@ def _arm(
         jumps = isinstance(retry, nodes.Jump)
         tests.append(
             expression(
-                "may_retry(f, TARGET, NAME, MAXIMUM) or (SPENT := True) is None",
+                "may_retry(f, TARGET, NAME, MAXIMUM) or (SPENT := executions(f, TARGET, NAME)) is None",
                 retry,
                 SPENT=spent,
                 may_retry=e.constant(may_retry, "may_retry"),
+                executions=e.constant(executions, "executions"),
                 TARGET=ast.Constant(e.target_id(target), lineno=1, col_offset=0),
                 NAME=ast.Constant(directive_name(retry), lineno=1, col_offset=0),
                 # A jump's budget counts jumps, a retry's the executions of the request.
@@ -167,18 +168,20 @@ _PATTERNS = (
 # --- what the code calls ---------------------------------------------------------------------------------------------
 
 
-def no_arm(f: Frame, value: Value, guarded: bool, spent: bool) -> Exception:
-    """No arm takes the value: the request's own error, if it failed."""
+def no_arm(f: Frame, value: Value, guarded: bool, spent: int) -> Exception:
+    """No arm takes the value: the request's own error, if it failed. `spent`: executions that used up a `retry`."""
     if spent:
-        return exhausted(f.failure)
+        return exhausted(f.failure, spent)
     if guarded and f.failure is not None:
         return f.failure
     shown = SECRETS.redact(encode(preview(value)).decode()) if value is not None else ""
     is_large = isinstance(value, dict | list)
-    return NoMatchError(
+    error = NoMatchError(
         f"no arm takes this value: {described(value)}{' ' + shown if is_large else ''}"[:300],
         hint="add `_ -> continue` for all other values",
     )
+    error.value = shown.encode()[:200].decode("utf-8", "ignore")
+    return error
 
 
 def describe(f: Frame, error: ReqonRuntimeError) -> Record:
@@ -190,7 +193,7 @@ def describe(f: Frame, error: ReqonRuntimeError) -> Record:
     if isinstance(error, FetchError):
         code = error.status_code
     elif isinstance(error, StoreError):
-        code = error.backend_code
+        code = error.code
         if isinstance(code, str) and code.isdigit():
             code = int(code)
     return {
@@ -200,6 +203,6 @@ def describe(f: Frame, error: ReqonRuntimeError) -> Record:
         "action": f.action,
         "step": error.step,
         "source": getattr(error, "source", None) or None,
-        "store": getattr(error, "store", None) or None,
+        "store": getattr(error, "store_name", None) or None,
         **({"key": error.key} if isinstance(error, StoreError) else {}),
     }

@@ -140,6 +140,8 @@ def refuse(f: Frame, about: Validation, failed: list[tuple[Constraint, str]]) ->
     count(f, about, failed)
     errors = [text for constraint, text in failed if constraint.severity == "error"]
     if errors:
-        raise ValidationError(
+        error = ValidationError(
             "; ".join(dict.fromkeys(errors)), hint="`else warning` lets such items go on; `or { … }` decides here"
         )
+        error.constraint = errors[0]
+        raise error
