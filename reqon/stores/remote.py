@@ -359,7 +359,7 @@ def _told(refused: Sequence[StoreError]) -> StoreError:
         return first
     return StoreError(
         f"{first.message} (and {len(refused) - 1} more records were refused)",
-        store=first.store,
+        store=first.store_name,
         operation=first.operation,
         key=first.key,
         code=first.code,

@@ -272,8 +272,10 @@ def _comparisons(condition: nodes.Expression, variable: str) -> list[tuple[str, 
         return _comparisons(condition.left, variable) + _comparisons(condition.right, variable)
     if condition.operator not in _TURNED:
         return []
-    sides = ((condition.left, condition.operator, condition.right),)
-    sides += ((condition.right, _TURNED[condition.operator], condition.left),)
+    sides = (
+        (condition.left, condition.operator, condition.right),
+        (condition.right, _TURNED[condition.operator], condition.left),
+    )
     for field, operator, wanted in sides:
         if not isinstance(field, nodes.Member) or "." in field.key:
             continue
