@@ -9,6 +9,7 @@ from reqon.errors import ReqonError
 from reqon.running.shared import Shared
 from reqon.runtime.execution import Execution, OpenStore
 from reqon.runtime.kept import given_back, kept
+from reqon.runtime.paging import changes_of
 from reqon.runtime.plan import Plan
 from reqon.runtime.request import OnlyItem
 from reqon.runtime.resume import KeptBack, ResumePoint
@@ -110,7 +111,7 @@ class Opening:
         positions = {n: s.store.position() for n, s in self.stores.items() if not s.is_memory}
         resume, memory = ResumePoint.read(journal, positions)
         await asyncio.to_thread(_settle, self.stores, resume.reached)
-        for name, changes in memory:
+        for name, changes in changes_of(memory, journal):
             if isinstance(kept_here := self.stores[name].store, MemoryStore):
                 kept_here.restore(changes)
         for opened in self.stores.values():

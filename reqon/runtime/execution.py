@@ -309,9 +309,8 @@ class Execution:
         journal = self.journal
         if journal is not None:
             for opened in self._memory_stores:
-                changes = opened.store.take_changes()  # type: ignore[attr-defined]
-                if changes:
-                    journal.append("memory", {"store": opened.name, "changes": changes})
+                for entry in opened.store.take_entries():  # type: ignore[attr-defined]
+                    journal.append("memory", {"store": opened.name, **entry})
             for name, remote in self._remotes.items():
                 if kept_back := remote.take_changes():
                     journal.append("kept", {"store": name, "changes": kept_back})

@@ -61,7 +61,7 @@ def outlook(plan: Plan, record: ExecutionRecord, journal: Journal, positions: Ma
     point, memory = ResumePoint.read(journal, positions)
     walk = _Walk(plan, record, point)
     walk.stages()
-    for name in sorted({store for store, _ in memory}):
+    for name in sorted({written.store for written in memory}):
         walk.skipped.append(f"memory store {name}: filled from the journal")
     return Outlook(
         mission=plan.name,

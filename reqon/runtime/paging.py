@@ -2,7 +2,7 @@
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reqon.http.pagination import Place, find_items, items_at
@@ -11,20 +11,25 @@ from reqon.state.backend import BodyRef, Journal
 from reqon.values import Value, decode
 
 if TYPE_CHECKING:
-    from reqon.runtime.resume import JournaledPage, ResumePoint
+    from reqon.runtime.resume import JournaledPage, MemoryWrites, ResumePoint
+    from reqon.stores.memory import Change
 
 # Decoded items take about five times their text; beyond this many bytes of it they stay in the journal.
 KEEP_BYTES = 4 * 1024 * 1024
 
 
 class PagedItems(list[Value]):
-    """All items of a paginated fetch, in memory. `origin` is where the journal has their pages, once it does."""
+    """All items of a paginated fetch, in memory. `origin` is where the journal has their pages, once it does.
 
-    __slots__ = ("origin", "pending")
+    `complete`: it has all of them.
+    """
+
+    __slots__ = ("complete", "origin", "pending")
 
     def __init__(self, items: Sequence[Value] = ()) -> None:
         super().__init__(items)
         self.origin: str | None = None
+        self.complete = False
         self.pending: tuple[Mapping[str, Value], bytes] | None = None
 
 
@@ -33,6 +38,7 @@ class JournaledItems(Sequence[Value]):
 
     def __init__(self, journal: Journal, origin: str) -> None:
         self.origin = origin
+        self.complete = True
         self.pending = None
         self._journal = journal
         self._pages: list[tuple[BodyRef, Place] | list[Value]] = []
@@ -47,6 +53,7 @@ class JournaledItems(Sequence[Value]):
 
     def keep(self, items: Sequence[Value]) -> None:
         """One more page, which the journal no longer took: its cap is reached."""
+        self.complete = False
         self._pages.append(list(items))
         self._ends.append(len(self) + len(items))
 
@@ -127,12 +134,21 @@ class Pages:
         if ref is None:
             return
         self._known.append((ref, place or (), len(items)))
-        complete = sum(n for _, _, n in self._known) == self.count
-        if self._bytes > self._keep_bytes and complete and self._journal is not None and self._origin is not None:
+        if (
+            self._bytes > self._keep_bytes
+            and self._is_complete
+            and self._journal is not None
+            and self._origin is not None
+        ):
             self._spilled = JournaledItems(self._journal, self._origin)
             for known in self._known:
                 self._spilled.add(*known)
             self._kept = PagedItems()
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether the journal has every page so far."""
+        return sum(n for _, _, n in self._known) == self.count
 
     def result(self, pending: tuple[Mapping[str, Value], bytes] | None) -> Value:
         """What `response` becomes: the list of all items, or the last page with all items in its list's place."""
@@ -141,9 +157,11 @@ class Pages:
             items = self._spilled
         elif self._known:
             self._kept.origin = self._origin
+            self._kept.complete = self._is_complete
         elif pending is not None:
             self._kept.pending = pending
             self._kept.origin = self._origin
+            self._kept.complete = True
         if not isinstance(self.last, dict):
             return items
         if self.place is None:
@@ -173,6 +191,28 @@ def journaled_origin(value: Value, journal: Journal) -> str | None:
         journal.append("page", fields, body=body)
         items.pending = None
     return items.origin
+
+
+def complete_origin(value: Value, journal: Journal | None) -> str | None:
+    """As `journaled_origin`, if the journal has every item of it."""
+    items = items_of(value)
+    return journaled_origin(value, journal) if items is not None and items.complete and journal is not None else None
+
+
+def changes_of(writes: "Sequence[MemoryWrites]", journal: Journal) -> "Iterator[tuple[str, Iterable[Change]]]":
+    """What was written to memory stores, in order: a store's name, and changes. A page is read once, if it can be."""
+    read: tuple[BodyRef | None, Sequence[Value]] = None, ()
+    for written in writes:
+        if written.keys is None:
+            yield written.store, written.changes
+            continue
+        found: list[Value] = []
+        first = written.first
+        for page in written.pages:
+            if page.body != read[0]:
+                read = page.body, find_items(decode(journal.read_body(page.body)), path=page.place, until_path=None)[0]
+            found += read[1][max(0, first - page.first) : first + len(written.keys) - page.first]
+        yield written.store, zip(written.keys, found, strict=True)
 
 
 def restored(resume: "ResumePoint", origin: str) -> Value:

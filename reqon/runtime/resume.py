@@ -1,8 +1,11 @@
 """What a journal says of a killed run: where it is, and what it knew (spec/state.md 3, 5)."""
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 from reqon.state.backend import BodyRef, Journal, JournalEntry
 from reqon.state.compaction import InnerRound, holds, is_behind
@@ -27,9 +30,10 @@ class LoopPosition:
 
 @dataclass(slots=True)
 class JournaledPage:
-    """One page of a fetch: where its body lies and what the next request is."""
+    """One page of a fetch: where its body lies and what the next request is. `first` is its first item's number."""
 
     number: int
+    first: int
     body: BodyRef
     next: Mapping[str, Value]
     status: int
@@ -39,6 +43,17 @@ class JournaledPage:
     date: str | None
     since: Value
     place: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryWrites:
+    """What was written to a memory store: changes; or, under `keys`, the items from number `first` on of pages."""
+
+    store: str
+    changes: Sequence[Any] = ()
+    keys: Sequence[str] | None = None
+    first: int = 0
+    pages: Sequence[JournaledPage] = ()  # those that hold them
 
 
 @dataclass(slots=True)
@@ -104,19 +119,17 @@ class ResumePoint:
         self.said: dict[tuple[str, str, int], dict[str, deque[JournalEntry]]] = {}
 
     @classmethod
-    def read(
-        cls, journal: Journal, positions: Mapping[str, int]
-    ) -> tuple["ResumePoint", list[tuple[str, Sequence[Value]]]]:
+    def read(cls, journal: Journal, positions: Mapping[str, int]) -> tuple["ResumePoint", list[MemoryWrites]]:
         """The point, and the writes to memory stores in order.
 
         `positions` is what each file store really holds: an entry that relies on more does not count (O2).
         """
         point = cls(journal)
-        memory: list[tuple[str, Sequence[Value]]] = []
+        memory: list[MemoryWrites] = []
         counts = 0  # of the writes to memory stores those that something relies on; the others are done again
         for entry in journal.entries():
             if entry.kind == "memory":
-                memory.append((entry.fields["store"], entry.fields["changes"]))
+                memory.append(point._memory_writes(entry.fields))
                 continue
             relied = point.relied
             point._take(entry, positions)
@@ -124,6 +137,17 @@ class ResumePoint:
                 counts = len(memory)
         del memory[counts:]
         return point, memory
+
+    def _memory_writes(self, fields: Mapping[str, Value]) -> MemoryWrites:
+        """Pages are those that the journal has by now: the same fetch may be done anew later."""
+        store = fields["store"]
+        if "pages" not in fields:
+            return MemoryWrites(store, fields["changes"])
+        keys, first = fields["keys"], fields["first"]
+        pages = self.pages[fields["pages"]]
+        begin = bisect_right(pages, first, key=attrgetter("first")) - 1
+        end = bisect_left(pages, first + len(keys), key=attrgetter("first"))
+        return MemoryWrites(store, keys=keys, first=first, pages=pages[begin:end])
 
     def _take(self, entry: JournalEntry, positions: Mapping[str, int]) -> None:
         fields = entry.fields
@@ -216,6 +240,7 @@ class ResumePoint:
             pages.append(
                 JournaledPage(
                     number=fields["k"],
+                    first=pages[-1].first + pages[-1].count if pages else 0,
                     body=entry.body,
                     next=fields["next"],
                     status=fields["st"],

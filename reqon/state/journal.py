@@ -60,7 +60,9 @@ class FileJournal:
         else:
             head = line[:-1] + _BODY
             ref = BodyRef(self._end + len(head), len(body))
-            sealed = seal(b"%b%b}" % (head, body.translate(_LINE_BREAKS_TO_BLANKS)))
+            if b"\n" in body or b"\r" in body:
+                body = body.translate(_LINE_BREAKS_TO_BLANKS)
+            sealed = seal(b"%b%b}" % (head, body))
         if kind in PASSING:
             self._passing += len(sealed)
         if self._end - self._cut + len(sealed) > self.max_bytes and not self._full:

@@ -4,12 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from types import NoneType
+from typing import NamedTuple
 
 from reqon.stores.base import WriteCounts, WriteMode, absent
 from reqon.values import Record, Value, decode, encode, equal_json, is_plain
 
 # What a resume needs of one write: the key and the whole record, or None where it was deleted.
 Change = tuple[str, Record | None]
+
+
+class Pages(NamedTuple):
+    """Items of a paginated fetch, as the journal has them: those from number `first` on of the fetch at `origin`."""
+
+    origin: str
+    first: int
+
 
 _UNCHANGING = frozenset((str, int, float, bool, NoneType))
 
@@ -23,7 +32,7 @@ class MemoryStore:
 
     kind = "memory"
 
-    __slots__ = ("_changes", "_plain", "_records", "counts", "name", "partial")
+    __slots__ = ("_changes", "_entries", "_plain", "_records", "counts", "name", "partial")
 
     def __init__(self, name: str = "", *, track: bool = False) -> None:
         self.name = name
@@ -31,6 +40,7 @@ class MemoryStore:
         self.partial: dict[str, bool] = {}
         self._records: dict[str, Record] = {}
         self._changes: list[Change] | None = [] if track else None
+        self._entries: list[dict[str, Value]] = []  # for the journal, of what preceded `_changes`
         self._plain = 0  # so many records, the first ones, are known to be as any store gives them back
 
     def get(self, key: str) -> Record | None:
@@ -52,24 +62,47 @@ class MemoryStore:
             self._changes.append((key, record))
 
     def put_many(self, items: Sequence[tuple[str, Record]], mode: WriteMode = WriteMode.REPLACE) -> None:
-        records = self._records
-        if mode is not WriteMode.UPDATE:
-            fresh = dict(items)
-            if len(fresh) == len(items) and records.keys().isdisjoint(fresh):
-                records.update(fresh)
-                self.counts.added += len(fresh)
-                if self._changes is not None:
-                    self._changes += items
-                return
+        if self._add_new(items, mode):
+            if self._changes is not None:
+                self._changes += items
+            return
         for key, record in items:
             self.put(key, record, mode)
 
-    def put_plain(self, items: Sequence[tuple[str, Record]], mode: WriteMode = WriteMode.REPLACE) -> None:
-        """As `put_many`, for records that came from JSON and are as they came: reading them needs no look at them."""
+    def put_plain(
+        self,
+        items: Sequence[tuple[str, Record]],
+        mode: WriteMode = WriteMode.REPLACE,
+        *,
+        pages: Pages | None = None,
+    ) -> None:
+        """As `put_many`, for records that came from JSON and are as they came: reading them needs no look at them.
+
+        Where the journal has them already, as `pages`, it is only told their keys.
+        """
         known = self._plain == len(self._records)
-        self.put_many(items, mode)
+        if pages is None or self._changes is None:
+            self.put_many(items, mode)
+        elif self._add_new(items, mode):
+            self._end_changes(self._changes)
+            self._entries.append({"pages": pages.origin, "first": pages.first, "keys": [key for key, _ in items]})
+        else:
+            for key, record in items:
+                self.put(key, record, mode)
         if known:
             self._plain = len(self._records)
+
+    def _add_new(self, items: Sequence[tuple[str, Record]], mode: WriteMode) -> bool:
+        """Add all of them at once if each has a key of its own that is not there yet; else do nothing."""
+        records = self._records
+        if mode is WriteMode.UPDATE:
+            return False
+        fresh = dict(items)
+        if len(fresh) != len(items) or not records.keys().isdisjoint(fresh):
+            return False
+        records.update(fresh)
+        self.counts.added += len(fresh)
+        return True
 
     def _rewrite(self, key: str, record: Record, mode: WriteMode) -> None:
         old = self._records[key]
@@ -112,15 +145,23 @@ class MemoryStore:
         for record in islice(records, max(start, plain), None):
             yield as_stored(record)
 
-    def take_changes(self) -> list[Change]:
-        """What was written since the last call, in order; empty unless the store tracks."""
-        if not self._changes:
-            return []
-        changes, self._changes = self._changes, []
-        return changes
+    def take_entries(self) -> list[dict[str, Value]]:
+        """What was written since the last call, in order, as entries for a journal; empty unless the store tracks.
+
+        `{"changes": […]}` or, of items that the journal has in pages, `{"pages": origin, "first": n, "keys": […]}`.
+        """
+        if self._changes:
+            self._end_changes(self._changes)
+        entries, self._entries = self._entries, []
+        return entries
+
+    def _end_changes(self, changes: list[Change]) -> None:
+        if changes:
+            self._entries.append({"changes": changes})
+            self._changes = []
 
     def restore(self, changes: Iterable[Change]) -> None:
-        """Apply what `take_changes` gave to an earlier process. Counts and tracks nothing."""
+        """Apply what an earlier process wrote. Counts and tracks nothing."""
         self._plain = 0
         for key, record in changes:
             if record is None:

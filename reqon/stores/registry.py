@@ -128,7 +128,7 @@ def open_store(
 
     A file that somebody else writes to is waited for, up to 30 s: not a call for an event loop. A `RemoteStore` is
     still to be opened. Without `settle` a file store waits for its `settle`. With `track` a memory store keeps its
-    changes for `take_changes`.
+    writes for `take_entries`.
 
     Raises:
         ConfigurationError: an unknown kind or option, or an identifier that can be no file or table.

@@ -16,12 +16,12 @@ from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.frame import Frame
-from reqon.runtime.paging import items_of
+from reqon.runtime.paging import complete_origin, items_of
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.secrets import SECRETS
 from reqon.state.ids import derived_key
 from reqon.stores.base import LocalStore, WriteMode
-from reqon.stores.memory import MemoryStore
+from reqon.stores.memory import MemoryStore, Pages
 from reqon.values import Record, Value
 
 BATCH = 1000
@@ -242,9 +242,10 @@ async def store_all(
         return
     total = len(records)
     plain = items_of(value) is not None  # of pages, as they came
+    origin = complete_origin(value, f.x.journal) if isinstance(store, MemoryStore) else None
     for start in range(0, total, BATCH):
         batch = records[start : start + BATCH]
-        _put(store, batch, start, key, mode, partial, plain=plain)
+        _put(store, batch, start, key, mode, partial, plain=plain, origin=origin)
         f.x.stored_items += len(batch)
         if start + BATCH < total:
             store.flush()
@@ -261,11 +262,15 @@ def _put(
     partial: bool | None,
     *,
     plain: bool = False,
+    origin: str | None = None,
 ) -> None:
-    """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written."""
+    """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written.
+
+    `plain`: they are as JSON gave them; `origin` says where the journal has them.
+    """
     batch = [(key(_object(record, number), number), record) for number, record in enumerate(records, first)]
     if plain and isinstance(store, MemoryStore):
-        store.put_plain(batch, mode)
+        store.put_plain(batch, mode, pages=None if origin is None else Pages(origin, first))
     else:
         store.put_many(batch, mode)
     if partial is not None:
