@@ -7,6 +7,7 @@ CPU time of this process, so that what else the machine does counts little; the 
 
 import asyncio
 import gc
+import re
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ from reqon.runtime.request import RunRequest
 from reqon.stores.base import WriteMode
 from reqon.stores.memory import MemoryStore
 
-LINES, ITEMS, ROUNDS = 2_000, 20_000, 5
+LINES, ITEMS, ROUNDS = 2_000, 20_000, 7
 LOAD_LIMIT_MS, ITEM_LIMIT_US = 150.0, 12.0
 _STATES = ("ACTIVE", "TRIAL", "SUSPENDED", "CLOSED")
 
@@ -71,17 +72,44 @@ def cpu_ms(work: Callable[[], object]) -> float:
     return (time.process_time() - began) * 1000
 
 
-def loading(text: str) -> Iterator[tuple[str, float, float]]:
-    """What each part of loading costs, in ms: the best and the median."""
-    source = Source("large.vague", text)
+def one_action(lines: int = LINES) -> str:
+    """The same steps in a single action, so that no part of the mission may wait for another."""
+    text = large_mission(lines)
+    head, _, rest = text.partition("  action Sync0 {\n")
+    body = re.sub(r"  }\n  action Sync\d+ {\n", "", rest).rpartition("  run ")[0]
+    return f"{head}  action Sync {{\n{body}  run Sync\n}}\n"
 
-    def whole() -> None:
-        for mission in load_text(Source("large.vague", text)).missions:
-            Plan(mission, environment={}).compile()
 
-    for name, work in (("parse", lambda: parse(source)), ("parse, check, compile", whole)):
-        times = [cpu_ms(work) for _ in range(ROUNDS)]
+def loading() -> Iterator[tuple[str, float, float]]:
+    """What each part of loading costs, in ms: the best and the median. As in the command line, Python's collector rests.
+
+    A run compiles a step when it comes to it. What a user waits for is the text read and checked, the mission planned,
+    and its first action compiled.
+    """
+    several, single = large_mission(), one_action()
+
+    def begun(text: str) -> Plan:
+        (mission,) = load_text(Source("large.vague", text)).missions
+        return Plan(mission, environment={}).begin()
+
+    def to_first_action() -> None:
+        plan = begun(several)
+        for step in plan.action(plan.stages[0].actions[0]).steps:
+            assert step.function
+
+    work: dict[str, Callable[[], object]] = {
+        "parse": lambda: parse(Source("large.vague", several)),
+        "parse, check": lambda: load_text(Source("large.vague", several)),
+        "… and compile the first action": to_first_action,
+        "… and compile all 90 actions": lambda: begun(several).compile(),
+        "one action: to its first step": lambda: begun(single),
+        "one action: compiled whole": lambda: begun(single).compile(),
+    }
+    gc.disable()
+    for name, part in work.items():
+        times = [cpu_ms(part) for _ in range(ROUNDS)]
         yield name, min(times), statistics.median(times)
+    gc.enable()
 
 
 def customers(count: int) -> Iterator[tuple[str, dict[str, object]]]:
@@ -148,15 +176,15 @@ def _filling(count: int) -> float:
 
 
 def main() -> None:
-    text = large_mission()
-    print(f"a mission of {text.count(chr(10))} lines (limit {LOAD_LIMIT_MS:g} ms for all of it)")
-    for name, best, median in loading(text):
-        print(f"  {name:24} {best:7.1f} ms   median {median:.1f} ms")
+    lines = large_mission().count("\n")
+    print(f"a mission of {lines} lines (limit {LOAD_LIMIT_MS:g} ms until its first action is compiled and begins)")
+    for name, best, median in loading():
+        print(f"  {name:32} {best:7.1f} ms   median {median:.1f} ms")
     source = (Path(__file__).parent / "normalize.vague").read_text("utf-8")
     (mission,) = load_text(Source("normalize.vague", source)).missions
     times = [item_us(mission, ITEMS) for _ in range(ROUNDS)]
     print(f"normalize.vague, {ITEMS:,} items (limit {ITEM_LIMIT_US:g} µs an item)")
-    print(f"  {'an item':24} {min(times):7.2f} µs   median {statistics.median(times):.2f} µs")
+    print(f"  {'an item':32} {min(times):7.2f} µs   median {statistics.median(times):.2f} µs")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ class Source:
             at = find("\n", at + 1)
         return starts
 
+    @cached_property
+    def is_ascii(self) -> bool:
+        """Whether characters and UTF-8 bytes count the same."""
+        return self.text.isascii()
+
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, both from 1; a tab is one column."""
         line = bisect_right(self.line_starts, offset)

@@ -17,7 +17,7 @@ from reqon.lang.calls import Calls
 from reqon.lang.code import NUMBERS, Code, Emitter, Kind, Schemas
 from reqon.lang.equality import equals, plainly_comparable
 from reqon.lang.fitting import VIRTUAL_FIELDS, Patterns
-from reqon.lang.places import Positions, place_of
+from reqon.lang.places import Positions, complete, place_of
 from reqon.lang.scope import Scope, Unit
 from reqon.lang.sums import Sums
 from reqon.lang.walk import children
@@ -79,7 +79,7 @@ class Expressions(Emitter):
     def text(self, node: nodes.Expression, scope: Scope) -> ast.expr:
         """The text form of the value. Raises as `value`."""
         with self._bounded(node):
-            return self._placed(self._sums.text(self.code(node, scope)), node)
+            return self.placed(self._sums.text(self.code(node, scope)), node)
 
     def pattern(
         self, node: nodes.Pattern, subject: str, scope: Scope, *, response: bool = False
@@ -95,8 +95,9 @@ class Expressions(Emitter):
             return test, bound
 
     def position(self, made: ast.AST, node: nodes.Node) -> ast.AST:
-        """The tree, with the node's place on every part of it that has none yet."""
+        """The tree, with the node's place on every part of it that has none yet. For a whole tree, once."""
         self._positions.put(made, node.span)
+        complete(made)
         return made
 
     def getter(self, current: ast.expr) -> ast.expr:
@@ -166,7 +167,8 @@ class Expressions(Emitter):
             case nodes.MatchExpression():
                 return self._match(node, scope)
 
-    def _placed(self, made: ast.expr, node: nodes.Node) -> ast.expr:
+    def placed(self, made: ast.expr, node: nodes.Node) -> ast.expr:
+        """The tree at the node's place, if it has none yet; what is in it follows."""
         self._positions.put(made, node.span)
         return made
 
@@ -176,11 +178,11 @@ class Expressions(Emitter):
             case nodes.Binary(operator="and" | "or" as operator):
                 tests = [self.condition(part, scope) for part in _chain(node, operator)]
                 joined = tree.both(*tests) if operator == "and" else tree.either(*tests)
-                return self._placed(joined, node)
+                return self.placed(joined, node)
             case nodes.Unary(operator="not" | "!"):
-                return self._placed(tree.negated(self.condition(node.operand, scope)), node)
+                return self.placed(tree.negated(self.condition(node.operand, scope)), node)
             case nodes.Conditional():
-                return self._placed(
+                return self.placed(
                     tree.choose(
                         self.condition(node.condition, scope),
                         self.condition(node.then, scope),
@@ -188,7 +190,7 @@ class Expressions(Emitter):
                     ),
                     node,
                 )
-        return self._placed(self._truth_of(self.code(node, scope)), node)
+        return self.placed(self._truth_of(self.code(node, scope)), node)
 
     def _truth_of(self, code: Code) -> ast.expr:
         if code.is_constant:
@@ -506,7 +508,7 @@ class Expressions(Emitter):
         for element in node.elements:
             if isinstance(element, nodes.Spread):
                 inner = self.call(operators.spread_elements, self.code(element.value, scope).tree)
-                elements.append(tree.starred(self._placed(inner, element)))
+                elements.append(tree.starred(self.placed(inner, element)))
             else:
                 elements.append(self.code(element, scope).tree)
         made: ast.expr = tree.list_of(*elements)
@@ -526,7 +528,7 @@ class Expressions(Emitter):
             value = self.code(entry.value, scope).tree
             if isinstance(entry, nodes.Spread):
                 keys.append(None)
-                values.append(self._placed(self.call(operators.spread_fields, value), entry))
+                values.append(self.placed(self.call(operators.spread_fields, value), entry))
             else:
                 keys.append(tree.constant(entry.key))
                 values.append(value)

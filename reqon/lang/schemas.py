@@ -297,8 +297,7 @@ class _Compiler:
         return self._expressions.truth(condition, scope)
 
     def _at(self, test: ast.expr, node: nodes.Node) -> ast.expr:
-        self._expressions.position(test, node)
-        return test
+        return self._expressions.placed(test, node)
 
     # --- types -------------------------------------------------------------------------------------------------------
 

@@ -20,12 +20,28 @@ _COMPARISONS: dict[str, ast.cmpop] = {
 }
 
 
+class Name(ast.Name):
+    """A name somewhere: reading or binding a local or global of generated code never fails, so no place is needed."""
+
+    lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
+
+
+class Constant(ast.Constant):
+    """A literal somewhere."""
+
+    lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
+
+
+# Nodes that need no place of their own. They may stand in several trees.
+LEAVES = frozenset((Name, Constant))
+
+
 def name(identifier: str) -> ast.Name:
-    return ast.Name(id=identifier, ctx=_LOAD)
+    return Name(identifier, _LOAD)
 
 
 def constant(value: Any) -> ast.Constant:
-    return ast.Constant(value=value)
+    return Constant(value)
 
 
 def is_scalar(value: Any) -> bool:
@@ -43,7 +59,7 @@ def method(target: ast.expr, word: str, *arguments: ast.expr) -> ast.Call:
 
 
 def named(identifier: str, value: ast.expr) -> ast.NamedExpr:
-    return ast.NamedExpr(target=ast.Name(id=identifier, ctx=_STORE), value=value)
+    return ast.NamedExpr(Name(identifier, _STORE), value)
 
 
 def choose(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
@@ -146,6 +162,8 @@ def joined(parts: list[ast.expr]) -> ast.expr:
 
 def fresh(tree: ast.expr) -> ast.expr:
     """A copy without positions, to stand at another place."""
+    if type(tree) in LEAVES:
+        return tree
     if type(tree) is ast.Name:
         return name(tree.id)
     fields: dict[str, Any] = {}
@@ -173,8 +191,8 @@ def name_first_read(made: ast.expr, local: str, value: ast.expr) -> bool:
     if here.id != local:
         return False
     bound = named(local, value)
-    ast.copy_location(bound, here)
-    ast.copy_location(bound.target, here)
+    if type(here) not in LEAVES:
+        ast.copy_location(bound, here)
     if isinstance(getattr(parent, word), list):
         getattr(parent, word)[0] = bound
     else:

@@ -25,6 +25,18 @@ def children(node: Node) -> Iterator[Node]:
 
 def walk(node: Node) -> Iterator[Node]:
     """The node and all under it, in the order of the text."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        yield here
+        for name in _fields_backwards(type(here)):
+            value = getattr(here, name)
+            if isinstance(value, Node):
+                stack.append(value)
+            elif type(value) is tuple and value:
+                stack += [item for item in reversed(value) if isinstance(item, Node)]
+
+
+@cache
+def _fields_backwards(kind: type[Node]) -> tuple[str, ...]:
+    return _child_fields(kind)[::-1]

@@ -46,7 +46,7 @@ class Opening:
             ReqonError: it cannot begin; nothing stays open.
         """
         shared, plan = self.shared, self.plan
-        plan.compile()
+        plan.begin()
         backend = shared.state_of(plan) if plan.enable_state else None
         if backend is not None:
             self.journal = backend.journal(self.record)

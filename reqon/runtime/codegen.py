@@ -10,79 +10,120 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from reqon.diagnostics import Span
+from reqon.lang import tree
 from reqon.lang.compiler import Unit
 from reqon.lang.nodes import Node
-from reqon.lang.places import complete
+from reqon.lang.places import complete, place_of_span
 
 Hole: TypeAlias = "ast.expr | str | Sequence[ast.stmt] | None"
 
 
+# What a template's node becomes once its holes are known.
+_Builder = Callable[[Mapping[str, Hole]], Any]
+
+
 @cache
-def _parsed(template: str) -> tuple[ast.stmt, ...]:
-    return tuple(ast.parse(template).body)
+def _template(text: str, holes: frozenset[str]) -> Callable[[Mapping[str, Hole]], list[ast.stmt]]:
+    """What makes copies of a template: parsed once, and once found out where its holes are."""
+    return _Template(holes).statements(ast.parse(text).body)
 
 
-class _Stamp:
-    """Copies a template, its holes filled, every node at one place."""
+class _Template:
+    """Turns a template's nodes into functions that copy them, the holes filled. Copies have no places yet."""
 
-    def __init__(self, holes: Mapping[str, Hole], place: Mapping[str, int]) -> None:
+    def __init__(self, holes: frozenset[str]) -> None:
         self._holes = holes
-        self._place = place
 
-    def statements(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
-        out: list[ast.stmt] = []
-        for statement in body:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Name):
-                filling = self._holes.get(statement.value.id)
-                if isinstance(filling, list | tuple):
-                    out.extend(filling)
-                    continue
-            copied = self.node(statement)
-            assert isinstance(copied, ast.stmt)
-            out.append(copied)
-        return out
+    def statements(self, body: Sequence[ast.stmt]) -> Callable[[Mapping[str, Hole]], list[ast.stmt]]:
+        builders = [self._statement(statement) for statement in body]
 
-    def node(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.Name) and node.id in self._holes:
-            filling = self._holes[node.id]
-            if isinstance(filling, str):
-                return ast.Name(filling, node.ctx, **self._place)
-            assert isinstance(filling, ast.expr), node.id
-            return filling
+        def build(holes: Mapping[str, Hole]) -> list[ast.stmt]:
+            made: list[ast.stmt] = []
+            for builder in builders:
+                made += builder(holes)
+            return made
+
+        return build
+
+    def _statement(self, statement: ast.stmt) -> Callable[[Mapping[str, Hole]], Sequence[ast.stmt]]:
+        copy = self._node(statement)
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Name)):
+            return lambda holes: (copy(holes),)
+        hole = statement.value.id
+
+        def build(holes: Mapping[str, Hole]) -> Sequence[ast.stmt]:
+            filling = holes.get(hole)
+            return filling if isinstance(filling, list | tuple) else (copy(holes),)
+
+        return build
+
+    def _node(self, node: ast.AST) -> _Builder:
+        if isinstance(node, ast.Name):
+            return self._name(node)
+        if isinstance(node, ast.Constant):
+            return _always(tree.constant(node.value))
         kind = type(node)
-        if isinstance(node, ast.arg) and isinstance(renamed := self._holes.get(node.arg), str):
-            return ast.copy_location(ast.arg(renamed), ast.Pass(**self._place))
-        values = [self._field(getattr(node, name, None)) for name in kind._fields]
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(self._holes.get(node.name), str):
-            values[0] = self._holes[node.name]
-        # Contexts and operators have no place; from Python 3.13 on they refuse one.
-        return kind(*values, **self._place) if kind._attributes else kind(*values)  # noqa: SLF001  # documented so
+        fixed: list[Any] = []
+        varying: list[tuple[int, _Builder]] = []
+        for number, name in enumerate(kind._fields):
+            value = getattr(node, name, None)
+            builder = self._text(node, value) if name in ("name", "arg") else self._field(value)
+            fixed.append(value)
+            if builder is not None:
+                varying.append((number, builder))
 
-    def _field(self, value: object) -> object:
+        def build(holes: Mapping[str, Hole]) -> ast.AST:
+            values = fixed.copy()
+            for number, builder in varying:
+                values[number] = builder(holes)
+            return kind(*values)
+
+        return build
+
+    def _name(self, node: ast.Name) -> _Builder:
+        word, context = node.id, node.ctx
+        if word not in self._holes:
+            return _always(tree.Name(word, context))
+
+        def build(holes: Mapping[str, Hole]) -> ast.expr:
+            filling = holes[word]
+            if isinstance(filling, str):
+                return tree.Name(filling, context)
+            assert isinstance(filling, ast.expr), word
+            return filling
+
+        return build
+
+    def _text(self, node: ast.AST, word: str | None) -> _Builder | None:
+        """A parameter's or function's name may be a hole too; a keyword of a call is none."""
+        if word not in self._holes or isinstance(node, ast.keyword):
+            return None
+        return lambda holes: filling if isinstance(filling := holes[word], str) else word
+
+    def _field(self, value: object) -> _Builder | None:
         if isinstance(value, ast.AST):
-            return self.node(value)
-        if isinstance(value, list):
-            if value and isinstance(value[0], ast.stmt):
-                return self.statements(value)
-            return [self._field(v) for v in value]
-        return value
+            return self._node(value) if value._fields else None
+        if not isinstance(value, list):
+            return None
+        if value and isinstance(value[0], ast.stmt):
+            return self.statements(value)
+        builders = [self._node(item) if isinstance(item, ast.AST) else _always(item) for item in value]
+        return lambda holes: [builder(holes) for builder in builders]
 
 
-def place_of_span(span: Span) -> dict[str, int]:
-    """A span as the position fields of Python's syntax tree (columns count UTF-8 bytes from 0)."""
-    source = span.source
-    line, column = source.position(span.start)
-    end_line, end_column = source.position(span.end)
-    start_of_line = source.line_starts[line - 1]
-    start_of_end = source.line_starts[end_line - 1]
-    text = source.text
-    return {
-        "lineno": line,
-        "col_offset": len(text[start_of_line : start_of_line + column - 1].encode()),
-        "end_lineno": end_line,
-        "end_col_offset": len(text[start_of_end : start_of_end + end_column - 1].encode()),
-    }
+def _always(value: object) -> _Builder:
+    return lambda _: value
+
+
+def _filled(template: str, node: Node, holes: Mapping[str, Hole]) -> list[ast.stmt]:
+    """A template's statements at the place of a node; `complete` gives it to what is in them."""
+    made = _template(template, frozenset(holes))(holes)
+    line, column, end_line, end_column = place_of_span(node.span)
+    for statement in made:
+        if "lineno" not in statement.__dict__:
+            statement.lineno, statement.col_offset = line, column
+            statement.end_lineno, statement.end_col_offset = end_line, end_column
+    return made
 
 
 class Code:
@@ -94,8 +135,7 @@ class Code:
 
     def add(self, template: str, node: Node, **holes: Hole) -> None:
         """Append a template at the place of a node."""
-        stamp = _Stamp(holes, place_of_span(node.span))
-        self.statements += stamp.statements(_parsed(template))
+        self.statements += _filled(template, node, holes)
 
     def child(self) -> "Code":
         """An empty list for a nested block of the same function."""
@@ -108,20 +148,22 @@ class Code:
 
 def expression(template: str, node: Node, **holes: Hole) -> ast.expr:
     """One expression from a template, at the place of a node."""
-    stamp = _Stamp(holes, place_of_span(node.span))
-    (statement,) = stamp.statements(_parsed(template))
+    (statement,) = _filled(template, node, holes)
     assert isinstance(statement, ast.Expr)
-    return statement.value
+    value = statement.value
+    if type(value) not in tree.LEAVES and "lineno" not in value.__dict__:
+        ast.copy_location(value, statement)
+    return value
 
 
 def load(name: str) -> ast.expr:
     """A local name, read."""
-    return ast.Name(name, ast.Load(), lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)
+    return tree.name(name)
 
 
 def constant(value: object) -> ast.expr:
     """A literal."""
-    return ast.Constant(value, lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)  # type: ignore[arg-type]
+    return tree.constant(value)
 
 
 def define(unit: Unit, definitions: Sequence[ast.stmt], names: Sequence[str]) -> list[Callable[..., Any]]:

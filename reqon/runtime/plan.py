@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ from reqon.lang.program import MissionProgram
 from reqon.lang.schemas import Schemas
 from reqon.lang.walk import walk
 from reqon.runtime import settings
-from reqon.runtime.codegen import Code, define, expression, function_of, load
+from reqon.runtime.codegen import Code, constant, define, expression, function_of, load
 from reqon.runtime.frame import Frame
 from reqon.runtime.registries import GLOBAL, Registries
-from reqon.runtime.steps.emit import Emitter, Place, reads, shows_request
+from reqon.runtime.steps.emit import Emitter, Place, read_of, shows_request
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
 from reqon.runtime.steps.watching import type_of
@@ -41,11 +41,16 @@ CONTEXT_NAMES = ("request", "currentRequest", "currentOperation", "webhook", "la
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step of an action: `function(frame)`, a coroutine function."""
+    """One step of an action. `make` gives the same function each time."""
 
     place: StepPlace
     node: nodes.Step
-    function: Callable[[Frame], Any]
+    make: Callable[[], Callable[[Frame], Any]]
+
+    @property
+    def function(self) -> Callable[[Frame], Any]:
+        """`function(frame)`, a coroutine function; compiled when first asked for."""
+        return self.make()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class StagePlan:
 
 
 class Plan:
-    """What a mission is when it runs. Actions are compiled when first asked for, or all at once by `compile`."""
+    """What a mission is when it runs. Steps are compiled when first asked for, or all at once by `compile`."""
 
     def __init__(
         self,
@@ -124,10 +129,27 @@ class Plan:
         Raises:
             ReqonError: something that this release cannot run.
         """
-        _ = self.specs
+        _ = self.specs, self.stages
         for name in self.program.actions:
-            self.action(name)
-        _ = self.stages
+            for step in self.action(name).steps:
+                _ = step.function
+        return self
+
+    def begin(self) -> "Plan":
+        """Make ready to run: compile what may be refused in spite of `check`, and the steps that come first.
+
+        A mission without documents that has passed `check` compiles, so that its other steps may wait until they run.
+        Whoever starts a large mission so waits for a small part of it.
+
+        Raises:
+            ReqonError: something that this release cannot run.
+        """
+        if self.specs:
+            return self.compile()
+        for stage in self.stages[:1]:
+            for name in stage.actions:
+                for step in self.action(name).steps[:1]:
+                    _ = step.function
         return self
 
     # --- options ------------------------------------------------------------------------------------------------------
@@ -409,35 +431,36 @@ class Plan:
 
             emitter.waits = wait_specs(emitter)
         emitter.debugger = self._debugger
-        definitions: list[ast.stmt] = []
-        names: list[str] = []
-        variables: dict[str, str] = {}
+        steps: list[StepPlan] = []
+        variables: tuple[str, ...] = ()
         for index, step in enumerate(action.steps):
-            name = f"step_{index}"
-            names.append(name)
-            if emitter.runs_inside_wait(action.steps, index):
-                nothing = Code(unit)
-                nothing.add(f"async def {name}(f):\n    pass", step)
-                definitions += nothing.statements
-            else:
-                with emitter.before(action.steps, index):
-                    definitions.append(self._function(emitter, step, name, index, variables))
-            variables |= _bound_by(step, self.program)
+            place = StepPlace(index=index, type=type_of(step), path=str(index))
+            steps.append(StepPlan(place, step, cache(partial(self._function, emitter, index, variables))))
+            variables += _bound_by(step, self.program)
             if flow.leaves(step):
                 break
-        functions = define(unit, definitions, names)
-        steps = tuple(
-            StepPlan(StepPlace(index=i, type=type_of(node), path=str(i)), node, function)
-            for i, (node, function) in enumerate(zip(action.steps, functions, strict=False))
-        )
         targets = {
             emitter.target_id(step): index for index, step in enumerate(action.steps) if id(step) in emitter.repeated
         }
-        return ActionPlan(action.name.text, action, steps, targets, watched, tuple(emitter.waits.values()))
+        return ActionPlan(action.name.text, action, tuple(steps), targets, watched, tuple(emitter.waits.values()))
 
-    def _function(
-        self, emitter: Emitter, step: nodes.Step, name: str, index: int, variables: Mapping[str, str]
-    ) -> ast.stmt:
+    def _function(self, emitter: Emitter, index: int, variables: tuple[str, ...]) -> Callable[[Frame], Any]:
+        """The function of one step of an action's own list, before which `variables` are bound."""
+        steps = emitter.action.steps
+        name = f"step_{index}"
+        whole = Code(emitter.unit)
+        if emitter.runs_inside_wait(steps, index):
+            whole.add(f"async def {name}(f):\n    pass", steps[index])
+        else:
+            with emitter.before(steps, index):
+                whole.add(
+                    f"async def {name}(f):\n    BODY", steps[index], BODY=self._body(emitter, index, variables).body()
+                )
+        (function,) = define(emitter.unit, whole.statements, [name])
+        return function
+
+    def _body(self, emitter: Emitter, index: int, variables: tuple[str, ...]) -> Code:
+        step = emitter.action.steps[index]
         unit = emitter.unit
         response, meta = unit.local("response"), unit.local("meta")
         scope = self._scope(response=load(response), meta=load(meta))
@@ -447,16 +470,10 @@ class Plan:
             [step, *emitter.following[:1]] if emitter.runs_inside_wait([step, *emitter.following], 1) else [step]
         )
         # What earlier steps bound is read from the frame once, then it is a local like any other.
-        for variable in variables:
-            if reads(variable, read_here):
-                local = unit.local(variable)
-                code.add(
-                    "LOCAL = f.variables.get(NAME)",
-                    step,
-                    LOCAL=local,
-                    NAME=ast.Constant(variable, lineno=1, col_offset=0),
-                )
-                scope = scope.bind({variable: load(local)})
+        for variable in read_of(dict.fromkeys(variables), read_here):
+            local = unit.local(variable)
+            code.add("LOCAL = f.variables.get(NAME)", step, LOCAL=local, NAME=constant(variable))
+            scope = scope.bind({variable: load(local)})
         place = Place(path=str(index), response=response, meta=meta, frame=True)
         emitter.begins_with = scope
         emitter.has_inner_loop = not isinstance(step, nodes.For) and any(
@@ -465,9 +482,7 @@ class Plan:
         emitter.step(step, scope, code, place)
         if not flow.leaves(step):
             code.add("f.response = RESPONSE\nf.meta = META", step, RESPONSE=response, META=meta)
-        wrapper = Code(unit)
-        wrapper.add(f"async def {name}(f):\n    BODY", step, BODY=code.body())
-        return wrapper.statements[0]
+        return code
 
     def step_at(self, action: str, offset: int) -> nodes.Step | None:
         """The innermost step of an action that an offset of its text lies in."""
@@ -494,15 +509,15 @@ class Plan:
             failure.store_name = step.store.text
 
 
-def _bound_by(step: nodes.Step, program: MissionProgram) -> dict[str, str]:
+def _bound_by(step: nodes.Step, program: MissionProgram) -> tuple[str, ...]:
     """The variables that a step of an action's own list leaves behind."""
     if isinstance(step, nodes.Let):
-        return {step.name.text: ""}
+        return (step.name.text,)
     if isinstance(step, nodes.Apply) and step.name is not None:
-        return {step.name.text: ""}
+        return (step.name.text,)
     if isinstance(step, nodes.Map) and step.target.text not in program.schemas and "." not in step.target.text:
-        return {step.target.text: ""}
-    return {}
+        return (step.target.text,)
+    return ()
 
 
 def _item(of: str, name: str) -> ast.expr:

@@ -90,7 +90,9 @@ def test_an_error_from_elsewhere_has_no_place() -> None:
 def test_every_part_of_the_code_has_a_place() -> None:
     text = '{ a: .x + " " + .y, b: round(.n * 100), c: match .s { { k: v } where v > 1 => v, _ => 0 } }'
     unit = Unit(Source("orders.vague", text))
-    made = Expressions(unit, Schemas({})).value(parsed(text), scope_of({}, {}))
+    expressions = Expressions(unit, Schemas({}))
+    made = expressions.value(parsed(text), scope_of({}, {}))
+    expressions.position(made, parsed(text))
     for node in ast.walk(made):
         if isinstance(node, ast.expr | ast.arg):
             assert node.lineno == 1

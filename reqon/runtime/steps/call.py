@@ -36,7 +36,9 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
     options = {o.key: o for o in step.options}
     document, operation = operation_of(step, e.specs)
     since = since_spec(e, step, options)
-    uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
+    uses_last_sync = "lastSync" in step.span.text and any(
+        isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step)
+    )
     spec = FetchSpec(
         source=step.source.text,
         method=operation.method.lower(),

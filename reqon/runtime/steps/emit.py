@@ -5,7 +5,8 @@ Python locals; only what a later step reads goes through the frame.
 """
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,8 @@ _NO_SPECS: "Mapping[str, Spec]" = {}
 _CONTEXT = frozenset(("request", "currentRequest", "currentOperation", "webhook", "lastSync"))
 _LAST_REQUEST = frozenset(("request", "currentRequest", "currentOperation"))
 _MAY_SHOW = frozenset((nodes.Queue, nodes.NamePattern, nodes.Fetch, nodes.CallStep, nodes.Wait))
+# What the text of an action has at least if something in it shows the last request; `\\` may hide a path's letter.
+_MAY_SHOW_IN_TEXT = re.compile(r"[rR]equest|currentOperation|queue|call|\\")
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
 
@@ -354,9 +357,27 @@ def reads(name: str, steps: Sequence[nodes.Step]) -> bool:
     return any(_names(node, name) for step in steps for node in walk(step))
 
 
+def read_of(names: Iterable[str], steps: Sequence[nodes.Step]) -> list[str]:
+    """Those of the names that these steps read, as `reads` has it; the steps are looked through once."""
+    found: set[str] = set()
+    paths: list[str] = []
+    for node in (node for step in steps for node in walk(step)):
+        if isinstance(node, nodes.Name):
+            found.add(node.name)
+        elif isinstance(node, nodes.NamePattern):
+            found.add(node.name.text.partition(".")[0])
+        elif isinstance(node, nodes.CallStep):
+            return list(names)
+        elif text := _path_text(node):
+            paths.append(text)
+    return [name for name in names if name in found or any(name in path for path in paths)]
+
+
 def shows_request(program: MissionProgram) -> bool:
     """Whether some action sees the last request: by name, or in a failure record."""
     for action in program.actions.values():
+        if not _MAY_SHOW_IN_TEXT.search(action.span.text):
+            continue
         for node in walk(action):
             if type(node) is nodes.Name:
                 if node.name in _LAST_REQUEST:
@@ -379,9 +400,13 @@ def _names(node: nodes.Node, name: str) -> bool:
         return node.name.text.partition(".")[0] == name
     if isinstance(node, nodes.CallStep):
         return True  # a variable may stand for a parameter of the path, whose names the document knows
-    # A placeholder is text to the tree. Reading a variable in vain costs nothing.
+    return name in _path_text(node)
+
+
+def _path_text(node: nodes.Node) -> str:
+    """The text of a path, whose placeholders are text to the tree. Reading a variable in vain costs nothing."""
     path = node.path if isinstance(node, nodes.Fetch) else _path_option(node)
-    return isinstance(path, nodes.Literal_) and name in str(path.value)
+    return str(path.value) if isinstance(path, nodes.Literal_) else ""
 
 
 def _path_option(node: nodes.Node) -> object:

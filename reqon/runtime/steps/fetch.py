@@ -34,7 +34,9 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
     source, chosen = _source(e, step, options)
     parts, used = path_parts(e, step.path, scope, options)
     since = since_spec(e, step, options)
-    uses_last_sync = any(isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step))
+    uses_last_sync = "lastSync" in step.span.text and any(
+        isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step)
+    )
     keeps_sync = (since is not None and since.uses_checkpoint) or uses_last_sync or "syncKey" in options
     spec = FetchSpec(
         source=source,
