@@ -3,8 +3,9 @@
 import asyncio
 
 from reqon.events import ActionEnded, ActionStarted, MissionFailed, StageEnded, StageStarted, StepEnded, StepStarted
+from reqon.runtime.plan import Plan
 from reqon.state.records import ExecutionStatus
-from tests.support.missions import Bench, mission
+from tests.support.missions import Bench, mission, parse_mission
 from tests.support.servers import ScriptedServer, reply
 
 
@@ -174,3 +175,29 @@ async def test_a_mission_without_state_runs_all_the_same(api: ScriptedServer, be
     ran = await bench.run(mission(steps, actions='action B { post "/z" }', options="enableState: false"))
     assert list(ran.ok().out) == ["1", "2"]
     assert list((bench.state / "execution").iterdir()) == []
+
+
+def test_a_step_is_compiled_when_a_run_comes_to_it() -> None:
+    text = """
+      mission Large {
+        source Api { auth: none, base: "http://127.0.0.1:1" }
+        store out: memory("out")
+        action First { let n = 1  store { id: n } -> out { key: .id } }
+        action Never { store { id: 1 / 0 } -> out { key: .id } }
+        run First then Never if length(out) > 5
+      }
+    """
+    plan = Plan(parse_mission(text), environment={}).begin()
+
+    def compiled() -> list[str]:
+        return [
+            f"{name} {step.place.index}"
+            for name in ("First", "Never")
+            for step in plan.action(name).steps
+            if step.make.cache_info().currsize  # type: ignore[attr-defined]
+        ]
+
+    assert compiled() == ["First 0"]
+    assert plan.action("First").steps[0].function is plan.action("First").steps[0].function
+    plan.compile()
+    assert compiled() == ["First 0", "First 1", "Never 0"]
