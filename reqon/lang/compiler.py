@@ -581,7 +581,7 @@ class Expressions(Emitter):
     def _table(self, node: nodes.MatchExpression, subject: Code, scope: Scope) -> Code | None:
         """A match of text literals on constants, as a look-up."""
         arms = list(node.arms)
-        if not all(isinstance(arm.value, nodes.Literal_ | nodes.DurationLiteral) for arm in arms):
+        if not arms or not all(isinstance(arm.value, nodes.Literal_ | nodes.DurationLiteral) for arm in arms):
             return None
         default = self.constant(None)
         if isinstance(arms[-1].pattern, nodes.Wildcard) and arms[-1].guard is None:

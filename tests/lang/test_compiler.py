@@ -251,6 +251,12 @@ def test_text_arms_become_a_table() -> None:
     assert [evaluate(text, {"s": s}) for s in ("A", "B", "C", None, ["A"])] == [1, 2, 0, 0, 0]
 
 
+def test_a_match_without_arms_is_null() -> None:
+    """N5"""
+    assert evaluate("match .s {}", {"s": 1}) is None
+    assert evaluate("match {}") is None
+
+
 def test_the_subject_of_a_match_is_evaluated_once() -> None:
     seen: list[Any] = []
 
