@@ -81,7 +81,7 @@ def one_action(lines: int = LINES) -> str:
 
 
 def loading() -> Iterator[tuple[str, float, float]]:
-    """What each part of loading costs, in ms: the best and the median. Python's collector rests, as when `reqon` starts.
+    """What each part of loading costs, in ms: the best and the median. Python's collector rests, as in `reqon`.
 
     A run compiles a step when it comes to it. What a user waits for is the text read and checked, the mission planned,
     and its first action compiled.

@@ -21,8 +21,8 @@ def load_any(data: bytes) -> Program | None:
     """Load bytes as `reqon` loads a file, and hold what it promises.
 
     Every finding has a place inside the text and a printed form; a text without syntax errors keeps its meaning when it
-    is formatted, and formatting it again changes nothing; a mission without errors compiles, or says why not with a
-    ReqonError. Anything else that is raised goes on up: it is a bug.
+    is formatted, and formatting it again changes nothing; a mission without errors compiles, so that a run may compile
+    each step when it comes to it. Anything else that is raised goes on up: it is a bug.
     """
     source, problem = decoded("m.vague", data)
     if problem is not None:
@@ -59,7 +59,12 @@ def _formats(tree: nodes.SourceFile) -> None:
 
 def _compiles(plan: Plan) -> None:
     try:
-        plan.compile()
+        plan.specs  # noqa: B018  # documents that are not there; a run asks for them before anything else
+    except ReqonError as error:
+        error.format()
+        return
+    plan.compile()
+    try:
         plan.lets  # noqa: B018  # evaluated when asked for
     except ReqonError as error:
         error.format()
