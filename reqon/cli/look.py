@@ -158,12 +158,15 @@ def _describe(record: ExecutionRecord) -> None:
     ]
     step = record.active_step
     if step is not None:
-        where = f"{step.action}: {step.step}" + (f", item {step.index}" if step.index is not None else "")
-        rows.append(("stopped at", where))
+        where = step.action + (f": {step.step}" if step.step else "")
+        where += f", item {step.index}" if step.index is not None else ""
+        rows.append(("now at" if record.status is ExecutionStatus.RUNNING else "stopped at", where))
     for name, totals in record.stores.items():
-        counts = f"{totals.count} records, {totals.added} added, {totals.updated} updated"
-        counts += f", {totals.unchanged} unchanged, {totals.deleted} deleted"
-        rows.append((f"store {name}", counts))
+        counts = {"records": totals.count, "added": totals.added, "updated": totals.updated}
+        counts |= {"unchanged": totals.unchanged, "deleted": totals.deleted}
+        # A store that cannot tell says nothing.
+        told = ", ".join(f"{number} {what}" for what, number in counts.items() if number is not None)
+        rows.append((f"store {name}", told))
     for error in record.errors:
         place = f"{error.location}: " if error.location else ""
         rows.append(

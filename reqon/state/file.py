@@ -23,6 +23,7 @@ from reqon.state.records import (
     ExecutionStatus,
     NewerRecordError,
     as_interrupted,
+    as_seen,
     from_json,
     is_newer,
     to_json,
@@ -189,8 +190,10 @@ class FileBackend:
 
     def _shown(self, record: ExecutionRecord) -> ExecutionRecord:
         """The record as readers see it: interrupted if its owner is dead."""
-        if record.status is not _RUNNING or self._is_alive(record):
+        if record.status is not _RUNNING:
             return record
+        if self._is_alive(record):
+            return as_seen(record, last_place(self.journal(record)))
         with suppress(OSError):
             # It may have ended between the two looks.
             record = self._read(record.file_name) or record

@@ -133,12 +133,12 @@ class ExecutionRecord:
         return to_dict(self)
 
 
-def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
-    """What a running record is when its owner is dead.
+def as_seen(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
+    """What a record that says `running` shows to readers: where its journal says that the run is.
 
     `position` holds the fields of the journal's newest progress or checkpoint entry: `a`, stage and action as in
-    `0/Load`, and maybe `i`, the index, and `item`, its preview. It knows better than the record, its picture of a
-    moment earlier.
+    `0/Load`, and maybe `i`, the index, `item`, its preview, and `totals`. It knows better than the record, its picture
+    of a moment earlier; while a request hangs, of a long one.
     """
     step = record.active_step
     if action := str(position.get("a", "")).partition("/")[2]:
@@ -146,7 +146,33 @@ def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> Ex
         index = position.get("i", known.index)
         item = position.get("item", known.item if index == known.index else None)
         step = ActiveStep(action=action, step=known.step, index=index, item=item)
-    return replace(record, status=ExecutionStatus.INTERRUPTED, active_step=step)
+    record = replace(record, active_step=step)
+    return _with_totals(record, position["totals"]) if "totals" in position else record
+
+
+def _with_totals(record: ExecutionRecord, totals: Mapping[str, Value]) -> ExecutionRecord:
+    in_loops, stored, fetched = totals["i"]
+    requests, retries, invalid = totals["c"]
+    stores = dict(record.stores)
+    for name, (added, updated, unchanged, deleted) in totals["s"].items():
+        known = stores.get(name, StoreTotals())
+        count = known.count
+        if count is not None:
+            count += added - known.added - (deleted - known.deleted)
+        stores[name] = StoreTotals(count=count, added=added, updated=updated, unchanged=unchanged, deleted=deleted)
+    return replace(
+        record,
+        items_processed=in_loops + stored or fetched,
+        requests=max(record.requests, requests),
+        retries=max(record.retries, retries),
+        invalid=invalid,
+        stores=stores,
+    )
+
+
+def as_interrupted(record: ExecutionRecord, position: Mapping[str, Value]) -> ExecutionRecord:
+    """What a running record is when its owner is dead; `position` as in `as_seen`."""
+    return replace(as_seen(record, position), status=ExecutionStatus.INTERRUPTED)
 
 
 # --- the JSON form ---------------------------------------------------------------------------------------------------

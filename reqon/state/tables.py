@@ -23,6 +23,7 @@ from reqon.state.records import (
     ExecutionStatus,
     NewerRecordError,
     as_interrupted,
+    as_seen,
     from_json,
     is_newer,
     to_json,
@@ -241,8 +242,10 @@ class TableBackend:
         return records
 
     def _shown(self, record: ExecutionRecord) -> ExecutionRecord:
-        if record.status is not _RUNNING or self._is_alive(record):
+        if record.status is not _RUNNING:
             return record
+        if self._is_alive(record):
+            return as_seen(record, last_place(self.journal(record)))
         # It may have ended between the two looks.
         again = self._read("SELECT name, record FROM records WHERE name = ?", record.file_name)
         record = again[0] if again else record

@@ -285,12 +285,16 @@ def test_a_loop_goes_on_at_the_item_in_work(number: int, api: OrdersApi, tmp_pat
     if item == "cust_0002":
         return  # filtered
     with held(api, mission, state, f"/customers/{item}") as process:
+        hangs = record(state, tmp_path)
         process.kill()
     shown = record(state, tmp_path)
-    assert shown["status"] == "interrupted"
-    assert shown["activeStep"]["action"] == "Fetch"
-    assert shown["activeStep"]["index"] == index
-    assert shown["activeStep"]["item"] == {"id": item}
+    assert (hangs["status"], shown["status"]) == ("running", "interrupted")
+    for seen_now in (hangs, shown):
+        assert seen_now["activeStep"]["action"] == "Fetch"
+        assert seen_now["activeStep"]["index"] == index
+        assert seen_now["activeStep"]["item"] == {"id": item}
+        assert seen_now["itemsProcessed"] == (index or 12), "fetched items, while no others are done"
+        assert seen_now["stores"]["towns"]["count"] == seen_now["stores"]["towns"]["added"] == index
     api.release()
     assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
     assert record(state, tmp_path)["itemsProcessed"] == 11

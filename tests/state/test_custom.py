@@ -15,6 +15,8 @@ from tests.support.state_contract import T0, StateContract, a_full_record, a_rec
 
 
 class TestAStoreThatCanDoEverything(StateContract):
+    shows_where_it_runs = False
+
     @pytest.fixture
     def own(self) -> FullStore:
         return FullStore()

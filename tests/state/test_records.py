@@ -17,7 +17,9 @@ from reqon.state.records import (
     ExecutionStatus,
     NewerRecordError,
     RunError,
+    StoreTotals,
     as_interrupted,
+    as_seen,
     from_dict,
     from_json,
     to_dict,
@@ -166,3 +168,20 @@ def test_the_journal_knows_better_where_a_dead_run_was(position: dict[str, objec
     record = a_record(active_step=ActiveStep(action="Load", step="for", index=3, item={"id": 3}))
     shown = as_interrupted(record, position)
     assert shown == replace(record, status=ExecutionStatus.INTERRUPTED, active_step=expected)
+
+
+def test_the_journal_knows_better_what_a_run_has_done() -> None:
+    stores = {
+        "rows": StoreTotals(count=10, added=4, updated=2, unchanged=0, deleted=1),
+        "far": StoreTotals(updated=None),
+    }
+    record = a_record(items_processed=6, requests=9, stores=stores)
+    totals = {"i": [20, 3, 50], "c": [8, 1, 2], "s": {"rows": [14, 2, 5, 3], "far": [7, None, None, 0]}}
+    shown = as_seen(record, {"a": "0/Load", "i": 20, "totals": totals})
+    assert shown.status is record.status
+    assert shown.active_step == ActiveStep(action="Load", index=20)
+    assert (shown.items_processed, shown.requests, shown.retries, shown.invalid) == (23, 9, 1, 2)
+    assert shown.stores == {
+        "rows": StoreTotals(count=18, added=14, updated=2, unchanged=5, deleted=3),
+        "far": StoreTotals(added=7, updated=None, unchanged=None),
+    }

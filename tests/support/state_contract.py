@@ -84,6 +84,8 @@ def running(directory: StateDirectory, record: ExecutionRecord) -> Iterator[None
 
 
 class StateContract:
+    shows_where_it_runs = True  # whether a running record is shown with its journal's place
+
     @pytest.fixture
     def directory(self, tmp_path: Path) -> StateDirectory:
         return StateDirectory(tmp_path / "state").open()
@@ -176,6 +178,12 @@ class StateContract:
             journal.append("checkpoint", {"a": "0/Load", "p": "l1", "i": 10})
             journal.append("progress", {"a": "0/Load", "p": "l1", "i": 17})
             journal.close()
+            if self.shows_where_it_runs:
+                # A record is saved ten times a second at most, and not at all while a request hangs.
+                now = there(backend.load(record.execution_id))
+                assert now.status is ExecutionStatus.RUNNING
+                assert now.active_step == ActiveStep(action="Load", step="for", index=17)
+                assert backend.list() == [now]
         shown = there(backend.load(record.execution_id))
         assert shown.status is ExecutionStatus.INTERRUPTED
         assert shown.active_step == ActiveStep(action="Load", step="for", index=17)
