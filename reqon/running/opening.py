@@ -124,8 +124,9 @@ class Opening:
         server = self.shared.webhooks
         if server is not None and self.plan.waits is not None:
             from reqon.runtime.endpoints import WaitingRoom  # noqa: PLC0415  # few missions wait
+            from reqon.state.webhooks import HeldShelf  # noqa: PLC0415  # as above
 
-            x.room = WaitingRoom(x, server, self.shared.shelf)
+            x.room = WaitingRoom(x, server, self.shared.shelf if x.keeps_state else HeldShelf())
             x.world.endpoint_url = x.room.url
             if self.resumed:
                 x.room.load()

@@ -176,7 +176,7 @@ class Shared:
             record = await asyncio.to_thread(self.backend.load, registration.execution_id)
             if record is None or record.status is ExecutionStatus.COMPLETED or registration.id in known:
                 continue
-            server.adopt(registration, self.shelf)
+            server.adopt(registration, self.shelf, self.environment)
 
     @cached_property
     def specifications(self) -> "Specifications":

@@ -14,7 +14,7 @@ from reqon.http.paths import PartKind, PathPart, assemble
 from reqon.lang.operators import described
 from reqon.runtime.settings import seconds
 from reqon.secrets import SECRETS
-from reqon.state.webhooks import EndpointStatus, Registration, WebhookShelf, registration_id
+from reqon.state.webhooks import EndpointStatus, Registration, Shelf, registration_id
 from reqon.values import Value
 from reqon.webhooks.calls import canonical
 from reqon.webhooks.desk import Endpoint
@@ -39,6 +39,7 @@ class WaitSpec:
         path: where it is a literal, in canonical form; generated: there is none to evaluate.
         timeout_seconds, expected, types: where they are written as literals.
         signature: its options as a function of a frame, where they do not hang on variables of the action.
+        secret_from: the environment variable that its secret is read from, if it is.
         early: its endpoint can be opened before the step is reached.
     """
 
@@ -54,6 +55,7 @@ class WaitSpec:
     guard: TokenRule
     signed: bool
     signature: "Callable[[Frame], Value] | None"
+    secret_from: str | None
     storage: str | None
     early: bool
     span: Span
@@ -107,11 +109,12 @@ def signature_of(options: Value) -> Signature:
 class WaitingRoom:
     """Opens and ends the endpoints of one execution. All it answers is on disk by then."""
 
-    def __init__(self, x: "Execution", server: WebhookServer, shelf: WebhookShelf) -> None:
+    def __init__(self, x: "Execution", server: WebhookServer, shelf: Shelf) -> None:
         self._x = x
         self.server = server
         self.shelf = shelf
         self._endpoints: list[Endpoint] = []
+        self._secured: set[str] = set()
         self._made = 0
 
     # --- resuming -----------------------------------------------------------------------------------------------------
@@ -160,13 +163,30 @@ class WaitingRoom:
             # Before the process ended it was not come to; this time it may be.
             self.update(endpoint, EndpointStatus.OPEN, expires_at=None)
             self.reopen(endpoint)
-        if spec.signature is not None and endpoint.signature is None:
-            endpoint.signature = signature_of(spec.signature(f))
+        # What this run evaluates counts, not what an earlier process, or the server by itself, took for the secret.
+        if spec.signature is not None and endpoint.id not in self._secured:
+            self.secure(endpoint, spec, signature_of(spec.signature(f)))
         return endpoint
+
+    def secure(self, endpoint: Endpoint, spec: WaitSpec, signature: Signature) -> None:
+        """From now on its calls must be signed so; also while nobody runs its execution."""
+        endpoint.signature = signature
+        self._secured.add(endpoint.id)
+        if (kept := self._kept(spec, signature)) != endpoint.registration.signature:
+            endpoint.registration = replace(endpoint.registration, signature=kept)
+            self.shelf.save(endpoint.registration)
+
+    def _kept(self, spec: WaitSpec | None, signature: Signature | None) -> dict[str, Value] | None:
+        if spec is None or signature is None or spec.secret_from is None:
+            return None
+        # One that stands in the mission as a default is no variable's.
+        known = self._x.plan.environment.get(spec.secret_from)
+        return signature.kept(spec.secret_from) if known == signature.secret else None
 
     def _opened(self, f: "Frame", spec: WaitSpec, place: str, path: str | None) -> Endpoint:
         x = self._x
         execution_id = x.record.execution_id
+        signature = signature_of(spec.signature(f)) if spec.signature is not None else None
         registration = Registration(
             id=registration_id(execution_id, place),
             execution_id=execution_id,
@@ -180,9 +200,9 @@ class WaitingRoom:
             expected_events=spec.expected,
             types=spec.types,
             signed=spec.signed,
+            signature=self._kept(spec, signature),
             filtered=spec.filtered,
         )
-        signature = signature_of(spec.signature(f)) if spec.signature is not None else None
         return self._register(registration, spec.timeout_seconds, signature)
 
     def _token(self, path: str | None, guard: TokenRule, *, signed: bool) -> str | None:
@@ -198,6 +218,8 @@ class WaitingRoom:
     def _register(self, registration: Registration, timeout: float | None, signature: Signature | None) -> Endpoint:
         endpoint = Endpoint(registration, self.shelf, self._teller(registration), signature=signature)
         self.shelf.save(registration)
+        if signature is not None:
+            self._secured.add(registration.id)
         self._endpoints.append(endpoint)
         self.server.desk.add(endpoint)
         endpoint.tell(
@@ -240,6 +262,7 @@ class WaitingRoom:
             token=self._token(path, "auto" if spec is None else spec.guard, signed=signature is not None),
             created_at=x.now(),
             signed=signature is not None,
+            signature=self._kept(spec, signature),
             filtered=spec.filtered if spec is not None else True,
         )
         return self._register(registration, None if spec is None else spec.timeout_seconds, signature)

@@ -71,7 +71,7 @@ def begin_wait(
     terms = _terms(options)
     endpoint = room.open(f, spec, indices, None if target is None else endpoint_path(target))
     if "signature" in options and spec.signature is None:
-        endpoint.signature = signature_of(options["signature"])
+        room.secure(endpoint, spec, signature_of(options["signature"]))
     known = endpoint.registration
     if (known.expected_events, known.types) != (terms.expected, terms.types):
         endpoint.registration = replace(known, expected_events=terms.expected, types=terms.types)

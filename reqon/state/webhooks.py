@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.files import DamagedFileError, lock_is_free, make_directory
@@ -46,7 +46,8 @@ class Registration:
         step: where its `wait` stands in the action's list; None while only its URL was asked for.
         place: which passage of which execution through that `wait` it belongs to; empty while that is not known.
         token: what a call must bring; None: nothing.
-        signed: calls must be signed; the secret itself is never written. filtered: a filter decides what counts.
+        signed: calls must be signed; signature: how, and the variable that holds the secret, which itself is never
+            written; None where it comes from elsewhere. filtered: a filter decides what counts.
         expires_at: the end of its wait; None before that began.
         expected_events: None while it is not known.
         types: the event types of which one is waited for.
@@ -69,6 +70,7 @@ class Registration:
     status: EndpointStatus = EndpointStatus.OPEN
     attempt: int = 1
     signed: bool = False
+    signature: Mapping[str, Value] | None = None
     filtered: bool = False
 
 
@@ -103,8 +105,75 @@ class StoredEvent:
     delivery: str | None = None
 
 
+class Shelf(Protocol):
+    """Where endpoints and their events lie. All calls may block."""
+
+    def save(self, registration: Registration) -> None: ...
+
+    def load(self, registration_id: str) -> Registration | None: ...
+
+    def of_execution(self, execution_id: str) -> list[Registration]: ...
+
+    def is_unattended(self, execution_id: str) -> bool: ...
+
+    def add(self, registration: Registration, number: int, event: StoredEvent) -> EventName: ...
+
+    def names(self, registration_id: str) -> list[EventName]: ...
+
+    def event(self, registration_id: str, name: EventName) -> StoredEvent | None: ...
+
+    def drop(self, registration_id: str, name: EventName) -> None: ...
+
+    def drop_events(self, registration_id: str) -> None: ...
+
+    def remove(self, execution_id: str) -> int: ...
+
+
+class HeldShelf:
+    """What belongs to one execution that keeps no state: nothing could take it up, so nothing of it is on disk."""
+
+    def __init__(self) -> None:
+        self._registrations: dict[str, Registration] = {}
+        self._events: dict[str, dict[EventName, StoredEvent]] = {}
+
+    def save(self, registration: Registration) -> None:
+        self._registrations[registration.id] = registration
+
+    def load(self, registration_id: str) -> Registration | None:
+        return self._registrations.get(registration_id)
+
+    def of_execution(self, execution_id: str) -> list[Registration]:  # noqa: ARG002  # there is one
+        return list(self._registrations.values())
+
+    def is_unattended(self, execution_id: str) -> bool:  # noqa: ARG002  # as above
+        return False
+
+    def add(self, registration: Registration, number: int, event: StoredEvent) -> EventName:
+        name = EventName(number, event.id)
+        self._events.setdefault(registration.id, {})[name] = event
+        self.save(registration)
+        return name
+
+    def names(self, registration_id: str) -> list[EventName]:
+        return sorted(self._events.get(registration_id, ()))
+
+    def event(self, registration_id: str, name: EventName) -> StoredEvent | None:
+        return self._events.get(registration_id, {}).get(name)
+
+    def drop(self, registration_id: str, name: EventName) -> None:
+        self._events.get(registration_id, {}).pop(name, None)
+
+    def drop_events(self, registration_id: str) -> None:
+        self._events.pop(registration_id, None)
+
+    def remove(self, execution_id: str) -> int:  # noqa: ARG002  # as above
+        self._registrations.clear()
+        self._events.clear()
+        return 0
+
+
 class WebhookShelf:
-    """Registrations and events of one state directory. All calls block; writes are durable."""
+    """Registrations and events of one state directory, as files. All calls block; writes are durable."""
 
     def __init__(self, directory: StateDirectory) -> None:
         self._directory = directory
@@ -291,6 +360,7 @@ def _registration(found: Record) -> Registration:
         status=EndpointStatus(found["status"]),
         attempt=found.get("attempt", 1),
         signed=bool(found.get("signed")),
+        signature=found.get("signature"),
         filtered=bool(found.get("filtered")),
     )
 

@@ -16,7 +16,7 @@ from reqon.clock import Clock
 from reqon.errors import StateError
 from reqon.events import Event, WebhookReceived
 from reqon.secrets import SECRETS
-from reqon.state.webhooks import EventName, Registration, StoredEvent, WebhookShelf
+from reqon.state.webhooks import EventName, Registration, Shelf, StoredEvent
 from reqon.values import Value
 from reqon.webhooks.calls import (
     COMPLETE,
@@ -58,7 +58,7 @@ class Endpoint:
     """
 
     registration: Registration
-    shelf: WebhookShelf
+    shelf: Shelf
     tell: Callable[[Event], None]
     signature: Signature | None = None
     accepts: Accepts | None = None

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -12,9 +13,10 @@ from reqon.errors import ConfigurationError
 from reqon.events import Emitted, Event, EventBus
 from reqon.http.addresses import is_loopback_host
 from reqon.listening import bound_socket
-from reqon.state.webhooks import Registration, WebhookShelf
+from reqon.state.webhooks import Registration, Shelf
 from reqon.webhooks.desk import SWEEP_SECONDS, Desk, Endpoint
 from reqon.webhooks.limits import Limits
+from reqon.webhooks.signatures import Signature
 
 if TYPE_CHECKING:
     from reqon.webhooks.listener import Listener
@@ -136,9 +138,10 @@ class WebhookServer:
 
     # --- endpoints without a running execution ------------------------------------------------------------------------
 
-    def adopt(self, registration: Registration, shelf: WebhookShelf) -> Endpoint:
+    def adopt(self, registration: Registration, shelf: Shelf, environment: Mapping[str, str]) -> Endpoint:
         """Take calls for an execution that no process runs, until it is resumed."""
-        endpoint = Endpoint(registration, shelf, self._teller(registration), attached=False)
+        signature = None if registration.signature is None else Signature.known(registration.signature, environment)
+        endpoint = Endpoint(registration, shelf, self._teller(registration), signature=signature, attached=False)
         if registration.expires_at is not None:
             left = (registration.expires_at - self._clock.now()).total_seconds()
             endpoint.deadline = self._clock.monotonic() + left

@@ -6,8 +6,11 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Self
 
 from reqon.clock import parse_rfc3339
+from reqon.secrets import SECRETS
+from reqon.values import Value
 
 ALGORITHMS = ("sha256", "sha1", "sha512")
 ENCODINGS = ("hex", "base64")
@@ -29,6 +32,35 @@ class Signature:
     prefix: str = ""
     timestamp_header: str | None = None
     tolerance_seconds: float = 300.0
+
+    def kept(self, variable: str) -> dict[str, Value]:
+        """All of it but the secret, which the environment variable of this name holds."""
+        return {
+            "secretFrom": variable,
+            "header": self.header,
+            "algorithm": self.algorithm,
+            "encoding": self.encoding,
+            "prefix": self.prefix,
+            "timestampHeader": self.timestamp_header,
+            "tolerance": self.tolerance_seconds,
+        }
+
+    @classmethod
+    def known(cls, kept: Mapping[str, Any], environment: Mapping[str, str]) -> Self | None:
+        """What was `kept`, where the variable is set here too."""
+        secret = environment.get(kept["secretFrom"])
+        if not secret:
+            return None
+        SECRETS.add(secret)
+        return cls(
+            secret=secret,
+            header=kept["header"],
+            algorithm=kept["algorithm"],
+            encoding=kept["encoding"],
+            prefix=kept["prefix"],
+            timestamp_header=kept["timestampHeader"],
+            tolerance_seconds=kept["tolerance"],
+        )
 
     def problem(self, headers: Mapping[str, str], body: bytes, now: datetime) -> str | None:
         """Why a call is not to be trusted; None if it is. `headers` have lower-case names."""

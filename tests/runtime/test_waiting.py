@@ -12,6 +12,8 @@ import pytest
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
 from reqon.events import CheckpointSaved, Event, WebhookCompleted, WebhookReceived, WebhookRegistered
+from reqon.running.settings import RunnerSettings
+from reqon.running.shared import Shared
 from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionStatus
@@ -450,9 +452,17 @@ async def test_what_belongs_to_an_execution_goes_with_it(waiting: Bench, api: Sc
 
 
 async def test_without_state_nothing_is_left(waiting: Bench, api: ScriptedServer) -> None:
-    on_job(api, lambda body: _called(body["callback"], {"n": 1}))
-    (await waiting.run(mission(f"{ASK} wait {{}}", options="enableState: false"))).ok()
-    assert not [p for p in (waiting.state / "webhooks").rglob("*") if p.is_file()]
+    seen: list[Path] = []
+
+    async def job(body: dict[str, Any]) -> None:
+        seen.extend((waiting.state / "webhooks").rglob("*"))  # as a kill would leave it
+        await _called(body["callback"], {"n": 1})
+        assert (await call(body["callback"], {"n": 2})).status in (404, 410)
+
+    on_job(api, job)
+    ran = await waiting.run(mission(f"{ASK} wait {{}}\n{KEEP}", options="enableState: false"))
+    assert ran.ok().out["got"]["value"] == {"n": 1}
+    assert seen == [] and not (waiting.state / "webhooks").exists()
 
 
 def _saved(heard: list[Any]) -> bool:
@@ -535,6 +545,48 @@ async def test_a_signed_endpoint_is_checked_from_its_first_call_on(
     steps = f'post "/jobs" {{ body: {{ callback: {url} }} }}\nwait {{ path: "/cb", {GITHUB} }}\n{KEEP}'
     ran = (await waiting.run(mission(steps))).ok()
     assert ran.out["got"]["value"] == {"n": 1}
+
+
+@pytest.mark.parametrize("secret", ["right", "wrong", None])
+async def test_a_signed_endpoint_takes_calls_between_a_restart_and_its_resume(
+    secret: str | None, waiting: Bench, api: ScriptedServer
+) -> None:
+    """The secret is never on disk, only the name of the variable that holds it."""
+    waiting.environment = {"HOOK": "a-hooks-secret"}
+    text = mission(
+        f"{ASK} wait {{ expectedEvents: 2, timeout: 600000, {GITHUB} }}\nstore {{ id: 1, got: response }} -> out"
+    )
+    raw = b'{"n":1}'
+    headers = {"X-Hub-Signature-256": f"sha256={signed(waiting.environment['HOOK'], raw)}"}
+    headers["Content-Type"] = "application/json"
+    on_job(api, lambda body: asyncio.sleep(0))
+    heard: list[Any] = []
+    waiting.heard = heard
+    await _stopped_while_waiting(waiting, text, when=lambda: [e for e in heard if e.type == "checkpoint.save"])
+    for file in waiting.state.rglob("*"):
+        assert not file.is_file() or waiting.environment["HOOK"].encode() not in file.read_bytes(), file
+    (registration,) = registrations(waiting.state)
+    waiting.heard = None
+    async with WebhookServer(port=0) as server:  # the next process
+        waiting.webhooks = server
+        other = {"right": waiting.environment, "wrong": {"HOOK": "another-secret"}, None: {}}[secret]
+        shared = Shared(
+            RunnerSettings(state_directory=waiting.state, webhooks=server), clock=waiting.clock, environment=other
+        )
+        await shared.adopt_webhooks()
+        unsigned = await call(server.url + registration["path"], body=raw)
+        taken = await call(server.url + registration["path"], body=raw, headers=headers)
+        expected = {"right": (401, 200), "wrong": (401, 401), None: (503, 503)}[secret]
+        assert (unsigned.status, taken.status) == expected
+        await shared.close()
+        async with asyncio.TaskGroup() as group:
+            run = group.create_task(waiting.resume(text))
+            await until(lambda: [e for e in server.desk.endpoints() if e.attached])
+            for n in range(1 if secret == "right" else 0, 2):
+                more = f'{{"n":{n + 1}}}'.encode()
+                again = {**headers, "X-Hub-Signature-256": f"sha256={signed(waiting.environment['HOOK'], more)}"}
+                assert (await call(server.url + registration["path"], body=more, headers=again)).status == 200
+        assert run.result().ok().out["1"]["got"] == [{"n": 1}, {"n": 2}]
 
 
 async def test_without_its_secret_a_signed_endpoint_does_not_open(waiting: Bench, public: WebhookServer) -> None:

@@ -186,10 +186,21 @@ def _spec(e: Emitter, step: nodes.Wait, number: int, top: int, depth: int) -> Wa
         signature=None
         if signature is None or not free
         else function_of(e.unit, "f", _signature(e, signature, e.plain), signature),
+        secret_from=_variable(signature),
         storage=_store_name(options.get("storage")),
         early=free and (path is None or literal is not None),
         span=step.span,
     )
+
+
+def _variable(signature: nodes.Node | None) -> str | None:
+    """The environment variable that a signature's secret is read from."""
+    entries = signature.entries if isinstance(signature, nodes.ObjectLiteral) else ()
+    secret = next((x.value for x in entries if isinstance(x, nodes.Entry) and x.key == "secret"), None)
+    if not isinstance(secret, nodes.Call) or secret.name.text != "env" or not secret.arguments:
+        return None
+    name = secret.arguments[0]
+    return str(name.value) if isinstance(name, nodes.Literal_) else None
 
 
 def _literal_path(e: Emitter, path: nodes.Expression) -> str:
