@@ -16,6 +16,7 @@ from reqon.clock import parse_duration
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError
 from reqon.secrets import MASK, SECRETS
+from reqon.state.retention import parse_age
 
 FILE_NAME = "reqon.toml"
 CONCURRENT_RUNS = 32
@@ -58,6 +59,11 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("write a duration: 25s, 15m, 2h, 30d, or a number of milliseconds")  # noqa: TRY004  # a value, not a bug
     return parse_duration(str(value))
+
+
+def _age(value: Any) -> float:
+    _seconds(value)
+    return parse_age(str(value))
 
 
 def _bytes(value: Any) -> int:
@@ -130,7 +136,7 @@ class DaemonSettings:
     max_running: int = _option(_positive, CONCURRENT_RUNS)
     shutdown_grace: float = _option(_seconds, 25.0)
     misfire_grace: float = _option(_seconds, 60.0)
-    state_retention: float | None = _option(_seconds)
+    state_retention: float | None = _option(_age)
     workers: int = _option(_whole, 0)
     worker_memory: int | None = _option(_bytes)
     state_dir: Path = _option(_path, Path(".vague-data"))  # noqa: RUF009  # a field

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from reqon.cli import show
-from reqon.cli.durations import seconds
+from reqon.cli.durations import age
 from reqon.cli.exits import Done
 from reqon.cli.flags import ForMachines, StateDir
 from reqon.cli.options import Argument, Option
@@ -29,7 +29,9 @@ def cleanup(
     ] = None,
 ) -> None:
     """Delete records and journals. Running executions are skipped and named."""
-    if everything == (older_than is not None):
+    if everything and older_than is not None:
+        raise ConfigurationError("--older-than or --all, not both", hint="--all means all ages")
+    if not everything and older_than is None:
         raise ConfigurationError(
             "say which records go", hint="reqon cleanup --older-than 30d, or reqon cleanup MISSION --all"
         )
@@ -44,9 +46,9 @@ def cleanup(
         going = [r for r in records if r.status is not ExecutionStatus.RUNNING]
     else:
         assert older_than is not None
-        age = seconds("--older-than", older_than)
-        records = backend.list(mission, before=now - timedelta(seconds=age))
-        going = expired(records, now=now, keep_seconds=age)
+        limit = age("--older-than", older_than)
+        records = backend.list(mission, before=now - timedelta(seconds=limit))
+        going = expired(records, now=now, keep_seconds=limit)
     skipped = [r for r in records if r.status is ExecutionStatus.RUNNING]
     for record in skipped:
         show.err(f"skipped: {record.execution_id} of {record.mission} is running")

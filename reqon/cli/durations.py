@@ -3,7 +3,7 @@
 import re
 
 from reqon.errors import ConfigurationError
-from reqon.state.retention import parse_duration
+from reqon.state.retention import parse_age, parse_duration
 
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)(i?)(b?)", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -21,6 +21,19 @@ def seconds(option: str, text: str) -> float:
         raise ConfigurationError(
             f"{option}: '{text}' is no duration", code="bad-option", hint="write 30d, 12h, 90m, 45s, or milliseconds"
         ) from None
+
+
+def age(option: str, text: str) -> float:
+    """An option's age, in seconds: a duration with its unit, since what is older gets deleted.
+
+    Raises:
+        ConfigurationError: it is none; names the option.
+    """
+    try:
+        return parse_age(text)
+    except ValueError as error:
+        said, _, hint = str(error).partition("; ")
+        raise ConfigurationError(f"{option}: {said}", code="bad-option", hint=hint or "write 30d, 12h or 4w") from None
 
 
 def written(length: float) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reqon.cli.durations import pair, seconds, size
+from reqon.cli.durations import age, pair, seconds, size
 from reqon.cli.services import service
 
 FILE_NAME = "reqon.toml"
@@ -61,8 +61,10 @@ def _asked_elsewhere(paths: Sequence[Path]) -> bool:
 
 def _value(name: str, given: Any) -> Any:
     match name:
-        case "state_retention" | "shutdown_grace":
-            return seconds(f"--{name.replace('_', '-')}", given)
+        case "state_retention":
+            return age("--state-retention", given)
+        case "shutdown_grace":
+            return seconds("--shutdown-grace", given)
         case "journal_max":
             return size("--journal-max", given)
         case "mission":

@@ -34,7 +34,7 @@ def status(
         if json:
             show.as_json([to_dict(r) for r in records])
         elif not records:
-            show.out(f"nothing has run yet ({backend.directory.path})")
+            show.out(f"no execution is recorded ({backend.directory.path})")
         else:
             _table(records, mission_column=True)
         raise Done
@@ -73,7 +73,7 @@ def history(
         show.as_json([to_dict(r) for r in records])
     elif not records:
         nothing = mission is None and since is None and wanted is None
-        show.out(f"nothing has run yet ({backend.directory.path})" if nothing else "no execution matches")
+        show.out(f"no execution is recorded ({backend.directory.path})" if nothing else "no execution matches")
     else:
         _table(records, mission_column=mission is None)
     raise Done
@@ -106,7 +106,13 @@ def the_execution(backend: StateStores, mission: str | None, execution: str | No
     """
     if execution is not None:
         record = backend.load(execution) if is_execution_id(execution) else None
-        if record is None or mission not in (None, record.mission):
+        if record is not None and mission not in (None, record.mission):
+            raise ConfigurationError(
+                f"{execution} is an execution of {record.mission}, not of {mission}",
+                code="unknown-execution",
+                hint=f"reqon status {record.mission} --execution {execution}",
+            )
+        if record is None:
             raise ConfigurationError(
                 f"there is no execution {execution}", code="unknown-execution", hint="see reqon history"
             )

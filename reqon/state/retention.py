@@ -44,6 +44,18 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_age(text: str) -> float:
+    """Seconds of an age that decides what is deleted: as `parse_duration`, and never without a unit.
+
+    Raises:
+        ValueError: no such duration, or a mere number, which might be meant in days.
+    """
+    seconds = parse_duration(text)
+    if not text.strip()[-1:].isalpha():
+        raise ValueError(f"{text!r} has no unit; write 30d, 7 days, 12h, 90m, 45s or 4w")
+    return seconds
+
+
 def expired(records: Iterable[ExecutionRecord], *, now: datetime, keep_seconds: float) -> list[ExecutionRecord]:
     """The records that ended, or began if nobody knows when they ended, longer ago; never a running one.
 

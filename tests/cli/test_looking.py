@@ -86,13 +86,17 @@ def test_for_people_they_are_plain_tables_in_a_pipe(home: Path) -> None:
     assert "missions/failing.vague:3:37" in one
     assert "no more of this" in one
     assert "--resume --execution exec_" in one
+    other = next(r for r in records(home) if r["mission"] == "Beta")["executionId"]
+    wrong = reqon("status", "Alpha", "--execution", other, cwd=home)
+    assert wrong.code == 3
+    assert f"{other} is an execution of Beta, not of Alpha" in wrong.err
     same = reqon("logs", records(home)[0]["executionId"], cwd=home)
     assert same.code == 0
     assert "mission.complete" in same.out
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:
-    assert "nothing has run yet" in reqon("status", cwd=tmp_path).out
+    assert "no execution is recorded" in reqon("status", cwd=tmp_path).out
     assert reqon("status", "--json", cwd=tmp_path).json == []
     assert reqon("history", "--json", cwd=tmp_path).json == []
     assert reqon("cleanup", "--older-than", "1d", cwd=tmp_path).out == "deleted 0 executions, 0 bytes\n"
