@@ -5,11 +5,11 @@ do not sync, can never cost a record.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 
 from reqon.errors import StateError
@@ -158,7 +158,7 @@ class FileBackend:
         records = self._records(self._stems(mission, since=since, before=before), containing=word)
         asked = (record for record in records if was_asked_for(record, mission, since=since, before=before))
         shown = (record for record in map(self._shown, asked) if status in (None, record.status))
-        return [*islice(shown, limit)]
+        return [*islice(_newest_first(shown), limit)]
 
     def latest(self) -> Sequence[ExecutionRecord]:
         found: dict[str, ExecutionRecord] = {}
@@ -306,6 +306,12 @@ class FileBackend:
                 f"{record.execution_id} was written by Reqon {record.reqon_version} and is left as it is",
                 hint="use that version, or a newer one",
             )
+
+
+def _newest_first(records: Iterable[ExecutionRecord]) -> Iterator[ExecutionRecord]:
+    """Records in the order of their names, which know the second only, in the order in which they began."""
+    for _, same_second in groupby(records, key=lambda record: _parts(record.file_name)[1]):
+        yield from sorted(same_second, key=lambda record: record.started_at, reverse=True)
 
 
 def _key_of(at: str, number: str, stem: str) -> str:

@@ -149,6 +149,15 @@ class StateContract:
             assert backend.list(name) == [made[name]]
         assert len(backend.list()) == len(names) == len(backend.latest())
 
+    def test_the_newest_comes_first_also_within_a_second(self, backend: StateBackend) -> None:
+        done = ExecutionStatus.COMPLETED
+        moments = ((5, "B"), (0, "C"), (7, "A"), (2, "B"), (1, "A"), (9, "B"))
+        made = [backend.create(a_record(name, at=T0 + timedelta(milliseconds=n), status=done)) for n, name in moments]
+        newest = sorted(made, key=lambda record: record.started_at, reverse=True)
+        assert backend.list() == newest
+        assert backend.list(limit=1) == newest[:1]
+        assert backend.list("B", limit=2) == [r for r in newest if r.mission == "B"][:2]
+
     def test_unknown_keys_survive_a_rewrite(self, backend: StateBackend) -> None:
         """D10."""
         record = backend.create(a_full_record())
