@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import IO, Self
 
@@ -9,7 +10,7 @@ from reqon.clock import SYSTEM, Clock
 from reqon.events import Emitted, EventBus, Noticed
 from reqon.observe.emitter import EventEmitter
 from reqon.observe.levels import LEVELS, kinds_shown, level_of
-from reqon.observe.outputs import ORDER, ConsoleOutput, EventOutput, JsonLinesOutput, LogEntry, LogOutput
+from reqon.observe.outputs import ORDER, ConsoleOutput, EventOutput, JsonLinesOutput, LogEntry, LogfmtOutput, LogOutput
 from reqon.tracing import generate_span_id
 from reqon.values import Value
 
@@ -156,6 +157,13 @@ class LogSpan(StructuredLogger):
         return milliseconds
 
 
+def _console(prefix: str) -> LogOutput:
+    form = os.environ.get("REQON_LOG_FORMAT") or "text"
+    if form == "json":
+        return JsonLinesOutput(lambda: sys.stderr)
+    return LogfmtOutput() if form == "logfmt" else ConsoleOutput(prefix)
+
+
 def create_structured_logger(
     prefix: str = "Reqon",
     level: str | None = None,
@@ -174,7 +182,8 @@ def create_structured_logger(
 
     `prefix` is what console lines begin with; `level` is debug, info, warn or error, without it REQON_LOG_LEVEL, else
     info. `console` writes text to stderr, `json_lines` JSON to `json_stream`, else stdout; `context` are fields of
-    every line, and `event_emitter` gets each line as an event of type `log`.
+    every line, and `event_emitter` gets each line as an event of type `log`. How the console's lines are
+    written says REQON_LOG_FORMAT: text, json or logfmt.
 
     Raises:
         ValueError: there is no such level.
@@ -183,7 +192,7 @@ def create_structured_logger(
     logger = StructuredLogger(shared, context or {}, clock=clock)
     if not silent:
         if console:
-            logger.add_output(ConsoleOutput(prefix))
+            logger.add_output(_console(prefix))
         if json_lines or json_stream is not None:
             logger.add_output(JsonLinesOutput(json_stream))
         if event_emitter is not None:

@@ -1,6 +1,7 @@
 """Where lines of a structured logger go (spec/runtime.md 15.3): console, JSON lines, a list, events, spans."""
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -87,14 +88,35 @@ def _shown(value: Value) -> str:
     return encode(safe_field(value)).decode()
 
 
-class JsonLinesOutput:
-    """One JSON object a line."""
+class LogfmtOutput:
+    """`level=info message=fetch.complete path="/parcels" status=200` on stderr, or another stream."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: Callable[[], IO[str]] = lambda: sys.stderr) -> None:
+        self._stream = stream
+
+    def write(self, entry: LogEntry) -> None:
+        fields = entry.to_dict()
+        context = fields.pop("context", {})
+        parts = [f"{name}={_word(value)}" for name, value in {**fields, **context}.items() if value is not None]
+        print(escape_controls(" ".join(parts)), file=self._stream(), flush=True)  # its purpose
+
+
+def _word(value: Value) -> str:
+    text = _shown(value)
+    plain = text[1:-1]
+    return plain if isinstance(value, str) and plain and not set(plain) & set(' "=\\') else text
+
+
+class JsonLinesOutput:
+    """One JSON object a line, on stdout or another stream."""
+
+    def __init__(self, stream: IO[str] | Callable[[], IO[str]] | None = None) -> None:
         self._stream = stream
 
     def write(self, entry: LogEntry) -> None:
         stream = sys.stdout if self._stream is None else self._stream
+        if callable(stream):
+            stream = stream()
         stream.write(line_safe(encode(entry.to_dict()).decode()) + "\n")
         stream.flush()
 
@@ -144,16 +166,20 @@ class EventOutput:
             self._busy = False
 
 
+_OPEN_SPANS = 1_000
+
+
 class OTelLogOutput:
     """Gives the logger's spans to an exporter: `span:end` ends one, other lines within it are its events.
 
-    A line outside of spans becomes a span without length.
+    A line outside of spans becomes a span without length. Of more than a thousand spans that were begun and not ended,
+    the oldest is given away as it is, marked `reqon.unended`.
     """
 
     def __init__(self, exporter: OTLPExporter) -> None:
         self._exporter = exporter
         self._trace = generate_trace_id()
-        self._lines: dict[str, list[LogEntry]] = {}
+        self._lines: OrderedDict[str, list[LogEntry]] = OrderedDict()
 
     def write(self, entry: LogEntry) -> None:
         at = nanoseconds(entry.timestamp)
@@ -162,15 +188,25 @@ class OTelLogOutput:
         elif entry.message == "span:end" and entry.duration is not None:
             name = str(entry.context.get("span", "span"))
             span = self._span(entry, name, entry.span_id, at - entry.duration * 1_000_000, at)
-            for line in self._lines.pop(entry.span_id, ()):
-                given = {"level": line.level, **line.context}
-                span.add_event(line.message, nanoseconds(line.timestamp), given)
-                span.status = ERROR if line.level == "error" else span.status
-            self._exporter.export((span,))
+            self._export(span, self._lines.pop(entry.span_id, ()))
         else:
             kept = self._lines.setdefault(entry.span_id, [])
             if len(kept) < 128:
                 kept.append(entry)
+            if len(self._lines) > _OPEN_SPANS:
+                self._give_up(*self._lines.popitem(last=False))
+
+    def _give_up(self, span_id: str, lines: Sequence[LogEntry]) -> None:
+        first, last = lines[0], lines[-1]
+        span = self._span(first, "span", span_id, nanoseconds(first.timestamp), nanoseconds(last.timestamp))
+        span.attributes["reqon.unended"] = True
+        self._export(span, lines)
+
+    def _export(self, span: Span, lines: Sequence[LogEntry]) -> None:
+        for line in lines:
+            span.add_event(line.message, nanoseconds(line.timestamp), {"level": line.level, **line.context})
+            span.status = ERROR if line.level == "error" else span.status
+        self._exporter.export((span,))
 
     def _span(self, entry: LogEntry, name: str, span_id: str, start: int, end: int) -> Span:
         return Span(

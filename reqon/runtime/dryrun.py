@@ -109,10 +109,11 @@ class DryRun:
                 self._mapped(step)
             case nodes.Apply():
                 yield f"{indent}would apply {step.transform.text} to {_text(step.value)}"
+                made = self._supposed.applied(step)
                 if step.name is not None:
-                    self._supposed.bind(step.name.text, UNKNOWN)
+                    self._supposed.bind(step.name.text, made)
                 else:
-                    self._supposed.response = None
+                    self._supposed.becomes(made)
             case nodes.Validate():
                 yield from self._checked(step, indent)
             case nodes.StoreStep():

@@ -173,6 +173,7 @@ class Execution:
         self.retries = record.retries
         self.invalid = record.invalid
         self._told_invalid = self.invalid
+        self.written_key: str | None = None  # of the last store step that wrote one record
         self._skipped = 0
         self._notices: dict[str, int] = {}
         self._dead_letters = dead_letters
@@ -445,6 +446,7 @@ class Execution:
     def tell_writes(self, action: str | None = None) -> None:
         """One event per store for what was written since the last one."""
         if self.bus.wants(DataStored):
+            key, self.written_key = self.written_key, None
             for opened in self.stores.values():
                 now = opened.store.counts - opened.before
                 change = now - opened.told
@@ -460,6 +462,7 @@ class Execution:
                             updated=change.updated,
                             unchanged=change.unchanged,
                             deleted=change.deleted,
+                            key=key if change.written == 1 else None,
                         ),
                         action=action,
                     )

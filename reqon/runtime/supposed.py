@@ -110,6 +110,25 @@ class Supposed:
             return source
         return self.value(step.mapping, (source,))
 
+    def applied(self, step: nodes.Apply) -> Any:
+        """What an `apply` step builds."""
+        if self.value(step.value) is UNKNOWN:
+            return UNKNOWN
+        transform = self.plan.program.transforms[step.transform.text]
+        arms = tuple(
+            nodes.MatchExpressionArm(
+                pattern=nodes.Wildcard(span=v.span)
+                if v.schema is None
+                else nodes.NamePattern(name=v.schema, span=v.span),
+                guard=v.guard,
+                value=v.mapping,
+                span=v.span,
+            )
+            for v in transform.variants
+        )
+        found = self.value(nodes.MatchExpression(subject=step.value, arms=arms, span=step.span))
+        return UNKNOWN if found is None else found  # no variant: the run would fail here
+
     def violated(self, step: nodes.Validate) -> int | None:
         """How many constraints do not hold; None where that is unknown."""
         target: Any

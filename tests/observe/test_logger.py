@@ -167,6 +167,41 @@ def test_spans_of_the_logger_reach_a_collector() -> None:
         assert by_name["inner"].status.code == 2 and [e.name for e in by_name["work"].events] == ["step"]
 
 
+def test_spans_that_never_end_are_given_away_in_the_end() -> None:
+    with Collector() as collector:
+        exporter = OTLPExporter(collector.endpoint)
+        lines, _ = buffered()
+        output = OTelLogOutput(exporter)
+        lines.add_output(output)
+        first = lines.span("first")
+        first.error("broke", {"n": 1})
+        for _ in range(1_500):
+            lines.span("lost").info("begun")
+        assert len(output._lines) == 1_000
+        exporter.flush(30)
+        exporter.shutdown(30)
+        (span,) = [s for s in collector.spans() if s.span_id.hex() == first.id]
+        assert span.status.code == 2 and [e.name for e in span.events] == ["broke"]
+        assert {a.key for a in span.attributes} >= {"reqon.unended"}
+
+
+def test_the_console_has_the_form_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {}
+    for form in ("text", "json", "logfmt"):
+        monkeypatch.setenv("REQON_LOG_FORMAT", form)
+        lines = create_structured_logger(context={"service": "orders"}, clock=FakeClock())
+        lines.warn("late run", {"minutes": 12, "why": 'a "b"\n', "path": "/x"})
+        shown[form] = capsys.readouterr().err
+    assert shown["text"] == '[Reqon] WARN  late run service="orders" minutes=12 why="a \\"b\\"\\n" path="/x"\n'
+    assert json.loads(shown["json"])["context"] == {"service": "orders", "minutes": 12, "why": 'a "b"\n', "path": "/x"}
+    assert shown["logfmt"] == (
+        'level=warn message="late run" timestamp=2026-03-01T08:15:00.000Z service=orders minutes=12 '
+        'why="a \\"b\\"\\n" path=/x\n'
+    )
+
+
 async def test_every_event_of_a_run_is_a_line_of_its_level(api: ScriptedServer, bench: Bench) -> None:
     api.on("/x", reply(data={"id": "1"}))
     steps = 'get "/x"\nvalidate response { assume .id == "2" }\nstore response -> out\nget "/none"'

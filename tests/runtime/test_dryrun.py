@@ -258,6 +258,7 @@ def supposed(folder: Path, steps: str) -> list[str]:
       store out: memory("out")
       schema Sent {{ status: "sent" }}
       schema New {{ status: "new", weight: number }}
+      transform Shaped {{ (Sent) -> T {{ code: 1 }} (New) where .weight > 1 -> T {{ code: .weight * 2 }} }}
       action A {{
         {steps}
       }}
@@ -322,6 +323,26 @@ def test_what_follows_from_made_up_data_is_known_in_requests(tmp_path: Path) -> 
         "      would skip the rest",
         "    _ -> continue",
         "  would GET https://shop.example.org/rows/{response.id}/30",
+    ]
+
+
+def test_apply_is_followed_like_map(tmp_path: Path) -> None:
+    steps = """
+    call Depot.listParcels
+    for parcel in response.data where .id == "00000000-0000-4000-8000-000000000001" {
+      apply Shaped to parcel as row
+      get Shop "/rows/{row.code}"
+      apply Shaped to { status: "lost" } as none
+      get Shop "/rows/{none.code}"
+      apply Shaped to parcel
+      get Shop "/rows/{response.code}"
+    }
+    """
+    found = [line.strip() for line in supposed(tmp_path, steps)]
+    assert [line for line in found if "GET" in line][1:] == [
+        "would GET https://shop.example.org/rows/30",
+        "would GET https://shop.example.org/rows/{none.code}",
+        "would GET https://shop.example.org/rows/30",
     ]
 
 

@@ -92,7 +92,7 @@ async def test_a_run_tells_of_every_step_item_arm_and_value(orders: ScriptedServ
     stores = shown(events, "data.store")
     assert stores[0] == {
         "storeName": "out", "store": "out", "storeType": "memory", "operation": "set", "itemCount": 1, "count": 1,
-        "added": 1, "updated": 0, "unchanged": 0,
+        "added": 1, "updated": 0, "unchanged": 0, "key": "o1",
     }  # fmt: skip
     assert [s["operation"] for s in stores if s["store"] == "letters"] == ["upsert"] * 8
     outside = {e.type for e in events if e.action is None}

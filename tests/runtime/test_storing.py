@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reqon.events import DataStored, DeadLettered
+from reqon.events import DataStored, DeadLettered, StepEnded
 from tests.support.missions import Bench, mission
 from tests.support.servers import ScriptedServer, reply
 
@@ -205,6 +205,16 @@ async def test_a_store_event_tells_what_changed(bench: Bench) -> None:
     ran = await bench.run(mission("store [{ id: 1 }, { id: 2 }] -> out"))
     (event,) = ran.ok().told("data.store")
     assert isinstance(event, DataStored) and (event.store_name, event.item_count, event.added) == ("out", 2, 2)
+    assert event.key is None
+
+
+async def test_a_store_event_of_one_record_has_its_key(bench: Bench) -> None:
+    bench.listen = (DataStored,)
+    ran = await bench.run(mission('store { n: 1 } -> out { key: "k1" }'))
+    assert [event.payload()["key"] for event in ran.ok().told("data.store")] == ["k1"]
+    bench.listen = (DataStored, StepEnded)
+    ran = await bench.run(mission("for n in [7, 8] { store { id: n } -> out }"))
+    assert [event.payload()["key"] for event in ran.ok().told("data.store")] == ["7", "8"]
 
 
 # --- queue -----------------------------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
     if not place.in_loop:
         holes["store_all"] = e.constant(store_all, "store_all")
         body = "await store_all(f, VALUE, lambda RECORD, NUMBER: KEY, STORE, MODE, EACH, PARTIAL)"
-    elif step.each or "partial" in options:
-        body = long_way
+    elif step.each or "partial" in options or e.watched:
+        body = long_way  # which also remembers the key, for whoever listens
     else:
         # The usual record of a loop body goes straight to the store; everything else takes the long way.
         numbered = "" if isinstance(key, nodes.Node) else "    NUMBER = 0\n"
@@ -223,7 +223,7 @@ def store_other(
         StoreError: anything else, or an element that is no object.
     """
     records = as_records(value, each, f.response)
-    _put(store, [records] if isinstance(records, dict) else records, 0, key, mode, partial)
+    f.x.written_key = _put(store, [records] if isinstance(records, dict) else records, 0, key, mode, partial)
 
 
 async def store_all(
@@ -238,7 +238,7 @@ async def store_all(
     """`store` outside of loops: a long list goes in batches, others run in between; its records count as items."""
     records = as_records(value, each, f.response)
     if isinstance(records, dict):
-        _put(store, [records], 0, key, mode, partial)
+        f.x.written_key = _put(store, [records], 0, key, mode, partial)
         return
     total = len(records)
     plain = items_of(value) is not None  # of pages, as they came
@@ -263,8 +263,10 @@ def _put(
     *,
     plain: bool = False,
     origin: str | None = None,
-) -> None:
+) -> str | None:
     """Write a batch; `first` is the index of its first record. The store remembers a `partial` that is written.
+
+    Answers the key where it is one record.
 
     `plain`: they are as JSON gave them; `origin` says where the journal has them.
     """
@@ -276,6 +278,7 @@ def _put(
     if partial is not None:
         for written, _ in batch:
             store.partial[written] = partial
+    return batch[0][0] if len(batch) == 1 else None
 
 
 def as_records(value: Value, each: bool, response: Value = None) -> Record | Sequence[Record]:
