@@ -33,18 +33,23 @@ def check(
     offline: Annotated[
         bool, Option("--offline", help="Download no OpenAPI document; use those that are kept.")
     ] = False,
+    state: Annotated[
+        bool, Option("--state", help="Also look at what the state directory holds of these missions.")
+    ] = False,
     json: Annotated[bool, Option("--json", help="For editors and machines.")] = False,
 ) -> None:
     """Find every mistake, run nothing. 0: right, perhaps with warnings; 2: wrong; 3: only configuration is wrong."""
     variables = environment(env)
-    state = state_directory(state_dir)
-    specifications = specifications_in(state, variables, offline=offline)
-    program = load(paths, known=registered(specifications), skip=(state,))
+    directory = state_directory(state_dir)
+    specifications = specifications_in(directory, variables, offline=offline)
+    program = load(paths, known=registered(specifications), skip=(directory,))
     findings = list(program.all_diagnostics)
     configuration: list[Diagnostic] = []
     if not program.has_errors:
         configuration, missing = _configuration(program, auth, variables, specifications)
         findings += [*configuration, *missing]
+        if state:
+            findings += _kept(program, state_dir)
     if json:
         show.as_json([d.to_dict() for d in findings])
     else:
@@ -89,6 +94,15 @@ def _configuration(
             except ReqonError as error:
                 missing += [_as_warning(found) for found in error.locate(definition.name.span).diagnostics]
     return errors, missing
+
+
+def _kept(program: Program, state_dir: Path | None) -> list[Diagnostic]:
+    """What the state directory says of the missions."""
+    from reqon.cli.state import state_stores  # noqa: PLC0415
+    from reqon.runtime.sync_keys import many_keys  # noqa: PLC0415
+
+    stores = state_stores(state_dir, None)
+    return [found for m in program.missions for found in many_keys(m, stores.sync_checkpoints(m.name))]
 
 
 def _documents(plan: "Plan") -> tuple[list[Diagnostic], list[Diagnostic]]:
