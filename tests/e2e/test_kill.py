@@ -129,13 +129,14 @@ def kill_and_resume(
     moment: Callable[[], float],
     options: Sequence[object] = (),
     found: Callable[[], object] = bool,
+    begun: bool = False,
 ) -> int:
     """A run to its end, killed so often at most, `moment` seconds into each attempt's work; how often it was.
 
     `found` is called when a killed process has left the run unfinished.
     """
     killed = 0
-    resume: tuple[str, ...] = ()
+    resume = ("--resume",) if begun else ()
     while True:
         before = api.count(), traces(state)
         with Process([mission, "--state-dir", state, *options, *resume], cwd=mission.parent) as process:
@@ -249,11 +250,76 @@ def test_each_item_reaches_the_outside_and_at_most_one_twice_a_kill(seed: int, t
             assert decode(stores(state)["reminded.json"]).keys() == api.orders().keys()
 
 
+# Pages into memory stores, as they came, mapped and merged: all of it is in the journal, partly by reference.
+REMEMBER = """
+mission Remember {{
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  store people: memory("people")
+  store tiers: memory("tiers")
+  store seen: memory("seen")
+  store towns: file("towns")
+  store all: file("all")
+  action List {{
+    get "/customers" {{ params: {{ per_page: 50 }}, paginate: page(page, 50), until: response.page >= response.pages }}
+    store response -> people {{ key: .id }}
+    store response -> tiers {{ key: .tier, upsert: true }}
+    for one in response.customers {{ store {{ id: one.id, name: uppercase(one.name) }} -> people {{ upsert: true }} }}
+  }}
+  action Fetch {{
+    for one in people checkpoint every 50 {{
+      get "/customers/{{one.id}}"
+      store {{ id: one.id }} -> seen
+      store {{ id: one.id, name: one.name, town: response.address.town }} -> towns
+    }}
+  }}
+  action Save {{
+    for one in people {{ store one -> all }}
+    for one in tiers {{ store one -> all {{ key: .tier }} }}
+    for one in seen {{ store {{ id: concat("seen ", one.id) }} -> all }}
+  }}
+  run List then Fetch then Save
+}}
+"""
+
+
+def test_memory_stores_are_filled_again_after_kills_and_a_compaction(tmp_path: Path) -> None:
+    """D1: what memory stores held comes back from a journal whose useless entries have been cut out."""
+    items = 3000 if SLOW else 600
+    options = ("--journal-max", str(items * 800))
+    with OrdersApi(customers=items, orders=1) as api:
+        mission = tmp_path / "remember.vague"
+        mission.write_text(REMEMBER.format(url=api.url))
+        assert reqon(mission, "--state-dir", tmp_path / "uncut", cwd=tmp_path, seconds=600).code == 0
+        uncut = stores(tmp_path / "uncut")
+        assert len(decode(uncut["all.json"])) == 2 * items + 2
+        for seed in range(10 if SLOW else 1):
+            state, chance = tmp_path / f"killed-{seed}", random.Random(seed)
+            api.reset()
+            with held(api, mission, state, f"/customers/cust_{items * 9 // 10:04d}", options=options) as process:
+                process.kill()
+            (journal,) = (state / "execution").glob("*.journal")
+            assert journal.read_bytes().count(b'{"t":"progress"') < items // 2, "it was compacted"
+            api.release()
+            killed = 1 + kill_and_resume(
+                mission,
+                state,
+                api,
+                begun=True,
+                kills=6,
+                moment=partial(chance.uniform, 0, 0.1),
+                options=options,
+            )
+            assert stores(state) == uncut
+            assert repeated(api) <= killed
+
+
 @contextmanager
-def held(api: OrdersApi, mission: Path, state: Path, path: str, *, at: int = 1) -> Iterator[Process]:
+def held(
+    api: OrdersApi, mission: Path, state: Path, path: str, *, at: int = 1, options: Sequence[object] = ()
+) -> Iterator[Process]:
     """A run whose request is being held."""
     api.hold(path, at=at)
-    with Process([mission, "--state-dir", state], cwd=mission.parent) as process:
+    with Process([mission, "--state-dir", state, *options], cwd=mission.parent) as process:
         assert api.reached.wait(30), process.err
         yield process
 
