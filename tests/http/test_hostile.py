@@ -180,7 +180,7 @@ async def test_a_hostile_server_ends_in_a_named_error_in_time(
 
 
 @pytest.mark.parametrize(
-    "name", ["endless body", "a gzip bomb", "a brotli bomb", "a bomb in chunks", "endless header lines"]
+    "name", [name for name in ZOO if "endless" in name or "bomb" in name or name in ("a huge length", "two layers")]
 )
 async def test_a_hostile_server_cannot_fill_the_memory(
     api: ScriptedServer, connections: Connections, name: str

@@ -1,14 +1,18 @@
 """What APIs may answer, end to end: odd JSON is stored exactly or refused by name; no answer leads us anywhere."""
 
+import asyncio
 import json
 import math
 from typing import Any
 
 import pytest
 
+from reqon.clock import SYSTEM
 from reqon.values import decode
+from reqon.webhooks.server import WebhookServer
 from tests.support.missions import Bench, mission
 from tests.support.servers import ScriptedServer, reply
+from tests.support.webhooks import call
 
 BIG = 2**53 + 1
 # Text -> what it is, or None: it must be refused. Compared by Python's own reader where it is taken.
@@ -94,6 +98,44 @@ async def test_no_data_no_link_and_no_cursor_leads_to_the_metadata_address(
         ran = await bench.run(mission(steps))
         assert ran.error.type in kinds, (name, ran.error.message)
     assert {seen.path for seen in api.seen} == {"/data", "/body", "/link", "/moved"}
+
+
+async def test_no_webhook_leads_to_the_metadata_address(api: ScriptedServer, bench: Bench) -> None:
+    """N3: the same spellings, by what a webhook brings."""
+    async with WebhookServer(port=0) as server:
+        bench.webhooks, bench.clock = server, SYSTEM
+        for number, host in enumerate(METADATA):
+            path = f"/hook/{number}"
+            steps = f'wait {{ path: "{path}", timeout: 60000 }}\nget response.url'
+            async with asyncio.TaskGroup() as group:
+                run = group.create_task(bench.run(mission(steps)))
+                while not server.desk.endpoints():
+                    await asyncio.sleep(0.01)
+                said = await call(f"{server.url}{path}", {"url": f"http://{host}/latest/meta-data"})
+            assert said.status == 200 and run.result().error.type in ("origin_blocked", "bad_path")
+    assert api.seen == []
+
+
+KEYS = [
+    123456789012345678901234567890, 123456789012345678901234567891, 2**53, 2**53 + 1, 1, '"1"', "1.0", "01", "Ada",
+    "ada", "\u00e9", "e\u0301", "__proto__", "constructor", "toString", " ", "a/b", "a\\b", "%61", "\u0001",
+    "\U0001f600",
+]  # fmt: skip
+
+
+async def test_records_with_keys_that_look_alike_never_merge(api: ScriptedServer, bench: Bench) -> None:
+    """R10: from the API's answer to memory, a file and a table, and back."""
+    api.on("*", reply(data=[{"id": key, "n": n} for n, key in enumerate(KEYS)]))
+    stores = 'store file: file("file")\nstore table: sql("table")'
+    steps = """get "/x"
+      store response -> out
+      store response -> file
+      store response -> table
+      for r in response { store { ...file[r.id], same: file[r.id].n == r.n and table[r.id].n == r.n } -> out }"""
+    ran = (await bench.run(mission(steps, stores=stores))).ok()
+    assert list(ran.out) == list(ran.stores["file"]) == [str(key) for key in KEYS]
+    assert [record["n"] for record in ran.out.values()] == list(range(len(KEYS)))
+    assert all(record["same"] for record in ran.out.values())
 
 
 ODD = [
