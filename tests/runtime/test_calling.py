@@ -358,6 +358,36 @@ def test_unknown_operations_and_missing_path_parameters_are_found_by_the_check(s
     assert findings(mission(spec, 'let p = {}\ncall Depot."scans/get" { params: p }')) == []
 
 
+UPLOAD: dict[str, Any] = {
+    "/files": {
+        "post": {
+            "operationId": "upload",
+            "requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object"}}}},
+            "responses": {"200": {"description": "ok"}},
+        }
+    }
+}
+
+
+async def test_a_body_that_only_a_text_can_be_is_refused_before_the_first_request(
+    bench: Bench, api: ScriptedServer, tmp_path: Path
+) -> None:
+    api.on("*", reply(data={}))
+    spec = written(tmp_path, document(UPLOAD), "files.json")
+    for body in ("{ file: 1 }", "[1]", "3"):
+        ran = await bench.run(mission(spec, f"call Depot.upload {{ body: {body} }}"))
+        error = ran.outcome.errors[0]
+        assert error.diagnostics[0].code == "bad-option-value" and error.span is not None and error.span.text == body
+        assert "takes a body of multipart/form-data, in which only a text can be sent" in error.message
+    assert api.seen == []
+    kind = "multipart/form-data; boundary=x"
+    sent = '"--x--"'
+    ran = await bench.run(
+        mission(spec, f'call Depot.upload {{ headers: {{ "Content-Type": "{kind}" }}, body: {sent} }}')
+    )
+    assert ran.ok() and (api.seen[0].headers["content-type"], api.seen[0].body) == (kind, b"--x--")
+
+
 async def test_what_only_the_environment_tells_is_found_before_the_first_request(
     bench: Bench, api: ScriptedServer, spec: Path
 ) -> None:

@@ -34,7 +34,8 @@ class Document:
     """
 
     __slots__ = (
-        "_data", "_decoded", "_pieces", "count", "elsewhere", "is_swagger", "location", "operations", "version",
+        "_anchors", "_data", "_decoded", "_pieces", "count", "elsewhere", "is_swagger", "location", "operations",
+        "version",
     )  # fmt: skip
 
     def __init__(self, location: str, data: bytes) -> None:
@@ -58,6 +59,7 @@ class Document:
         }
         self._data = data
         self._decoded: dict[str, Value] = {}
+        self._anchors: dict[str, str | None] | None = None
 
     def __repr__(self) -> str:
         return f"Document({self.location})"
@@ -81,6 +83,31 @@ class Document:
             if name in self._pieces:
                 return walk_to(self._piece(name), tokens[length:])
         return self._joined(tokens)
+
+    def anchor(self, name: str) -> str | None:
+        """The pointer of the schema that an `$anchor` or `$dynamicAnchor` gives this name; None where there is none.
+
+        Of several of one name nobody can tell which is meant: then there is none.
+        """
+        if not name or name.startswith("/"):
+            return None
+        if self._anchors is None:
+            self._anchors = self._named()
+        return self._anchors.get(name)
+
+    def _named(self) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        stack: list[tuple[str, Value]] = [("", self.at(""))]
+        while stack:
+            pointer, value = stack.pop()
+            if isinstance(value, dict):
+                for keyword in ("$anchor", "$dynamicAnchor"):
+                    if isinstance(name := value.get(keyword), str):
+                        found[name] = None if name in found else pointer
+                stack += [(pointer + pointer_of([key]), inner) for key, inner in value.items()]
+            elif isinstance(value, list):
+                stack += [(pointer + pointer_of([number]), inner) for number, inner in enumerate(value)]
+        return found
 
     def has(self, pointer: str) -> bool:
         """Whether there is anything at a pointer."""

@@ -63,9 +63,10 @@ class References:
         """
         hops = 0
         beside: Record = {}
-        while isinstance(found.value, dict) and isinstance(ref := found.value.get("$ref"), str):
+        while isinstance(found.value, dict) and (written := reference_in(found)) is not None:
+            keyword, ref = written
             if found.document.version == "3.1":
-                beside = {**{k: v for k, v in found.value.items() if k != "$ref"}, **beside}
+                beside = {**{k: v for k, v in found.value.items() if k != keyword}, **beside}
             hops += 1
             if hops > _MAX_HOPS:
                 raise SpecError(f"{found.place}: '$ref' goes in a circle")
@@ -83,10 +84,11 @@ class References:
         address, fragment = urldefrag(ref)
         document = self._document(address, found, ref) if address else found.document
         try:
-            pointer = pointer_of(tokens_of(unquote(fragment)))
+            name = unquote(fragment)
+            pointer = pointer_of(tokens_of(document.anchor(name) or name))
             return Found(document, pointer, document.at(pointer))
         except MissingError as missing:
-            hint = "references are written as JSON pointers, such as '#/components/schemas/Bin'"
+            hint = "references are JSON pointers, such as '#/components/schemas/Bin', or the name of one $anchor"
             problem = f"'$ref: {ref}' leads nowhere: there is no '{missing.args[0]}'"
             raise SpecError(f"{found.place}: {problem}", hint=None if fragment.startswith("/") else hint) from None
 
@@ -123,6 +125,18 @@ class References:
 
     def _outside(self, found: Found, ref: str, rule: str) -> SpecError:
         return SpecError(f"{found.place}: '$ref: {ref}' is not followed", hint=rule)
+
+
+def reference_in(found: Found) -> tuple[str, str] | None:
+    """The keyword that makes an object a reference, and where it leads.
+
+    A `$dynamicRef` leads to the one `$dynamicAnchor` of its name: what callers of a schema may put in its place is not
+    looked at.
+    """
+    for keyword in ("$ref", "$dynamicRef") if found.document.version == "3.1" else ("$ref",):
+        if isinstance(ref := found.value.get(keyword), str):
+            return keyword, ref
+    return None
 
 
 def shown(location: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final, TypeGuard
 
 from reqon.errors import SpecError
 from reqon.http.openapi.patterns import MAX_CHARACTERS, Engine, engine_of
-from reqon.http.openapi.references import Found, References
+from reqon.http.openapi.references import Found, References, reference_in
 from reqon.values import Record, Value
 
 FORMATS: Final = frozenset(("date", "date-time", "email", "uuid", "uri", "ipv4", "ipv6"))
@@ -84,11 +84,12 @@ class Bundle:
             return written
         if not isinstance(written, dict):
             return {}
-        if isinstance(ref := written.get("$ref"), str):
+        if (reference := reference_in(found)) is not None:
+            keyword, ref = reference
             made = self._reference(ref, found, here=here)
             if found.document.version != "3.1" or len(written) == 1:
                 return made
-            rest = self._keywords(found, {k: v for k, v in written.items() if k != "$ref"}, here=here)
+            rest = self._keywords(found, {k: v for k, v in written.items() if k != keyword}, here=here)
             return {**made, **rest}
         made = self._keywords(found, written, here=here)
         if (written.get("nullable") is True or written.get("x-nullable") is True) and found.document.version != "3.1":

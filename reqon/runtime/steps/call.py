@@ -4,6 +4,7 @@ import ast
 from collections.abc import Mapping
 
 from reqon.errors import SemanticError
+from reqon.http.body import media_type
 from reqon.http.openapi.operation import Operation
 from reqon.http.paths import PartKind, PathPart
 from reqon.lang import nodes
@@ -35,6 +36,7 @@ _GIVEN = ("params", "query")
 def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place: Place) -> Scope:
     options = {o.key: o for o in step.options}
     document, operation = operation_of(step, e.specs)
+    _refuse_body(options, operation)
     since = since_spec(e, step, options)
     uses_last_sync = "lastSync" in step.span.text and any(
         isinstance(n, nodes.Name) and n.name == "lastSync" for n in walk(step)
@@ -108,6 +110,29 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
     ]
     send(e, step, spec, code, place, target=target, made=path_target(e, step, parts), call=call)
     return scope
+
+
+def _refuse_body(options: Mapping[str, nodes.Option], operation: Operation) -> None:
+    """What is no text has no form in most content types: that is better known before the run.
+
+    Raises:
+        SemanticError: the operation takes such a body only, and the mission writes an object, a list or a number.
+    """
+    body = options.get("body")
+    if body is None or operation.body_type is None or "headers" in options:
+        return
+    kind = media_type(operation.body_type)
+    literal = isinstance(body.value, nodes.Literal_) and not isinstance(body.value.value, str)
+    if kind.reading in ("json", "form") or not (
+        literal or isinstance(body.value, nodes.ObjectLiteral | nodes.ArrayLiteral)
+    ):
+        return
+    raise SemanticError(
+        f"operation '{operation.id}' takes a body of {kind.name}, in which only a text can be sent",
+        code="bad-option-value",
+        span=body.value.span,
+        hint="give a text, or headers with another Content-Type",
+    )
 
 
 class _Values:

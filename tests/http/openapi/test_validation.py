@@ -209,6 +209,35 @@ def test_what_is_no_schema_word_is_left_out(schema: Any, tmp_path: Path) -> None
     assert check is None or check.problems("x") == []
 
 
+TREE: dict[str, Any] = {
+    "Leaf": {"$anchor": "leaf", "type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}},
+    "Node": {
+        "$dynamicAnchor": "node",
+        "properties": {"leaf": {"$ref": "#leaf"}, "next": {"$dynamicRef": "#node", "description": "one more"}},
+    },
+}
+
+
+def test_references_may_name_an_anchor(tmp_path: Path) -> None:
+    made = document(answering({"$ref": "#/components/schemas/Node"}), version="3.1.0", schemas=TREE)
+    spec = loaded(tmp_path, made)
+    operation = spec.operation("get")
+    assert operation is not None
+    check = spec.check(operation, 200, None)
+    assert check is not None
+    assert check.problems({"next": {"next": {"leaf": {"id": "x"}}}}) == []
+    assert check.problems({"next": {"next": {"leaf": {}}}}) == [".next.next.leaf: missing required field 'id'"]
+
+
+@pytest.mark.parametrize("ref", [{"$ref": "#gone"}, {"$dynamicRef": "#gone"}, {"$ref": "#twice"}])
+def test_an_anchor_that_is_not_there_or_there_twice_is_named(ref: dict[str, str], tmp_path: Path) -> None:
+    twice = {name: {"$anchor": "twice", "type": "string"} for name in ("A", "B")}
+    spec = loaded(tmp_path, document(answering({"items": ref}), version="3.1.0", schemas=twice))
+    with pytest.raises(SpecError, match=r"schema/items: '.*#(gone|twice)' leads nowhere") as caught:
+        spec.prepare("get")
+    assert caught.value.hint is not None and "the name of one $anchor" in caught.value.hint
+
+
 def test_a_missing_schema_is_found_before_the_first_answer(tmp_path: Path) -> None:
     spec = loaded(tmp_path, document(answering({"items": {"$ref": "#/components/schemas/Gone"}})))
     with pytest.raises(SpecError, match="leads nowhere"):
