@@ -130,11 +130,11 @@ def _place(diagnostic: Diagnostic) -> tuple[str, int, str]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant: within two edits, and at most a third of the word's length."""
-    limit = min(2, max(1, len(word) // 3))
+    """The known word that was probably meant: within two edits, and at most a third of the longer word."""
     best: tuple[int, str] | None = None
     letters, plain = set(word), _plain(word)
     for candidate in known:
+        limit = min(2, max(len(word), len(candidate)) // 3)
         if abs(len(candidate) - len(word)) <= limit:
             if _plain(candidate) == plain:
                 distance = 0

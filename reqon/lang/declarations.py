@@ -140,6 +140,9 @@ class DeclarationParser(StepParser):
         key = self.key("a field")
         self.expect(":", f"':' and a type after the field '{key.value}'")
         found = self.type()
+        if self.kind == "~":
+            self._generating("'~'")
+            self._generated()
         when = self.condition() if self.take_word("when") else None
         where = self.condition() if self.take_word("where") else None
         return SchemaField(key.value, found, when, where, self.span_of(key), span=self.span(start))
