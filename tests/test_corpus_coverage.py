@@ -16,8 +16,6 @@ from reqon.lang.walk import walk
 from tests.support import corpus, language_tables
 
 ALL = corpus.missions("syntax", *corpus.RUN)
-# What only a server of webhooks can run has no golden result here.
-NOT_RUN = {"webhookUrl"}
 
 
 @cache
@@ -41,7 +39,22 @@ def test_every_built_in_has_golden_results() -> None:
         for node in walk(tree_of(path))
         if isinstance(node, nodes.Call)
     }
-    assert set(BUILTINS) - called == NOT_RUN
+    assert set(BUILTINS) - called == set()
+
+
+@pytest.mark.parametrize("table", sorted(language_tables.TABLES))
+def test_every_option_has_golden_results(table: str) -> None:
+    run = corpus.missions(*corpus.RUN)
+    used = {key for path in run for name, key, _ in language_tables.used_options(tree_of(path)) if name == table}
+    known = language_tables.TABLES[table]
+    assert {*known.keys, *known.aliases} - used == set()
+
+
+def test_every_construct_has_golden_results() -> None:
+    kinds = {k for k in vars(nodes).values() if isinstance(k, type) and issubclass(k, nodes.Node)}
+    run = {type(node) for path in corpus.missions(*corpus.RUN) for node in walk(tree_of(path))}
+    # A block of generated data means nothing to run.
+    assert kinds - run == {nodes.Node, nodes.IgnoredBlock}
 
 
 def test_every_operator_has_golden_results() -> None:

@@ -1,20 +1,30 @@
 """The missions of `tests/corpus`: what each one is, and what running it comes to."""
 
+import asyncio
 import re
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reqon.clock import SYSTEM
 from reqon.diagnostics import Source, render_all
 from reqon.events import DataValidated, Emitted, EventBus, Noticed
+from reqon.extensions import registered
+from reqon.http.openapi.loading import Specifications
 from reqon.lang import nodes
+from reqon.lang.functions import REGISTERED
 from reqon.lang.loader import load_text
 from reqon.lang.program import MissionProgram, Program
+from reqon.lang.walk import walk
 from reqon.runner import Outcome, RunnerSettings
+from reqon.running.settings import Additions
+from reqon.runtime.registries import Registries
 from reqon.runtime.request import RunRequest
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
 from reqon.values import decode, encode
+from reqon.webhooks.server import WebhookServer
 from tests.support.clocks import FakeClock
 from tests.support.corpus_api import CorpusApi
 from tests.support.missions import KeepingRunner
@@ -22,10 +32,19 @@ from tests.support.servers import ScriptedServer, Seen
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 ENVIRONMENT = {"STAGE": "test", "EMPTY": "", "TOKEN": "corpus-token-1234", "NUMBER": "7", "API_PATH": "rows"}
-RUN = ("functions", "operators", "steps", "arms", "directives", "options", "missions")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_EXECUTION = re.compile(r"exec_[0-9A-Za-z]+")
-_GENERATED = re.compile(r"\b(auto|dlq)_[0-9a-z]{20,}")
+RUN = ("functions", "operators", "steps", "arms", "directives", "options", "missions", "calls", "waits", "extensions")
+# What differs from run to run, and what goldens have in its place.
+_MASKS = tuple(
+    (re.compile(pattern), shown)
+    for pattern, shown in (
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "UUID"),
+        (r"exec_[0-9A-Za-z]+(?:-[0-9a-z]{26})?", "exec_ID"),
+        (r"\b(auto|dlq)_[0-9a-z]{20,}", r"\1_KEY"),
+        (r"localhost(:|%3A)\d+", r"localhost\1PORT"),
+        (r"\bevt_[0-9a-z]+", "evt_ID"),
+        (r"(/|%2F)[0-9a-f]{32}\b", r"\1TOKEN"),
+    )
+)
 
 
 def missions(*folders: str) -> list[Path]:
@@ -39,7 +58,24 @@ def name_of(path: Path) -> str:
 
 
 def loaded(path: Path) -> Program:
-    return load_text(Source(path.name, path.read_text("utf-8")), folder=path.parent)
+    known = registered(Specifications, folder=path.parent, registries=_users_steps([]))
+    return load_text(Source(path.name, path.read_text("utf-8")), folder=path.parent, known=known)
+
+
+def _users_steps(told: list[dict[str, Any]]) -> Registries:
+    """Two steps of a user's own: `notify` is told its options, `broken` fails."""
+
+    async def notify(step: Any, context: Any) -> str:
+        told.append({"action": context.action, "index": context.index, "options": dict(step.options)})
+        return "discarded"
+
+    def broken(step: Any, context: Any) -> None:
+        raise ValueError(f"no {step.options['what']}")
+
+    registries = Registries(functions=REGISTERED)
+    registries.register_step_handler("notify", notify)
+    registries.register_step_handler("broken", broken)
+    return registries
 
 
 def announced(path: Path) -> tuple[str, str | None, str | None]:
@@ -74,6 +110,7 @@ class Run:
     slept: list[float]
     sync: dict[str, Any]
     told: list[Emitted] = field(default_factory=list)
+    handled: list[dict[str, Any]] = field(default_factory=list)
 
     def shown(self, port: int) -> str:
         """The run as text: what differs from run to run is masked."""
@@ -85,41 +122,52 @@ class Run:
             found["hints"] = [d.hint for error in self.outcome.errors for d in error.diagnostics if d.hint]
         notices = [f"{e.level}: {e.message}" for e in events if isinstance(e, Noticed)]
         broken = [e.errors for e in events if isinstance(e, DataValidated) and not e.passed]
-        more = {"notices": notices, "invalid": broken, "waits": self.slept, "sync": self.sync}
+        more = {"notices": notices, "invalid": broken, "waits": self.slept, "sync": self.sync, "handled": self.handled}
         found |= {key: value for key, value in more.items() if value}
         found["requests"] = [f"{seen.method} {seen.target}" for seen in self.seen]
         found["stores"] = self.stores
         text = encode(found, pretty=True).decode().replace(f"127.0.0.1:{port}", "127.0.0.1:PORT")
-        return _GENERATED.sub(r"\1_KEY", _EXECUTION.sub("exec_ID", _UUID.sub("UUID", text))) + "\n"
+        for pattern, shown in _MASKS:
+            text = pattern.sub(shown, text)
+        return text + "\n"
 
 
 async def run(path: Path, state: Path) -> str:
     """What the missions of a file come to, one after the other, as their golden keeps it."""
     # Run from a copy: what a mission writes beside itself must not stay here.
-    copy = state / path.name
-    copy.write_bytes(path.read_bytes())
-    program = loaded(copy)
+    for beside in (path, *path.parent.glob("*.yaml")):
+        (state / beside.name).write_bytes(beside.read_bytes())
+    program = loaded(state / path.name)
     assert not program.has_errors, render_all(program.all_diagnostics)
     return "".join([await _one(mission, state) for mission in program.missions])
 
 
 async def _one(mission: MissionProgram, state: Path) -> str:
-    async with ScriptedServer() as server:
+    told, handled, bus = list[Emitted](), list[dict[str, Any]](), EventBus()
+    bus.on(Noticed, told.append)
+    bus.on(DataValidated, told.append)
+    waits = any(isinstance(node, nodes.Wait) for action in mission.actions.values() for node in walk(action))
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(ScriptedServer())
         CorpusApi(server)
-        clock, bus, told = FakeClock(), EventBus(), list[Emitted]()
-        bus.on(Noticed, told.append)
-        bus.on(DataValidated, told.append)
+        # Who calls back does so by the machine's own clock.
+        clock: Any = SYSTEM if waits else FakeClock()
         runner = KeepingRunner(
-            RunnerSettings(state_directory=state),
+            RunnerSettings(
+                state_directory=state,
+                webhooks=await stack.enter_async_context(WebhookServer(port=0)) if waits else None,
+            ),
             clock=clock,
             bus=bus,
             environment={"API": server.url, **ENVIRONMENT},
             random=lambda: 0.5,
+            additions=Additions(registries=_users_steps(handled)),
         )
         runner.opened = {}
         try:
+            # In a thread, for a document may have to be had from the server of this loop.
             outcome = await runner.execute(
-                runner.plan(mission),
+                await asyncio.to_thread(runner.plan, mission),
                 RunRequest(mission=mission.name, path=str(mission.path), definition_hash=mission.definition_hash),
             )
         finally:
@@ -127,7 +175,8 @@ async def _one(mission: MissionProgram, state: Path) -> str:
         stores = {name: _records(opened.store) for name, opened in runner.opened.items()}
         synced = state / "sync-checkpoints.json"
         sync = decode(synced.read_bytes()) if synced.exists() else {}
-        return Run(outcome, stores, server.seen, clock.slept, sync, told).shown(server.port)
+        slept = [] if waits else clock.slept
+        return Run(outcome, stores, server.seen, slept, sync, told, handled).shown(server.port)
 
 
 def _records(store: LocalStore) -> Any:

@@ -9,20 +9,32 @@
 /busy/N/…             429 with Retry-After: 2, N times, then { ok: true, calls }
 /expired              401 until POST /login was called, then { ok: true }
 /text /empty /broken  plain text; 204; what claims to be JSON and is not
+/token                an OAuth token that says what was asked for
+/spec/…               a document with the operation echo, for who has one of SPEC_KEYS in a header or the query
 /rows/ID              one row, or 404
+/calls?to=URL         POST: before it answers { called: [statuses] }, it calls the URL with each element of its body
 """
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import parse_qsl
 
 from tests.support.servers import Answer, ScriptedServer, Seen, reply
+from tests.support.webhooks import call
 
 ROWS: list[dict[str, Any]] = [
     {"id": f"r-{n}", "n": n, "kind": "odd" if n % 2 else "even", "tags": ["a"] * n, "at": f"2026-02-0{n}T00:00:00Z"}
     for n in range(1, 6)
 ]
 SIZE = 2
+SPEC_KEYS = (
+    "Bearer corpus-token-1234",
+    "Basic YW5uOmNvcnB1cy10b2tlbi0xMjM0",
+    "corpus-token-1234",
+    "Key corpus-token-1234",
+)
 _SHOWN_HEADERS = ("authorization", "content-type", "x-api-key", "x-trace", "x-from")
 
 
@@ -34,6 +46,15 @@ class CorpusApi:
         self._logged_in = False
         answer: Answer = self._answer
         server.on("*", answer)
+        server.on("/calls", self._call_back)
+        self._server = server
+
+    async def _call_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen = self._server.seen[-1]
+        statuses = [(await call(seen.query["to"], event)).status for event in json.loads(seen.body)]
+        writer.write(reply(202, data={"called": statuses}, headers={"Connection": "close"}))
+        await writer.drain()
+        writer.close()
 
     def _answer(self, seen: Seen) -> bytes:
         self._asked[seen.path] += 1
@@ -64,6 +85,18 @@ class CorpusApi:
         start, number = _start(seen)
         link = {"Link": f'</linked?page={number + 1}>; rel="next"'} if start + SIZE < len(ROWS) else {}
         return reply(data={"rows": ROWS[start : start + SIZE]}, headers=link)
+
+    def _token(self, seen: Seen, rest: list[str]) -> bytes:
+        form = dict(parse_qsl(seen.body.decode()))
+        words = (form["grant_type"], form.get("scope", ""), form.get("audience", ""), form.get("client_id", ""))
+        return reply(data={"access_token": "/".join(words), "token_type": "Bearer", "expires_in": 3600})
+
+    def _spec(self, seen: Seen, rest: list[str]) -> bytes:
+        if not set(SPEC_KEYS) & {*seen.headers.values(), *seen.query.values()}:
+            return reply(401, data={"message": "who asks?"})
+        operation = {"operationId": "echo", "responses": {"200": {"description": "back"}}}
+        paths = {"/echo": {"get": operation}}
+        return reply(data={"openapi": "3.0.3", "info": {"title": "Echo", "version": "1"}, "paths": paths})
 
     def _status(self, seen: Seen, rest: list[str]) -> bytes:
         return reply(int(rest[0]), data={"message": f"status {rest[0]}", "code": f"E-{rest[0]}"})
