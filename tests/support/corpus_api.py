@@ -30,11 +30,9 @@ ROWS: list[dict[str, Any]] = [
 ]
 SIZE = 2
 SPEC_KEYS = (
-    "Bearer corpus-token-1234",
-    "Basic YW5uOmNvcnB1cy10b2tlbi0xMjM0",
-    "corpus-token-1234",
-    "Key corpus-token-1234",
-)
+    "Bearer corpus-token-1234", "Basic YW5uOmNvcnB1cy10b2tlbi0xMjM0", "corpus-token-1234", "Key corpus-token-1234",
+    "Bearer client_credentials///me",
+)  # fmt: skip
 _SHOWN_HEADERS = ("authorization", "content-type", "x-api-key", "x-trace", "x-from")
 
 
