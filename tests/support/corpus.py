@@ -19,7 +19,7 @@ from reqon.lang.program import MissionProgram, Program
 from reqon.lang.walk import walk
 from reqon.runner import Outcome, RunnerSettings
 from reqon.running.settings import Additions
-from reqon.runtime.registries import Registries
+from reqon.runtime.registries import GLOBAL, Registries
 from reqon.runtime.request import RunRequest
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
@@ -57,8 +57,8 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(CORPUS).with_suffix(""))
 
 
-def loaded(path: Path) -> Program:
-    known = registered(Specifications, folder=path.parent, registries=_users_steps([]))
+def loaded(path: Path, registries: Registries = GLOBAL) -> Program:
+    known = registered(Specifications, folder=path.parent, registries=registries)
     return load_text(Source(path.name, path.read_text("utf-8")), folder=path.parent, known=known)
 
 
@@ -137,7 +137,7 @@ async def run(path: Path, state: Path) -> str:
     # Run from a copy: what a mission writes beside itself must not stay here.
     for beside in (path, *path.parent.glob("*.yaml")):
         (state / beside.name).write_bytes(beside.read_bytes())
-    program = loaded(state / path.name)
+    program = loaded(state / path.name, _users_steps([]))
     assert not program.has_errors, render_all(program.all_diagnostics)
     return "".join([await _one(mission, state) for mission in program.missions])
 
