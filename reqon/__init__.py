@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from reqon.runtime.hooks import ActionOutcome, Hooks, StepMoment, StepOutcome
     from reqon.runtime.steps.extension import ExtensionStep, StepContext
     from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError
+    from reqon.stores.base import StoreAdapter, WriteCounts
+    from reqon.stores.filters import StoreFilter
     from reqon.tracing import generate_span_id, generate_trace_id
     from reqon.webhooks.server import WebhookServer
 
@@ -155,7 +157,9 @@ __all__ = [
     "StepError",
     "StepMoment",
     "StepOutcome",
+    "StoreAdapter",
     "StoreError",
+    "StoreFilter",
     "StoreResult",
     "StructuredLogger",
     "TransportError",
@@ -163,6 +167,7 @@ __all__ = [
     "ValidationError",
     "WebhookServer",
     "WebhookTimeoutError",
+    "WriteCounts",
     "clear_sync_checkpoint",
     "clear_sync_checkpoint_sync",
     "clear_sync_checkpoints",
@@ -232,6 +237,9 @@ _ELSEWHERE = {
     "generate_span_id": "reqon.tracing",
     "generate_trace_id": "reqon.tracing",
     "transform": "reqon.lang.transforming",
+    "StoreAdapter": "reqon.stores.base",
+    "StoreFilter": "reqon.stores.filters",
+    "WriteCounts": "reqon.stores.base",
 }
 
 

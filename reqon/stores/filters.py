@@ -38,6 +38,10 @@ class StoreFilter:
             return tuple(Clause(field=name, operator="eq", value=value) for name, value in self.where.items())
         return tuple(self.where)
 
+    def select(self, records: Iterable[Record]) -> list[Record]:
+        """The records that it asks for, in their order: for adapters that look through all they have."""
+        return chosen(records, self)
+
 
 EVERYTHING = StoreFilter()
 _ABSENT = object()
