@@ -261,7 +261,7 @@ def store_settings(store: nodes.StoreDef, evaluate: Evaluate) -> StoreSettings:
     """The adapter call that a store definition comes to; `match` and `if` choose between several.
 
     Raises:
-        ConfigurationError: it comes to no adapter call.
+        ConfigurationError: it comes to no adapter call, or to one whose name is no text, such as an unset variable.
     """
     call = _chosen(store.adapter, evaluate)
     if call is None:
@@ -278,9 +278,18 @@ def store_settings(store: nodes.StoreDef, evaluate: Evaluate) -> StoreSettings:
     table = STORE_TABLES.get(call.name.text)
     kinds = (None, None if table is None else Block(table))
     values = [evaluate(worded(argument, kind)) for argument, kind in zip(written, kinds, strict=False)]
-    identifier = values[0] if values and isinstance(values[0], str) else store.name.text
+    identifier = values[0] if values else store.name.text
+    if not isinstance(identifier, str) or not identifier:
+        raise _nameless(store, written[0])
     options = values[1] if len(values) > 1 and isinstance(values[1], dict) else {}
     return StoreSettings(call.name.text, identifier, options)
+
+
+def _nameless(store: nodes.StoreDef, argument: nodes.Node) -> ConfigurationError:
+    variables = list(names_read(argument))
+    hint = f"set the variable {variables[0]}" if variables else 'write a text, as in file("orders")'
+    message = f"the name that store '{store.name.text}' is given is no text, or empty"
+    return ConfigurationError("", Diagnostic("bad-option-value", message, argument.span, hint))
 
 
 def _chosen(node: nodes.Expression, evaluate: Evaluate) -> nodes.Call | None:

@@ -200,6 +200,13 @@ async def test_delete_inside_a_loop_over_the_same_store_leaves_the_loop_its_list
         assert list(ran.ok().stores["seen"]) == ["seen-1", "seen-2", "seen-3"], kind
 
 
+@pytest.mark.parametrize("name", ['env("NOWHERE")', '""', "null"])
+async def test_a_store_without_a_name_is_no_other_store(name: str, bench: Bench) -> None:
+    ran = await bench.run(mission("store { id: 1 } -> f", stores=f"store f: file({name})"))
+    assert ran.error.type == "config" and "store 'f'" in ran.error.message
+    assert ran.error.hint == ("set the variable NOWHERE" if "env" in name else 'write a text, as in file("orders")')
+
+
 async def test_a_store_event_tells_what_changed(bench: Bench) -> None:
     bench.listen = (DataStored,)
     ran = await bench.run(mission("store [{ id: 1 }, { id: 2 }] -> out"))
