@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from reqon.diagnostics import Source
 from reqon.lang.functions import BUILTINS, PlainWorld
+from reqon.lang.loader import load_text
 from reqon.lang.steps import StepParser
 from reqon.values import decode, encode
 from tests.lang.expressions import evaluate
@@ -16,6 +18,10 @@ from tests.support.clocks import FakeClock
 
 PAGE = (Path(__file__).parents[1] / "docs" / "language.md").read_text("utf-8")
 STEPS = re.findall(r"^```reqon steps\n(.*?)^```\n\n```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+WHOLE = re.findall(r"^```reqon mission\n(.*?)^```\n\n```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+# Documents that nobody has: what names them is read and checked, and not run.
+OF_DOCUMENTS = re.findall(r"^```reqon documents\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+ALIASES = {known for table in language_tables.TABLES.values() for known in table.aliases}
 MISSION = """mission Shown {{
   source Api {{ auth: none, base: env("API") }}
   store rows: memory("rows")
@@ -64,8 +70,33 @@ async def test_steps_keep_what_the_page_shows(steps: str, result: str, tmp_path:
     assert (ran["status"], ran["stores"]["rows"]) == ("completed", json.loads(result))
 
 
+@pytest.mark.parametrize(("text", "result"), WHOLE)
+async def test_a_mission_keeps_what_the_page_shows(text: str, result: str, tmp_path: Path) -> None:
+    path = tmp_path / "shown.vague"
+    path.write_text(text)
+    (tmp_path / "state").mkdir()
+    ran = json.loads(await corpus.run(path, tmp_path / "state"))
+    assert (ran["status"], ran["stores"]["rows"]) == ("completed", json.loads(result))
+
+
+@pytest.mark.parametrize("text", OF_DOCUMENTS)
+def test_sources_with_documents_have_no_mistake(text: str) -> None:
+    program = load_text(Source("shown.vague", f"mission M {{\n{text}\nrun Ask\n}}"))
+    assert not program.all_diagnostics
+
+
 def test_all_steps_with_results_are_found() -> None:
-    assert len(STEPS) == PAGE.count("```reqon steps") > 5
+    assert len(STEPS) == len(re.findall(r"^```reqon steps$", PAGE, re.MULTILINE)) > 5
+    assert len(WHOLE) == PAGE.count("```reqon mission") > 0
+
+
+def test_every_option_and_directive_is_in_an_example() -> None:
+    shown = "\n".join(re.findall(r"^```reqon.*?\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+    keys = {key for key in language_tables.option_keys() if not re.search(rf"\b{key}:", shown)}
+    # Other words for the same, which the tables name.
+    assert keys - ALIASES == set()
+    steps = {word.lower() for word in StepParser.step_words()}
+    assert {word for word in steps if not re.search(rf"(?m)(?:^|[{{>]|then) *{word}\b", shown)} == set()
 
 
 def test_every_function_is_on_the_page() -> None:
