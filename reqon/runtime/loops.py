@@ -112,6 +112,10 @@ class LoopRun:
         """Whether an inner loop has worked long enough without a break."""
         return perf_seconds() >= self._slice_end
 
+    def rested(self) -> None:
+        """Others have run."""
+        self._slice_end = perf_seconds() + SLICE_SECONDS
+
     def late(self, index: int) -> bool:
         """For loops with awaits: whether to pause before the item at `index`."""
         return (
@@ -209,7 +213,7 @@ class LoopRun:
             f.index = index
             raise StopRun
         await asyncio.sleep(0)
-        self._slice_end = perf_seconds() + SLICE_SECONDS
+        self.rested()
 
     async def checkpoint(self, index: int, reason: str) -> None:
         """Make all before `index` survive a power loss."""
@@ -409,9 +413,11 @@ def _positive(every: Value) -> int | None:
 
 
 async def breathe(f: Frame) -> None:
-    """Let others run, in the midst of a long inner loop."""
+    """Let others run, in the midst of a long inner loop or of a nest of short ones."""
     if f.loop is None or f.loop.over():
         await asyncio.sleep(0)
+        if f.loop is not None:
+            f.loop.rested()
 
 
 def inner_items(f: Frame, collection: Value, keep: Callable[[Value], object] | None) -> Sequence[Value]:

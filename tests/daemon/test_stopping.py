@@ -159,13 +159,13 @@ def dripping() -> Iterator[str]:
 
 def test_whatever_a_run_waits_for_the_daemon_ends_in_time(missions: Path, state: Path) -> None:
     """L3: a hung server, a body that drips, a long `Retry-After`, a `wait`, a pure loop, all at once."""
-    with OrdersApi(customers=4, orders=4) as api, dripping() as drip:
+    with OrdersApi(customers=4, orders=4) as api, OrdersApi(customers=4, orders=4) as other, dripping() as drip:
         api.hold("/customers/cust_0001")
-        api.fail(503, "/orders", retry_after=3000, times=1)
+        other.fail(503, "/orders", retry_after=15, times=1)
         for name, url, path in (
             ("Hung", api.url, "/customers/cust_0001"),
             ("Dripping", drip, "/"),
-            ("Told", api.url, "/orders"),
+            ("Told", other.url, "/orders"),
         ):
             (missions / f"{name}.vague").write_text(PATIENT.format(name=name, url=url, path=path))
         (missions / "Waiting.vague").write_text(WAITING)
@@ -176,7 +176,7 @@ def test_whatever_a_run_waits_for_the_daemon_ends_in_time(missions: Path, state:
             for name in names:
                 daemon.said("mission.start", mission=name)
             assert api.reached.wait(60)
-            daemon.said("retrying", mission="Told")
+            daemon.said("fetch.retry", mission="Told")
             began = time.monotonic()
             daemon.signal()
             assert daemon.wait() == 0

@@ -1,6 +1,7 @@
 """`for`: what it goes through, what its iterations see, how it ends (spec/language.md 4.3, 7.3; spec/runtime.md 13)."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -258,3 +259,29 @@ async def test_generated_keys_differ_between_calls_of_an_action(bench: Bench) ->
     actions = "action B { store { v: response.v } -> out }"
     ran = await bench.run(mission("for a in [1, 2] { map a -> t { v: a }\nrun B }\nrun B", actions=actions))
     assert len(ran.ok().out) == 3
+
+
+@pytest.mark.parametrize("called", [False, True])
+async def test_a_nest_of_short_loops_lets_others_run(called: bool, bench: Bench) -> None:
+    """L3, K4: no loop of it comes to many rounds, and one round of the outermost takes long."""
+    nest = "let s = concat(b, c, d, e, f)"
+    for name in "fedcb":
+        nest = f"for {name} in ten {{ {nest} }}"
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            before = time.thread_time()  # of the processor, so that a busy machine does not count
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+
+    text = mission(
+        f"for a in [1, 2] {{ {'run Inner' if called else nest} }}",
+        actions=f"action Inner {{ {nest} }}" if called else "",
+        declarations='let ten = split("0,1,2,3,4,5,6,7,8,9", ",")',
+    )
+    beating = asyncio.create_task(beat())
+    (await bench.run(text)).ok()
+    beating.cancel()
+    assert longest < 0.1  # 10 ms are promised

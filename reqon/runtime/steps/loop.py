@@ -137,9 +137,10 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
     if e.watched:
         body = _telling(step, body, "WATCH.at(INDEX)", WATCH=watch, INDEX=counter)
     if place.in_generator:
-        rest = "if COUNTER & 63 == 63 and tick.over():\n            yield -1"
+        # From the first round on: in a nest of short loops none comes to its sixty-fourth.
+        rest = "if COUNTER & 63 == 0 and tick.over():\n            yield -1"
     elif e.is_async(step.body, in_loop=True) or not place.in_generator:
-        rest = "if COUNTER & 63 == 63:\n            await breathe(f)"
+        rest = "if COUNTER & 63 == 0:\n            await breathe(f)"
     if e.is_async(step.body, in_loop=True) and _is_repeatable(e, step, scope):
         # Requests take their time: which round of it was in work is in the journal too.
         around = e.unit.local("around")
