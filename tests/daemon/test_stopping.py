@@ -113,7 +113,7 @@ def test_stopped_again_and_again_in_mid_run_it_saves_and_goes_on(missions: Path,
                 began = time.monotonic()
                 daemon.signal()
                 assert daemon.wait() == 0
-                assert time.monotonic() - began < 10
+                assert time.monotonic() - began < 20  # of a machine that others use
                 assert "Traceback" not in daemon.text
             record = records(state)["Each"]
             assert record["status"] in ("interrupted", "completed")
@@ -208,7 +208,7 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing_half_made(missions: 
             began = time.monotonic()
             # Before our handler is there, the interpreter's own default ends the process: nothing was begun by then.
             assert daemon.wait() in (0, -15)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 20  # of a machine that others use
             assert "Traceback" not in daemon.text
         assert not [path for path in state.rglob("*") if is_temporary(path.name)]
     with DaemonProcess(missions, state) as daemon:
