@@ -226,6 +226,8 @@ class Connection(RequestHandler):
         self.disarm()
         self._listener.closed(self)
         super().connection_lost(exc)
+        for message, _ in self._messages:
+            _forget_frames(getattr(message, "exc", None))
 
     def begin(self) -> None:
         """A head is whole, its request is being answered."""
@@ -255,15 +257,25 @@ class Connection(RequestHandler):
         self,
         request: BaseRequest,  # noqa: ARG002
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002
+        exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
         """What aiohttp could not parse is refused as everything else is."""
+        _forget_frames(exc)
         answer = Answer(status, {"error": "Bad request"}, "no HTTP request")
         self._listener.reject(answer, "")
         made = response(status, answer.body)
         made.force_close()
         return made
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Break the circle of an error, the frames it came through, and the connection that keeps it.
+
+    Or each refused connection would lie in memory until Python looks for cycles, which it seldom does (collector.py).
+    """
+    while error is not None:
+        error.__traceback__, error = None, error.__cause__ or error.__context__
 
 
 class TurnedAway(asyncio.Protocol):

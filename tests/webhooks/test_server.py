@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import hmac
 import json
@@ -20,6 +21,7 @@ from reqon.files import arm
 from reqon.state.webhooks import EventName
 from reqon.webhooks import desk
 from reqon.webhooks.limits import Limits
+from reqon.webhooks.listener import Connection
 from reqon.webhooks.server import WebhookServer
 from reqon.webhooks.signatures import Signature
 from tests.support.clocks import FakeClock
@@ -434,3 +436,37 @@ async def test_what_listens_is_closed_with_it(tmp_path: Path) -> None:
     held[1].close()
     with pytest.raises(ConnectionRefusedError):
         await call(f"http://127.0.0.1:{port}/in", 1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"POST /in HTTP/9.9\r\n\r\n",
+        b"POST /in HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+    ],
+)
+async def test_a_connection_that_was_refused_is_freed_at_once(raw: bytes, hooks: Hooks) -> None:
+    """N7: not only when Python looks for cycles, which it seldom does here."""
+
+    async def refused() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.server.port)
+        writer.write(raw)
+        assert b" 400 " in await reader.readline()
+        writer.transport.abort()
+
+    await refused()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await refused()
+        for _ in range(100):
+            left = [found for found in gc.get_objects() if type(found) is Connection]
+            if not left:
+                break
+            await asyncio.sleep(0.05)
+        assert left == []
+    finally:
+        gc.enable()
