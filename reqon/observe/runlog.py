@@ -7,7 +7,8 @@ none is synced, and a disk that takes none ends no run. They go with the executi
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from threading import RLock
@@ -57,15 +58,17 @@ class RunLogs:
         self._directory = directory
         self._bus = bus
         self._open: dict[str, _Lines] = {}
-        self._listening = False
+        self._listening: dict[type[Event], Callable[[], None]] = {}  # with how to stop it
+        self._tees = False
 
     @contextmanager
     def of(self, execution_id: str, mission: str) -> Iterator[None]:
         """Keep the lines of this execution, which runs in here."""
-        if not self._listening:
-            self._listening = True
-            for kind in (*kinds_shown(logging.INFO), *_ALSO):
-                self._bus.on(kind, self._heard, exactly=True)
+        for kind in (*kinds_shown(logging.INFO), *_ALSO):
+            if kind not in self._listening:
+                self._listening[kind] = self._bus.on(kind, self._heard, exactly=True)
+        if not self._tees:
+            self._tees = True
             logging.getLogger("reqon").addFilter(_tee)
         lines = self._open[execution_id] = _Lines(self._directory, execution_id, mission)
         token = _current.set(lines)
@@ -80,6 +83,9 @@ class RunLogs:
         lines = self._open.get(emitted.execution_id)
         if lines is not None:
             lines.hear(emitted)
+            kind = type(emitted.event)
+            if lines.has_enough(kind) and all(other.has_enough(kind) for other in self._open.values()):
+                self._listening.pop(kind)()  # nobody makes an event of each request for a line that is not kept
 
 
 def _tee(record: logging.LogRecord) -> bool:
@@ -136,6 +142,10 @@ class _Lines:
             del fields["level"]
         fields.setdefault("message", emitted.type)
         self.add(level, {**fields, "action": emitted.action, "duration": emitted.duration})
+
+    def has_enough(self, kind: type[Event]) -> bool:
+        """Whether it keeps no more lines about events of this kind."""
+        return self._told.get(kind, 0) > _AT_MOST.get(kind, sys.maxsize)
 
     def _tell_stored(self) -> None:
         self._stored_at = SYSTEM.monotonic()
