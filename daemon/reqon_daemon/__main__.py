@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any
 
 from reqon.errors import ReqonError
+from reqon.event_loop import loop_factory
 from reqon.observe import logs
-from reqon_daemon.loop import loop_factory
 from reqon_daemon.settings import DaemonSettings
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)

@@ -18,13 +18,13 @@ from typing import Any
 from reqon import collector
 from reqon.clock import SYSTEM
 from reqon.errors import ReqonError
+from reqon.event_loop import loop_factory
 from reqon.events import Emitted, Event, EventBus
 from reqon.http.shared_limits import LimitsCall
 from reqon.lang.program import MissionProgram
 from reqon.observe import logs
 from reqon.runner import Runner
 from reqon.runtime.plan import Plan
-from reqon_daemon.loop import loop_factory
 from reqon_daemon.plans import SCHEDULED
 from reqon_daemon.relay import Begin, Cancel, Ended, Hello, Line, PlanKey, Ready, Reread, Told, Wake
 

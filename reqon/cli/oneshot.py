@@ -16,7 +16,9 @@ from reqon.cli.exits import Done
 from reqon.cli.services import service
 from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError
+from reqon.event_loop import load_client_ahead, loop_factory
 from reqon.extensions import registered
+from reqon.lang import flow
 from reqon.lang.loader import load
 from reqon.lang.program import MissionProgram, Program
 from reqon.runner import AlreadyRunningError, Outcome, ResumeRefusedError, Runner, RunnerSettings
@@ -66,11 +68,15 @@ class OneShot:
         if self.dry_run:
             self._show_plan(missions)
             return broken
+        sends = any(flow.sends_requests(mission.actions.values()) for mission in missions)
+        if sends:
+            load_client_ahead()
         runner = self.runner
         runner.open()
         self._name_unused(runner, missions)
         collector.settle()
-        outcomes = asyncio.run(self._all(runner, missions))
+        with asyncio.Runner(loop_factory=loop_factory() if sends else None) as loop:
+            outcomes = loop.run(self._all(runner, missions))
         code = _exit_code(outcomes)
         if self.signal is not None:
             return 128 + self.signal

@@ -3,7 +3,7 @@
 Pure functions of the tree: the checker reports by them, the step generator writes code by them.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -138,6 +138,11 @@ def _retry_targets(
                 yield from _retry_targets(steps_of(body), before, at_match, in_match=in_match)
             case nodes.For():
                 yield from _retry_targets(step.body, None, None, in_match=False)
+
+
+def sends_requests(actions: Iterable[nodes.ActionDef]) -> bool:
+    """Whether a step in one of these actions asks an API."""
+    return any(isinstance(node, nodes.Fetch | nodes.CallStep) for action in actions for node in walk(action))
 
 
 def reads_endpoint(step: Step) -> bool:
