@@ -157,6 +157,23 @@ def test_single_requests_are_listed_up_to_a_number(directory: StateDirectory) ->
     assert "more are only counted" in found[-1]["message"]
 
 
+def test_what_is_not_kept_any_more_is_not_asked_for(directory: StateDirectory) -> None:
+    """No event is made of each request for a line that nobody keeps; the next execution has its lines again."""
+    bus = EventBus()
+    logs = RunLogs(directory, bus)
+    with logs.of(ID, "Customers"), logs.of(f"{ID[:-1]}2", "Customers"):
+        for n in range(runlog.MOST + 1):
+            bus.emit(emitted(a_request(n)))
+        assert bus.wants(FetchCompleted)  # the other has had none yet
+    with logs.of(ID, "Customers"):
+        for n in range(runlog.MOST + 1):
+            assert bus.wants(FetchCompleted)
+            bus.emit(emitted(a_request(n)))
+        assert not bus.wants(FetchCompleted)
+        with logs.of(f"{ID[:-1]}3", "Customers"):
+            assert bus.wants(FetchCompleted)
+
+
 def test_writes_of_a_store_are_summed_up(directory: StateDirectory) -> None:
     bus = EventBus()
     stored = DataStored(
