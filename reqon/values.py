@@ -115,7 +115,14 @@ def repeated_names(data: bytes) -> list[str]:
 
 def to_builtins(value: Any) -> Value:
     """A dataclass, enum or container of them as plain JSON values; datetimes stay."""
-    return msgspec.to_builtins(value, builtin_types=(datetime, timedelta))
+    return msgspec.to_builtins(value, builtin_types=(datetime, timedelta), enc_hook=_plain_text)
+
+
+def _plain_text(value: Any) -> str:
+    """A text that carries more than itself, as the text it is."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def _read(data: bytes | bytearray | memoryview | str, deepest: int) -> Value:

@@ -1,13 +1,16 @@
 """JSON in and out: what is read can be written, and nothing else can enter."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
 import pytest
 from hypothesis import given
 
-from reqon.values import JsonError, decode, encode, refuse_no_value
+from reqon.diagnostics import Source, Span
+from reqon.errors import Location
+from reqon.values import JsonError, decode, encode, refuse_no_value, to_builtins
 from tests.support.values import JSON_VALUES
 
 
@@ -63,3 +66,16 @@ def test_what_is_no_value_is_refused_with_its_place(value: object, problem: str)
 @pytest.mark.parametrize("value", [None, True, 2**70, 1.5, "", [], (1,), {}, datetime.now(UTC), timedelta(1), Lazy()])
 def test_values_pass(value: object) -> None:
     refuse_no_value(value)
+
+
+def test_a_text_that_carries_more_than_itself_is_a_text_to_others() -> None:
+    """A failure's place is one: records, incidents and logs hold it."""
+
+    @dataclass(frozen=True)
+    class Said:
+        place: str
+
+    span = Span(Source("a.vague", "mission M {}"), 0, 7)
+    assert to_builtins(Said(Location.of(span))) == {"place": "a.vague:1:1"}
+    with pytest.raises(TypeError, match="object"):
+        to_builtins(object())

@@ -402,7 +402,7 @@ class Alerts:
             self._soft_saved = self.clock.monotonic()
             entries = [entry for notice in notices for entry in self._entries(notice)]
             # Taken now, in this thread: the state that goes with exactly these notices.
-            state = encode(self.incidents.to_value(), pretty=True) + b"\n"
+            state = self._state()
             fresh = await asyncio.to_thread(self._write, entries, state)
             self._show_active()
             for entry in fresh:
@@ -411,9 +411,19 @@ class Alerts:
             self._writing = False
             self._saved.set()
 
-    def _write(self, entries: Sequence[Entry], state: bytes) -> list[Entry]:
+    def _state(self) -> bytes | None:
+        """The incidents as they are written down. None: a fault of ours, and what there is to say is said all the same."""
+        try:
+            return encode(self.incidents.to_value(), pretty=True) + b"\n"
+        except Exception:  # a wall: whoever is on call must hear of a failure, and missions go on
+            log.exception("the incidents have no form on disk")
+            return None
+
+    def _write(self, entries: Sequence[Entry], state: bytes | None) -> list[Entry]:
         fresh = self.outbox.add(entries)
         failpoint("before-incidents-write")
+        if state is None:
+            return fresh
         try:
             self.disk.replace(self.path, state, "incidents")
         except OSError as error:

@@ -18,8 +18,8 @@ import pytest
 
 from reqon import files
 from reqon.clock import SYSTEM, Clock
-from reqon.diagnostics import Diagnostic
-from reqon.errors import ConfigurationError
+from reqon.diagnostics import Diagnostic, Source, Span
+from reqon.errors import ConfigurationError, Location
 from reqon.events import TOKENS_NOT_KEPT, AuthRefreshed, Emitted, EventBus, FetchFailed
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
@@ -46,6 +46,7 @@ from tests.support.clocks import FakeClock
 from tests.support.processes import ROOT, environment
 
 START = datetime(2026, 3, 1, 8, 15, tzinfo=UTC)
+PLACE = Location.of(Span(Source("a.vague", "\n\n    get x"), 6, 9))  # as runs have it
 
 
 # Some of its plugins, all of which it imports, use what newer Pythons will not have.
@@ -73,7 +74,7 @@ def record(
     mission: str = "A", number: int = 1, *, failed: bool = True, message: str = "HTTP 503", seconds: int = 0
 ) -> ExecutionRecord:
     at = START + timedelta(seconds=seconds or number)
-    error = RunError(message=message, type="http", at=at, action="Load", step="get", location="a.vague:3:5")
+    error = RunError(message=message, type="http", at=at, action="Load", step="get", location=PLACE)
     return ExecutionRecord(
         execution_id=f"exec_{number:026d}",
         mission=mission,
