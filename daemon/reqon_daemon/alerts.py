@@ -412,7 +412,7 @@ class Alerts:
             self._saved.set()
 
     def _state(self) -> bytes | None:
-        """The incidents as they are written down. None: a fault of ours, and what there is to say is said all the same."""
+        """The incidents as they are written down. None: a fault of ours; what there is to say is said all the same."""
         try:
             return encode(self.incidents.to_value(), pretty=True) + b"\n"
         except Exception:  # a wall: whoever is on call must hear of a failure, and missions go on
