@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reqon.clock import Clock
-from reqon.errors import ConfigurationError, ReqonError
+from reqon.errors import USERS_FAULTS, ConfigurationError, ReqonError
 from reqon.files import DISK, locked
 from reqon.http.addresses import origin_of
 from reqon.http.auth import Credentials, Fields
@@ -171,7 +171,11 @@ class Connections:
             raise ConfigurationError(
                 f"source '{source}' has auth: {credentials.type}, which nobody has registered", hint=f"known: {known}"
             )
-        return ProviderTokens(factory(credentials.fields))
+        try:
+            return ProviderTokens(source, factory(credentials.fields))
+        except USERS_FAULTS as error:
+            text = f"the auth provider of source '{source}' cannot be made: {type(error).__name__}: {error}"
+            raise ConfigurationError(text) from error
 
     # --- long waits, kept for the next process: best effort ---
 

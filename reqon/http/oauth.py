@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from reqon.clock import Clock, parse_rfc3339, rfc3339
-from reqon.errors import AuthenticationError, ConfigurationError, ReqonError
+from reqon.errors import USERS_FAULTS, AuthenticationError, ConfigurationError, ReqonError
 from reqon.events import TOKENS_NOT_KEPT
 from reqon.files import DISK, Lock, failpoint
 from reqon.http.addresses import host_of, is_loopback_host, origin_of
@@ -250,7 +250,11 @@ class OAuthTokens:
             shown = {"accessToken": tokens.access, "refreshToken": tokens.refresh}
             if tokens.expires_at:
                 shown["expiresAt"] = rfc3339(tokens.expires_at)
-            await self._on_refresh(self._source, {k: v for k, v in shown.items() if v is not None})
+            try:
+                await self._on_refresh(self._source, {k: v for k, v in shown.items() if v is not None})
+            except (*USERS_FAULTS, ReqonError) as error:
+                # Theirs to keep as well as ours: the tokens work now, and whoever watches hears of it.
+                problem = f"{TOKENS_NOT_KEPT} by on_token_refresh: {type(error).__name__}: {error}"
         return problem
 
     # --- the token endpoint ---

@@ -1,9 +1,11 @@
 """Tokens that may change while missions run (spec/runtime.md 3.3 to 3.5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from inspect import isawaitable
+from typing import Any, Protocol
 
+from reqon.errors import USERS_FAULTS, AuthenticationError
 from reqon.secrets import SECRETS
 from reqon.values import Value
 
@@ -97,28 +99,53 @@ class ProviderTokens:
 
     is_fresh = False
 
-    def __init__(self, provider: AuthProvider) -> None:
+    def __init__(self, source: str, provider: AuthProvider) -> None:
         self.generation = 0
         self.headers: tuple[tuple[str, str], ...] = ()
+        self._source = source
         self._provider = provider
 
     async def obtain(self, told: Told) -> None:  # noqa: ARG002  # the protocol's
         get_headers = getattr(self._provider, "get_headers", None)
-        if get_headers is not None:
-            self._use(tuple((str(k), str(v)) for k, v in (await get_headers()).items()))
-        else:
-            self._use((("Authorization", f"Bearer {await self._provider.get_token()}"),))
+        if get_headers is None:
+            self._use((("Authorization", f"Bearer {await self._asked('get_token')}"),))
+            return
+        headers = await self._asked("get_headers", Mapping)
+        self._use(tuple((str(name), str(value)) for name, value in headers.items()))
 
     async def renew(self, refused: int, told: Told) -> bool:
         if self.generation > refused:
             return True
-        refresh = getattr(self._provider, "refresh_token", None)
-        if refresh is None:
+        if getattr(self._provider, "refresh_token", None) is None:
             return False
-        token = await refresh()
+        try:
+            token = await self._asked("refresh_token")
+        except AuthenticationError as error:
+            told("401", error.message, None)
+            raise
         told("401", None, None)
         self._use((("Authorization", f"Bearer {token}"),))
         return True
+
+    async def _asked(self, method: str, wanted: type = str) -> Any:
+        """What a method of the provider gives, plain or async.
+
+        Raises:
+            AuthenticationError: it failed, or gave something else.
+        """
+        try:
+            given = getattr(self._provider, method)()
+            if isawaitable(given):
+                given = await given
+        except USERS_FAULTS as error:
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+        if not isinstance(given, wanted) or not given:
+            kind = type(given).__name__ if given != "" else "an empty text"
+            raise self._failed(f"{method} gave {kind}, not a {'text' if wanted is str else 'dict'}")
+        return given
+
+    def _failed(self, why: str) -> AuthenticationError:
+        return AuthenticationError(f"the auth provider of source '{self._source}' failed: {why}", kind="auth")
 
     def adopt(self, value: Value) -> bool:  # noqa: ARG002  # the protocol's
         return False

@@ -317,6 +317,34 @@ async def test_replaced_tokens_are_forgotten_in_the_end(world: World, authority:
     assert SECRETS.redact("access-30") == "access-30"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_callback_gets_new_tokens_before_they_are_used(
+    fails: bool, authority: Authority, api: ScriptedServer, clock: FakeClock, tmp_path: Path
+) -> None:
+    """One that fails ends nothing: the tokens are kept and used, and the event says what went wrong."""
+    heard: list[Any] = []
+
+    async def on_refresh(source: str, tokens: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        used = [seen for seen in api.seen if "access-1" in seen.headers.get("authorization", "")]
+        heard.append((source, tokens, len(used), (tmp_path / "tokens.json").exists()))
+        if fails:
+            raise KeyError("vault")
+
+    connections = Connections(
+        clock=clock, environment={}, state_directory=tmp_path, random=lambda: 0.5, on_token_refresh=on_refresh
+    )
+    world = World(api, clock, connections)
+    depot = client(world, refreshToken="refresh-0", **CLIENT)
+    assert (await depot.send(get("/entries"))).value == [1]
+    ends = rfc3339(clock.now() + timedelta(hours=1))
+    assert heard == [("Depot", {"accessToken": "access-1", "refreshToken": "refresh-1", "expiresAt": ends}, 0, True)]
+    (told,) = [event for event in world.events if isinstance(event, AuthRefreshed)]
+    wrong = "the new tokens could not be kept by on_token_refresh: KeyError: 'vault'"
+    assert (told.success, told.error) == (not fails, wrong if fails else None)
+    await connections.close()
+
+
 class Provider:
     """A registered auth provider."""
 
@@ -404,3 +432,75 @@ async def test_a_wait_that_outlives_the_process_is_remembered(kept: World, tmp_p
 def test_importing_the_room_does_not_import_aiohttp() -> None:
     code = "import sys, reqon.http.connections; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Raising:
+    def __init__(self, config: Any) -> None:
+        pass
+
+    async def get_token(self) -> str:
+        raise LookupError("no vault here")
+
+
+class Nothing(Raising):
+    async def get_token(self) -> Any:
+        return None
+
+
+class Plain(Raising):
+    def get_token(self) -> Any:
+        return "plain-token"
+
+
+class Unable(Raising):
+    async def get_token(self) -> str:
+        return "old-token"
+
+    async def refresh_token(self) -> str:
+        raise OSError("the vault is closed")
+
+
+class Odd(Raising):
+    async def get_headers(self) -> Any:
+        return ["X-Signed"]
+
+
+class Unmade:
+    def __init__(self, config: Any) -> None:
+        self.seed = config["nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "says"),
+    [
+        (Raising, "LookupError: no vault here"),
+        (Nothing, "get_token gave NoneType, not a text"),
+        (Unable, "OSError: the vault is closed"),
+        (Odd, "get_headers gave list, not a dict"),
+        (Unmade, "cannot be made: KeyError: 'nowhere'"),
+        (Plain, None),
+    ],
+)
+async def test_a_provider_that_cannot_is_named(
+    provider: type, says: str | None, api: ScriptedServer, clock: FakeClock
+) -> None:
+    api.on("/entries", lambda seen: reply(401 if provider is Unable else 200, data=[1]))
+    connections = Connections(
+        clock=clock, environment={}, state_directory=None, random=lambda: 0.5, auth_providers={"vault": provider}
+    )
+    settings = SourceSettings(name="Depot", base=api.url, auth="vault")
+    credentials = credentials_for(settings, {"Depot": {"type": "vault"}}, {})
+    heard: list[Any] = []
+
+    async def ask() -> Any:
+        return (
+            await connections.client(settings, credentials, heard.append, lambda *_: True).send(get("/entries"))
+        ).value
+
+    if says is None:
+        assert await ask() == [1] and api.seen[0].headers["authorization"] == "Bearer plain-token"
+    else:
+        with pytest.raises(ConfigurationError if provider is Unmade else AuthenticationError, match=says) as caught:
+            await ask()
+        assert "the auth provider of source 'Depot'" in caught.value.message
+    await connections.close()
