@@ -86,6 +86,7 @@ class Alerts:
 
     Attributes:
         resume_options: the daemon's own options that the command to resume needs as well.
+        set_aside: moves a file that cannot be read, which it is told with the reason; answers its new place.
     """
 
     directory: Path
@@ -97,6 +98,7 @@ class Alerts:
     metrics: Metrics | None = None
     health: Health | None = None
     resume_options: Sequence[str] = ()
+    set_aside: Callable[[Path, str], Path | None] | None = None
     incidents: Incidents = field(init=False)
     outbox: Outbox = field(init=False)
     _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
@@ -132,17 +134,22 @@ class Alerts:
         make_directory(self.directory)
         for name in filter(is_temporary, self.disk.list(self.directory)):
             self.disk.remove(self.directory / name)
-        self.outbox.load()
+        self.outbox.load(self._aside)
         try:
             self.incidents.load(decode(self.disk.read(self.path)))
         except FileNotFoundError:
             pass
-        except (JsonError, StateError) as error:
-            aside = self.path.with_name(f"incidents-{self.clock.now():%Y%m%dT%H%M%SZ}.damaged.json")
-            self.path.rename(aside)
-            log.warning("the incidents cannot be read; they begin anew", file=str(aside), error=str(error))
+        except (OSError, JsonError, StateError) as error:
+            if self._aside(self.path, f"cannot be used: {error}") is None:
+                raise StateError(f"cannot use {self.path}: {error}") from error
+            log.warning("the incidents cannot be read; they begin anew", file=str(self.path), error=str(error))
         for sender in self.targets:
             self._lane(sender)
+
+    def _aside(self, path: Path, reason: str) -> Path | None:
+        if self.set_aside is not None:
+            return self.set_aside(path, reason)
+        return path.rename(path.with_name(f"{path.name}.{self.clock.now():%Y%m%dT%H%M%SZ}.damaged"))
 
     async def run(self) -> None:
         """Write down and deliver until it is cancelled."""

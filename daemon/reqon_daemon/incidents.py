@@ -5,7 +5,7 @@ the same way within a minute join it. All ids are made from what caused them, so
 after a crash, gives the same notices.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -124,6 +124,15 @@ class Judged:
     execution_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What lies in `incidents.json`."""
+
+    incidents: list[Incident]
+    judged: dict[str, Judged]
+    resolved: list[Notice] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class Incidents:
     """All incidents of one instance, and how far each mission is judged. Every change is answered with its notices."""
@@ -239,16 +248,15 @@ class Incidents:
             "judged": {mission: to_builtins(judged) for mission, judged in self.judged.items()},
         }
 
-    def load(self, value: Mapping[str, Value]) -> None:
+    def load(self, value: Value) -> None:
         """Go on from what was saved.
 
         Raises:
             JsonError: it has another shape.
         """
-        incidents = convert(value.get("incidents", []), list[Incident])
-        self.resolved = convert(value.get("resolved", []), list[Notice])
-        self.judged = convert(value.get("judged", {}), dict[str, Judged])
-        self.incidents = {incident.id: incident for incident in incidents}
+        kept = convert(value, _Kept)
+        self.judged, self.resolved = kept.judged, kept.resolved
+        self.incidents = {incident.id: incident for incident in kept.incidents}
 
     # --- finding ---
 

@@ -286,16 +286,23 @@ class Ledger:
             return None
         except DamagedFileError as error:
             return error.message.removeprefix(f"{self.path} ")
+        except PermissionError:
+            return "may not be read"  # as damaged: what is due would else not run, for one file of another user
         except OSError as error:
             raise self._trouble(error) from error
+        lines = data.splitlines(keepends=True)
+        # The head was synced with the file, so that no kill leaves one without it. A last line that was not written to
+        # its end is what a kill leaves; anything else is damage.
+        headless = not lines or unseal(lines[0]) is None
         bad, cut = 0, False
-        for line in data.splitlines(keepends=True):
+        for line in lines:
             content = unseal(line)
             cut = content is None
             bad += content is None or not self._fold(content)
-        # A last line that was not written to its end is what a kill leaves; anything else is damage.
-        bad -= cut
-        return f"has {bad} damaged {'line' if bad == 1 else 'lines'}" if bad else None
+        bad -= cut and not headless
+        if bad:
+            return f"has {bad} damaged {'line' if bad == 1 else 'lines'}"
+        return "is empty" if headless else None
 
     def _fold(self, content: bytes) -> bool:
         try:

@@ -90,8 +90,8 @@ class Outbox:
     unwritten: int = 0  # entries that are in memory only
     _number: int = 0
 
-    def load(self) -> None:
-        """Read what an earlier process left; what cannot be read stays where it is and is logged.
+    def load(self, set_aside: Callable[[Path, str], object]) -> None:
+        """Read what an earlier process left; what cannot be read is logged and set aside.
 
         What it was writing when it was killed goes: nobody was told of it, and it is judged again.
         """
@@ -105,6 +105,8 @@ class Outbox:
             except (OSError, StateError, JsonError) as error:
                 file = str(self.directory / name)
                 log.error("an undelivered alert cannot be read", file=file, error=str(error))  # noqa: TRY400  # no bug
+                # The same alert, told again, would be written over it.
+                set_aside(self.directory / name, f"is no alert: {error}")
                 continue
             self.entries[entry.file_name] = entry
             self._number = max(self._number, entry.number)

@@ -374,6 +374,7 @@ class Service:
             metrics=self.metrics,
             health=self.health,
             resume_options=settings.resume_options,
+            set_aside=lambda path, reason: self.runner.directory.quarantine(path, reason, kind="alerts"),
         )
         await asyncio.to_thread(alerts.load)
         alerts.listen(self.runner.bus)

@@ -57,7 +57,9 @@ class Connections:
         limits: LimitsElsewhere | None = None,
         on_token_refresh: OnRefresh | None = None,
         auth_providers: AuthProviders | None = None,
+        set_aside: Callable[[Path, str], Path | None] | None = None,
     ) -> None:
+        """`set_aside` moves a file that cannot be read, which it is told with the reason; answers its new place."""
         self._clock = clock
         self._environment = environment
         self._state_directory = state_directory
@@ -70,6 +72,7 @@ class Connections:
         self._tokens: dict[str, Tokens] = {}
         self._token_file = TokenFile(state_directory) if state_directory is not None else None
         self._kept: Record | None = None
+        self._set_aside = set_aside
 
     def client(self, settings: SourceSettings, credentials: Credentials | None, emit: Emit, wants: Wants) -> Client:
         """A source's client for one execution. Sources of equal name, origin and credential share limits and breaker.
@@ -183,7 +186,7 @@ class Connections:
         if self._state_directory is None:
             return
         if self._kept is None:
-            self._kept = _read_kept(self._state_directory / _KEPT_LIMITS)
+            self._kept = self._read_kept(self._state_directory) or {}
         kept = self._kept.get(source)
         if isinstance(kept, dict) and kept.get("origin") == origin:
             limiter.restore(kept, self._clock.monotonic(), self._clock.now())
@@ -192,12 +195,38 @@ class Connections:
         """Write down long waits for the next process."""
         if self._state_directory is not None:
             found = self._long_waits(self._clock.monotonic(), self._clock.now())
-            await asyncio.to_thread(_write_kept, self._state_directory, found)
+            await asyncio.to_thread(self._write_kept, self._state_directory, found)
 
     def write_limits(self) -> None:
         """As `keep_limits`, for whoever may block."""
         if self._state_directory is not None:
-            _write_kept(self._state_directory, self._long_waits(self._clock.monotonic(), self._clock.now()))
+            self._write_kept(self._state_directory, self._long_waits(self._clock.monotonic(), self._clock.now()))
+
+    def _read_kept(self, directory: Path) -> Record | None:
+        """What an earlier process kept; None if the file cannot be read, and so may not be written over."""
+        path = directory / _KEPT_LIMITS
+        try:
+            content = decode(DISK.read(path, 1024 * 1024))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ReqonError) as error:
+            reason = f"cannot be used: {error.strerror if isinstance(error, OSError) else error.message}"
+        else:
+            if isinstance(content, dict):
+                return content
+            reason = "does not say how long sources wait"
+        return {} if self._set_aside is not None and self._set_aside(path, reason) else None
+
+    def _write_kept(self, directory: Path, found: Mapping[str, Record]) -> None:
+        path = directory / _KEPT_LIMITS
+        try:
+            with locked(path.with_suffix(".lock"), wait_seconds=1):
+                kept = self._read_kept(directory)
+                if kept is not None:
+                    content = {**kept, **found}
+                    DISK.replace(path, encode({k: v for k, v in content.items() if v}, pretty=True), "rate-limits")
+        except (OSError, ReqonError):
+            return  # a restart then asks the API, which says it again
 
     def _long_waits(self, now: float, wall: datetime) -> dict[str, Record]:
         """What each of our sources should find after a restart; an empty record for those that need not wait."""
@@ -225,21 +254,3 @@ def _check_base(settings: SourceSettings) -> None:
             f"base of source '{settings.name}' must not have a query or a fragment",
             hint="put parameters into params of the requests",
         )
-
-
-def _read_kept(path: Path) -> Record:
-    try:
-        content = decode(DISK.read(path, 1024 * 1024))
-    except (OSError, ReqonError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_kept(directory: Path, found: Mapping[str, Record]) -> None:
-    path = directory / _KEPT_LIMITS
-    try:
-        with locked(path.with_suffix(".lock"), wait_seconds=1):
-            content = {**_read_kept(path), **found}
-            DISK.replace(path, encode({k: v for k, v in content.items() if v}, pretty=True), "rate-limits")
-    except (OSError, ReqonError):
-        return  # a restart then asks the API, which says it again

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from reqon.clock import Clock, parse_rfc3339, rfc3339
-from reqon.errors import USERS_FAULTS, AuthenticationError, ConfigurationError, ReqonError
+from reqon.errors import USERS_FAULTS, AuthenticationError, ConfigurationError, ReqonError, StateError
 from reqon.events import TOKENS_NOT_KEPT
 from reqon.files import DISK, Lock, failpoint
 from reqon.http.addresses import host_of, is_loopback_host, origin_of
@@ -55,7 +55,7 @@ class TokenFile:
             ReqonError, OSError: the file is there but cannot be used.
         """
         entry = self._entries().get(fingerprint)
-        if not isinstance(entry, dict):
+        if entry is None:
             return None
         SECRETS.add(*(v for v in (entry.get("accessToken"), entry.get("refreshToken")) if isinstance(v, str)))
         return TokenSet(
@@ -82,8 +82,18 @@ class TokenFile:
             content = decode(DISK.read(self.path))
         except FileNotFoundError:
             return {}
+        if isinstance(content, dict) and content.get("version", 1) != 1:
+            raise StateError("a newer Reqon wrote it", hint="use that version, or a newer one")
         entries = content.get("tokens") if isinstance(content, dict) else None
-        return entries if isinstance(entries, dict) else {}
+        # Taken for empty, it would be written over, and with it the only copy of tokens that were rotated.
+        if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+            raise StateError("it does not hold tokens by credential", hint="mend it, or sign in again and remove it")
+        return entries
+
+
+def _is_entry(entry: Value) -> bool:
+    known = ("accessToken", "refreshToken", "expiresAt", "obtainedAt")
+    return isinstance(entry, dict) and all(isinstance(entry.get(key, ""), str) for key in known)
 
 
 class OAuthTokens:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
-from reqon.errors import ReqonError
+from reqon.errors import ReqonError, StateError
 from reqon.events import Event, EventBus
 from reqon.files import make_directory
 from reqon.http.auth import Credentials, credentials_for, load_auth_file
@@ -143,6 +143,7 @@ class Shared:
                 on_token_refresh=self.additions.on_token_refresh,
                 auth_providers=self.additions.registries.auth_providers,
                 limits=self._limits,
+                set_aside=lambda path, reason: self.directory.quarantine(path, reason, kind="rate-limits"),
             )
         return self._connections
 
@@ -173,10 +174,17 @@ class Shared:
             return
         known = {endpoint.id for endpoint in server.desk.endpoints()}
         for registration in await asyncio.to_thread(self.shelf.live):
-            record = await asyncio.to_thread(self.backend.load, registration.execution_id)
-            if record is None or record.status is ExecutionStatus.COMPLETED or registration.id in known:
-                continue
-            server.adopt(registration, self.shelf, self.environment)
+            if registration.id not in known and await asyncio.to_thread(self._may_go_on, registration.execution_id):
+                server.adopt(registration, self.shelf, self.environment)
+
+    def _may_go_on(self, execution_id: str) -> bool:
+        """Whether an execution may still be resumed. One whose record cannot be read may."""
+        try:
+            record = self.backend.load(execution_id)
+        except StateError as error:
+            log.warning("calls for %s are kept, though its record is unknown: %s", execution_id, error.message)
+            return True
+        return record is not None and record.status is not ExecutionStatus.COMPLETED
 
     @cached_property
     def specifications(self) -> "Specifications":

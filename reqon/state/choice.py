@@ -193,10 +193,12 @@ class StateStores:
             return {}
         except (JsonError, DamagedFileError) as error:
             reason = f"cannot be used: {error.message}"
+        except PermissionError:
+            reason = "may not be read"
         except OSError as error:
             raise StateError(f"cannot read {path}: {error.strerror}") from error
-        if set_aside:
-            self.directory.quarantine(path, reason, kind="state-stores")
+        if set_aside and self.directory.quarantine(path, reason, kind="state-stores") is None and path.exists():
+            raise StateError(f"{path} {reason}, and it cannot be moved to quarantine")
         return {}
 
     def _holder(self, record: ExecutionRecord) -> StateBackend:

@@ -276,7 +276,9 @@ class StateDirectory:
         except (FileExistsError, NotADirectoryError) as error:
             raise self._unusable(f"{error.filename} is a file, not a directory") from error
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            what = error.strerror or str(error)
+            inside = error.filename is not None and Path(error.filename) != self.path
+            raise self._unusable(f"{error.filename}: {what}" if inside else what) from error
         self._sweep()
         return self
 
@@ -313,7 +315,8 @@ class StateDirectory:
         except DamagedFileError:
             text = ""
         if not text.isdigit():
-            self.quarantine(path, "is no format number", kind="format")
+            if self.quarantine(path, "is no format number", kind="format") is None and os.path.lexists(path):
+                raise self._unusable(f"{path} is no format number")
             self._say_format(self.format)
         elif int(text) > self.format:
             raise self._unusable(

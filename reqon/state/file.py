@@ -131,15 +131,18 @@ class FileBackend:
         """
         at = execution_time(execution_id)
         stamp = at.strftime(_STAMP) if at else None
+        unread: StateError | None = None
         for stem in self._stems(stamp=stamp):
             try:
                 record = self._read(stem, containing=execution_id)
             except OSError as error:
-                if stamp is None:
-                    continue
-                raise StateError(f"cannot read {self._path(stem)}: {error.strerror}") from error
+                if stamp is not None:
+                    unread = StateError(f"cannot read {self._path(stem)}: {error.strerror}")
+                continue
             if record is not None and record.execution_id == execution_id:
                 return self._shown(record)
+        if unread is not None:
+            raise unread  # that may have been it
         return None
 
     def list(

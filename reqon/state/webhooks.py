@@ -304,6 +304,9 @@ class WebhookShelf:
             return make(decode(self._disk.read(path, EVENT_LIMIT), depth=OWN_DEPTH))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            self._directory.warn_once(f"{path} cannot be read: {error.strerror}; it is left as it is")
+            return None
         except (JsonError, DamagedFileError, KeyError, TypeError, ValueError, AttributeError) as error:
             reason = error.message if isinstance(error, JsonError | DamagedFileError) else f"lacks {error}"
             self._directory.quarantine(path, f"is no webhook {what}: {reason}", kind="webhook")

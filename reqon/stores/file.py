@@ -156,7 +156,8 @@ class StoreFile:
             if isinstance(error, ReqonError):
                 raise UnreadableStoreError(f"cannot open the store {self.path}: {error.message}") from error
             if isinstance(error, OSError):
-                raise UnreadableStoreError(f"cannot open the store {self.path}: {error.strerror}") from error
+                file = "" if error.filename in (None, str(self.path)) else f"{error.filename}: "
+                raise UnreadableStoreError(f"cannot open the store {self.path}: {file}{error.strerror}") from error
             raise
 
     def _wait_for_lock(self, wait_seconds: float) -> None:

@@ -682,7 +682,7 @@ def test_an_outbox_is_bounded_and_never_drops_a_first_notice(tmp_path: Path) -> 
     kept = list(outbox.entries.values())
     assert sum(e.notice.get("merged", 1) for e in kept if e.status is Status.FIRING) == CAPACITY - 10 + 50
     again = Outbox(tmp_path)
-    again.load()
+    again.load(lambda *_: None)
     assert again.entries.keys() == outbox.entries.keys()
 
 
@@ -691,7 +691,7 @@ def test_an_outbox_that_is_read_again_keeps_its_order(tmp_path: Path) -> None:
     outbox.add(_entry("t", number=n) for n in (3, 1, 2))
     (tmp_path / "junk.json").write_bytes(b"{")
     again = Outbox(tmp_path)
-    again.load()
+    again.load(lambda *_: None)
     assert [e.id for e in again.of("t")] == ["id3-firing", "id1-firing", "id2-firing"]
     assert again.add([_entry("t", number=1)]) == []
 

@@ -281,7 +281,7 @@ async def test_tokens_that_cannot_be_kept_are_used_and_told(kept: World, authori
     with pytest.raises(AuthenticationError, match="cannot be used"):
         await depot.send(get("/entries"))  # what may lie there cannot be read: better not to use a token up
     (tmp_path / "tokens.json").rmdir()
-    tmp_path.joinpath("tokens.json").write_text("{}")
+    tmp_path.joinpath("tokens.json").write_text('{"version": 1, "tokens": {}}')
     if os.geteuid() != 0:
         tmp_path.chmod(0o500)
         await depot.send(get("/entries"))
