@@ -163,7 +163,13 @@ class Roster:
             log.info("mission removed", mission=name)
         for path in reload.refused:
             found = self.catalog.broken.get(path, ())
-            log.error("mission file refused", path=path, reason=first_line(path, found), findings=len(found))
+            log.error(
+                "mission file refused",
+                path=path,
+                reason=first_line(path, found),
+                findings=len(found),
+                hint=f"reqon check {path} shows all of them",
+            )
         for path in sorted(self._refused - self.catalog.broken.keys()):
             log.info("mission file mended", path=path)
         self._refused = frozenset(self.catalog.broken)

@@ -40,6 +40,9 @@ _RETRIED = frozenset((408, 425, 429))
 _LONGEST_RETRY_AFTER = 3600.0
 _AHEAD = timedelta(minutes=5)
 _SECRET_PATH = 20
+_ON_SLACK = (
+    "action", "step", "location", "error", "hint", "items", "lastSuccess", "missions", "execution", "resume",
+)  # fmt: skip
 _OUR_SCHEMES = frozenset(
     ("http", "https", "alertmanager+http", "alertmanager+https", "slack+http", "slack+https", "pagerduty")
 )
@@ -315,9 +318,8 @@ class SlackTarget(HttpTarget):
         mark = {Status.RESOLVED: ":white_check_mark: resolved"}.get(entry.status, ":rotating_light: firing")
         lines = [f"{mark}: *{_slack(entry.notice['summary'])}*"]
         if entry.status is not Status.RESOLVED:
-            shown = ("action", "step", "location", "error", "items", "lastSuccess", "missions", "execution", "resume")
             notes = entry.notice["annotations"]
-            lines += [f"{name}: {_slack(notes[name])}" for name in shown if notes.get(name)]
+            lines += [f"{name}: {_slack(notes[name])}" for name in _ON_SLACK if notes.get(name)]
         return {"text": "\n".join(lines)}
 
 
@@ -421,7 +423,7 @@ def log_notice(entry: Entry) -> None:
     notes = {
         name: value
         for name, value in entry.notice["annotations"].items()
-        if name in ("action", "step", "location", "error", "resume") and value
+        if name in ("action", "step", "location", "error", "hint", "lastSuccess", "missions", "resume") and value
     }
     say = log.info if entry.status is Status.RESOLVED else log.error
     labels = entry.notice["labels"]

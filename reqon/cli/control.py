@@ -60,7 +60,7 @@ def reload(json: ForMachines = False, state_dir: StateDir = None) -> None:
     told = [f"{name}: added" for name in answer["added"]]
     told += [f"{name}: changed, {old} -> {new}" for name, (old, new) in answer["changed"].items()]
     told += [f"{name}: removed" for name in answer["removed"]]
-    told += [f"{path}: refused; what was good before stays in service" for path in answer["refused"]]
+    told += [f"{path}: refused; if it was good before, that stays in service" for path in answer["refused"]]
     for findings in answer["broken"].values():
         told += findings
     show.out("\n".join(told) or "nothing has changed")

@@ -7,10 +7,11 @@ from reqon.cli import show
 from reqon.cli.exits import Done
 from reqon.cli.flags import StateDir
 from reqon.cli.options import Argument, Option
+from reqon.cli.services import service
 from reqon.cli.state import state_stores
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.diagnostics import did_you_mean
-from reqon.errors import ConfigurationError
+from reqon.errors import ConfigurationError, ReqonError
 from reqon.state.choice import StateStores
 from reqon.state.ids import is_execution_id
 from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
@@ -33,10 +34,12 @@ def status(
         records = list(backend.latest())
         if json:
             show.as_json([to_dict(r) for r in records])
-        elif not records:
-            show.out(f"no execution is recorded ({backend.directory.path})")
-        else:
+            raise Done
+        if records:
             _table(records, mission_column=True)
+        else:
+            show.out(f"no execution is recorded ({backend.directory.path})")
+        _daemon(backend, {record.mission for record in records})
         raise Done
     record = the_execution(backend, mission, execution)
     if json:
@@ -44,6 +47,20 @@ def status(
     else:
         _describe(record)
     raise Done
+
+
+def _daemon(backend: StateStores, recorded: set[str]) -> None:
+    """What the records of a running daemon cannot show: missions that never ran, and what is wrong with it."""
+    try:
+        answer = service("control")(backend.directory.path, "status")
+    except ReqonError:
+        return  # no daemon, or one that does not answer: the records are all there is
+    for mission in answer["missions"]:
+        if mission["mission"] not in recorded and mission["state"] != "removed":
+            due = mission["nextDue"]
+            show.out(f"{mission['mission']} has not run yet; {f'next run {due}' if due else 'it runs when triggered'}")
+    for reason in answer["degraded"]:
+        show.out(f"degraded: {reason}")
 
 
 def history(

@@ -35,6 +35,7 @@ from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import (
     AlertmanagerTarget,
     CommandTarget,
+    HttpTarget,
     PagerDutyTarget,
     SlackTarget,
     WebhookTarget,
@@ -316,6 +317,35 @@ async def test_a_target_that_hangs_ends_by_its_deadline(tmp_path: Path) -> None:
         api.hold = asyncio.Event()
         target = WebhookTarget(api.url, api.url, seconds=0.3)
         assert (await target.send(_entry(target.key))).answer is Answer.LATER
+        await target.close()
+
+
+ANSWERS = {
+    "200": Answer.DELIVERED,
+    "400": Answer.REJECTED,
+    "404": Answer.REJECTED,
+    "429": Answer.LATER,
+    "500": Answer.LATER,
+    "hang": Answer.LATER,
+    "redirect": Answer.REJECTED,
+    "10 MB": Answer.DELIVERED,
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("kind", [WebhookTarget, AlertmanagerTarget, PagerDutyTarget, SlackTarget])
+async def test_every_target_takes_an_answer_for_what_it_is(kind: type[HttpTarget], answer: str) -> None:
+    """A4: each answer from each kind of target; a secret of its URL stays out of what is told."""
+    async with alert_target(int(answer) if answer.isdigit() else 302 if answer == "redirect" else 200) as api:
+        api.headers = {"Location": "/elsewhere"} if answer == "redirect" else {}
+        api.body = b"x" * 10_000_000 if answer == "10 MB" else b"said"
+        api.hold = asyncio.Event() if answer == "hang" else None
+        target = kind(api.url, f"{api.url}/services/T0PSECRETPATH", seconds=0.3 if answer == "hang" else 10)
+        outcome = await target.send(_entry(target.key))
+        assert outcome.answer is ANSWERS[answer]
+        assert "SECRET" not in outcome.reason
+        assert "SECRET" not in target.shown
+        assert [one.path for one in api.taken] == ["/services/T0PSECRETPATH"]
         await target.close()
 
 

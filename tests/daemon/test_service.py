@@ -21,7 +21,7 @@ from reqon.values import decode
 from tests.support.daemon_process import ROOT, DaemonProcess
 from tests.support.orders_api import OrdersApi
 from tests.support.peers import needs
-from tests.support.processes import environment
+from tests.support.processes import environment, reqon
 
 COUNTING = """
 mission Counting {
@@ -503,6 +503,22 @@ def test_as_process_1_it_collects_what_nobody_waits_for(missions: Path, state: P
         assert outer.wait(60) == 0
     assert told.read_text().split()
     assert left == []
+
+
+def test_status_beside_a_daemon_shows_what_never_ran_and_what_is_broken(missions: Path, state: Path) -> None:
+    (missions / "counting.vague").write_text(COUNTING)
+    (missions / "resting.vague").write_text(RESTING)
+    (missions / "broken.vague").write_text("mission Broken {")
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready().said("run ended", mission="Counting")
+        line = daemon.said("mission file refused")
+        assert line["hint"] == f"reqon check {missions / 'broken.vague'} shows all of them"
+        told = reqon("status", "--state-dir", state, cwd=missions)
+        assert told.code == 0
+        assert "Counting" in told.out
+        assert "Resting has not run yet; next run 2" in told.out
+        assert f"degraded: {missions / 'broken.vague'}:1:" in told.out
+        assert isinstance(decode(reqon("status", "--json", "--state-dir", state, cwd=missions).out.encode()), list)
 
 
 def test_a_daemon_writes_where_the_store_configuration_says(missions: Path, state: Path, tmp_path: Path) -> None:
