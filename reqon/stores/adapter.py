@@ -206,20 +206,36 @@ class Adapter:
 
     async def _get_many(self, keys: Sequence[str]) -> Mapping[str, Record]:
         if self.has("get_many"):
-            found: Mapping[str, Record] = await self.call("get_many", list(keys), operation="get")
-            return found
+            found = await self.call("get_many", list(keys), operation="get")
+            if not isinstance(found, Mapping):
+                raise self._odd("get_many", found, "a dict", "get")
+            return {key: self._record(record, key) for key, record in found.items()}
         each = [(key, await self.call("get", key, key=key)) for key in keys]
         return {key: self._record(record, key) for key, record in each if record is not None}
 
     def _record(self, found: Value, key: str) -> Record:
         if not isinstance(found, dict):
-            raise StoreError(
-                f"the store '{self.name}' answered {type(found).__name__} for a record, not a dict",
-                store=self.name,
-                operation="get",
-                key=key,
-            )
+            raise self._odd("get", found, "a dict", "get", key)
         return found
+
+    def _records(self, found: Any, operation: str = "list") -> list[Record]:
+        if not isinstance(found, Sequence) or not all(isinstance(record, dict) for record in found):
+            raise self._odd("list", found, "a list of dicts", operation)
+        return list(found)
+
+    def _entry(self, found: Any) -> Entry:
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+            raise self._odd("iterate", found, "keys with dicts", "list")
+        return str(found[0]), found[1]
+
+    def _odd(self, method: str, found: Any, wanted: str, operation: str, key: str | None = None) -> StoreError:
+        """The error of an answer that is none."""
+        return StoreError(
+            f"the store '{self.name}' gave {type(found).__name__} in {method}, where {wanted} is wanted",
+            store=self.name,
+            operation=operation,
+            key=key,
+        )
 
     async def count(self, wanted: StoreFilter | None = None) -> int:
         async with self._turns.reading():
@@ -227,9 +243,12 @@ class Adapter:
 
     async def _count(self, wanted: StoreFilter | None = None) -> int:
         if self.has("count"):
-            return int(await self.call("count", wanted))
+            number = await self.call("count", wanted)
+            if not isinstance(number, int):
+                raise self._odd("count", number, "a whole number", "count")
+            return number
         everything = StoreFilter(wanted.where) if wanted is not None else None
-        return len(await self.call("list", everything, operation="count"))
+        return len(self._records(await self.call("list", everything, operation="count"), "count"))
 
     async def keys(self, wanted: StoreFilter | None = None) -> list[str]:
         """The keys of the records that match, in order; for adapters that can iterate."""
@@ -245,7 +264,7 @@ class Adapter:
                 yield batch
             return
         async with self._turns.reading():
-            records = await self.call("list", wanted)
+            records = self._records(await self.call("list", wanted))
         yield [(str(record.get("id", "")), record) for record in records]
 
     async def _batches(self, wanted: StoreFilter | None) -> AsyncIterator[Sequence[Entry]]:
@@ -256,7 +275,7 @@ class Adapter:
             if hasattr(found, "__aiter__"):
                 batch: list[Entry] = []
                 async for entry in found:
-                    batch.append(entry)
+                    batch.append(self._entry(entry))
                     if len(batch) >= BATCH:
                         yield batch
                         batch = []
@@ -265,7 +284,7 @@ class Adapter:
                 return
             iterator = iter(found)
             while batch := await self._in_thread(lambda: list(islice(iterator, BATCH))):
-                yield batch
+                yield [self._entry(entry) for entry in batch]
         except ReqonError:
             raise
         except Exception as error:
@@ -273,8 +292,7 @@ class Adapter:
 
     async def list(self, wanted: StoreFilter | None = None) -> list[Record]:
         async with self._turns.reading():
-            found: list[Record] = await self.call("list", wanted)
-            return found
+            return self._records(await self.call("list", wanted))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -303,6 +321,7 @@ class Adapter:
             await self.call("set", key, record, key=key)
             total.added += 1
             return
+        stored = self._record(stored, key)
         new = record if mode is WriteMode.REPLACE else {**stored, **record}
         if self.counts_changes and equal_json(stored, new):
             total.unchanged += 1

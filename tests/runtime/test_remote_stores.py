@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reqon import Reqon
 from reqon.errors import StoreError
 from reqon.runner import RunnerSettings
 from reqon.stores.base import WriteCounts, absent
@@ -362,3 +363,56 @@ async def test_groups_share_a_remote_store(bench: Bench, far: Bulk) -> None:
     (await run(bench, "", actions=actions, run="[P, Q]")).ok()
     assert len(far.records) == 30 and all({"P", "Q"} <= record.keys() for record in far.records.values())
     assert not far.overlapped
+
+
+class Plainest:
+    """An adapter of a user's own, right in all."""
+
+    def __init__(self, identifier: str, config: Any) -> None:
+        self.held: dict[str, Record] = {}
+
+    def get(self, key: str) -> Any:
+        return self.held.get(key)
+
+    def set(self, key: str, value: Record) -> None:
+        self.held[key] = value
+
+    def update(self, key: str, partial: Record) -> None:
+        self.held[key] = {**self.held.get(key, {}), **partial}
+
+    def delete(self, key: str) -> None:
+        self.held.pop(key, None)
+
+    def list(self, filter: Any = None) -> Any:  # noqa: A002
+        return list(self.held.values()) if filter is None else filter.select(self.held.values())
+
+    def clear(self) -> None:
+        self.held.clear()
+
+
+def odd(method: str, answer: Any) -> type:
+    return type("Odd", (Plainest,), {method: lambda self, *arguments: answer})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "says"),
+    [
+        (Plainest, None),
+        (odd("bulk_upsert", None), None),
+        (odd("list", None), "NoneType in list, where a list of dicts is wanted"),
+        (odd("list", [1]), "list in list, where a list of dicts is wanted"),
+        (odd("get", "text"), "str in get, where a dict is wanted"),
+        (odd("count", "3"), "str in count, where a whole number is wanted"),
+        (odd("iterate", [1, 2]), "int in iterate, where keys with dicts is wanted"),
+        (odd("iterate", None), "TypeError"),
+    ],
+)
+async def test_an_adapter_that_answers_oddly_is_named(adapter: type, says: str | None, tmp_path: Path) -> None:
+    own = Reqon()
+    own.register_store_adapter("mine", adapter)
+    text = """mission M { store out: mine("o") action A {
+      store { id: 1 } -> out for r in out { store { id: 2 } -> out } store { id: 3, o: out["1"] } -> out } run A }"""
+    result = await own.execute(text, state_dir=tmp_path)
+    assert result.success is (says is None)
+    if says is not None:
+        assert result.errors[0].type == "store" and says in result.errors[0].message
