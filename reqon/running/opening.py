@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reqon.errors import ReqonError
@@ -51,7 +51,15 @@ class Opening:
         if backend is not None:
             self.journal = backend.journal(self.record)
         self.stores = await asyncio.to_thread(self._open_stores)
-        await self._connect_stores()
+        try:
+            await self._connect_stores()
+            return await self._begin(backend)
+        except BaseException:
+            await self._let_go()  # else the next run would wait for a store that is ours
+            raise
+
+    async def _begin(self, backend: StateBackend | None) -> Execution:
+        plan = self.plan
         lets = plan.evaluate_lets() if plan.program.lets else {}
         sync = self._sync(backend)
         resume: ResumePoint | None = None
@@ -62,11 +70,7 @@ class Opening:
         elif self.journal is not None and (lets or sync.known):
             self.journal.append("start", {"lets": {n: kept(v) for n, v in lets.items()}, "sync": sync.begun_with()})
         x = self._execution(backend, lets, sync, resume)
-        try:
-            x.clients = shared.clients(plan, x.emit, x.wants)
-        except ReqonError:
-            await self._let_go()
-            raise
+        x.clients = self.shared.clients(plan, x.emit, x.wants)
         self._open_endpoints(x)
         return x
 
@@ -151,23 +155,31 @@ class Opening:
 
     async def _connect_stores(self) -> None:
         """Open what answers over a network or through a driver."""
-        try:
-            for name in sorted(self.stores):
-                if (remote := self.stores[name].remote) is not None:
-                    try:
-                        await remote.open()
-                    except ReqonError as error:
-                        raise error.locate(self.plan.program.stores[name].adapter.span) from error
-        except BaseException:
-            await self._let_go()
-            raise
+        for name in sorted(self.stores):
+            if (remote := self.stores[name].remote) is not None:
+                try:
+                    await remote.open()
+                except ReqonError as error:
+                    raise error.locate(self.plan.program.stores[name].adapter.span) from error
 
     async def _let_go(self) -> None:
+        """Close stores and journal, each whatever the others do. A new journal has nothing on disk, and stays so."""
         for opened in self.stores.values():
             if opened.remote is not None:
                 await close_remote(opened.remote)
-            else:
-                opened.store.close()
+        closing = [opened.store.close for opened in self.stores.values() if opened.remote is None]
+        if self.resumed and self.journal is not None:
+            closing.append(self.journal.close)
+        await asyncio.to_thread(close_each, closing)
+
+
+def close_each(closing: Iterable[Callable[[], None]]) -> None:
+    """Close all of them. What they claimed to hold, they held before; one that will not close fails nothing."""
+    for close in closing:
+        try:
+            close()
+        except ReqonError as error:
+            log.error("%s", error.message)  # noqa: TRY400  # no bug
 
 
 async def close_remote(store: RemoteStore) -> None:

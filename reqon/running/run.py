@@ -9,7 +9,7 @@ from reqon.clock import rfc3339
 from reqon.errors import ReqonError
 from reqon.events import MissionStarted
 from reqon.running.ending import Outcome, finish, not_begun
-from reqon.running.opening import STORES_SECONDS, Opening, close_remote
+from reqon.running.opening import STORES_SECONDS, Opening, close_each, close_remote
 from reqon.running.output import export_stores
 from reqon.running.shared import Shared
 from reqon.runtime.engine import Engine
@@ -54,7 +54,8 @@ class Run:
                 if opened.remote is not None:
                     await close_remote(opened.remote)
             # Closing folds what was written, which takes its time.
-            await asyncio.to_thread(_close, x)
+            closing = [opened.store.close for opened in x.stores.values() if opened.remote is None]
+            await asyncio.to_thread(close_each, [*closing, *([] if x.journal is None else [x.journal.close])])
 
     def _tell_start(self, x: Execution, engine: Engine) -> None:
         due = self.record.scheduled_for
@@ -130,18 +131,6 @@ class Run:
             x.sync.tell(x.emit)
         if self.shared.settings.output is not None:
             export_stores(x.stores.values(), self.shared.settings.output)
-
-
-def _close(x: Execution) -> None:
-    """Let stores and journal go, each whatever the others do. What they claimed to hold, they held before."""
-    closing = [opened.store.close for opened in x.stores.values() if opened.remote is None]
-    if x.journal is not None:
-        closing.append(x.journal.close)
-    for close in closing:
-        try:
-            close()
-        except ReqonError as error:
-            log.error("%s", error.message)  # noqa: TRY400  # no bug
 
 
 async def _write_rest(x: Execution, *, seconds: float | None = None) -> None:
