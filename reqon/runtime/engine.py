@@ -30,6 +30,7 @@ from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import SKIP, RestartAction, RetryFetch, SkipIteration
 from reqon.runtime.stopping import StopRun
 from reqon.runtime.telling import WatchedStep
+from reqon.state.backend import Journal
 from reqon.state.records import ActiveStep
 from reqon.values import Value, decode, encode
 
@@ -53,6 +54,7 @@ class Engine:
         self.result = StageResult()
         self.stage_index = 0
         self.step_index = 0
+        self._left: tuple[str, Value] = "", None  # the last action that has put its response into the journal, and that
 
     @property
     def first_stage(self) -> int:
@@ -72,13 +74,17 @@ class Engine:
             return await self._only(x.only)
         completed = self._completed()
         response: Value = None
+        before: str | None = None  # the completed action that the first stage to run follows
         rerun = False  # after the first stage that is not completed all later ones run, completed or not
         for stage in x.plan.stages:
             self.stage_index = stage.index
             keys = [_key(stage.index, a) for a in stage.actions]
             if not rerun and all(key in completed for key in keys):
                 self.result.completed += 1
+                before = None if stage.parallel else keys[0]
                 continue
+            if before is not None:
+                response, before = self._left_by(before), None
             if stage.condition is not None and not self._holds(stage, response):
                 self.result.skipped += 1
                 text = f"stage {stage.name} is skipped: its condition does not hold"
@@ -231,7 +237,7 @@ class Engine:
                 await x.hooks.before_action(name)
             await self._all_steps(frame, plan, start)
             await x.write_out()
-            await self._save_done(frame, key, plan, last=stage + 1 == len(x.plan.stages))
+            await self._save_done(frame, key, plan, stage)
         except (asyncio.CancelledError, StopRun):
             self._remember_active(frame, plan)
             raise
@@ -245,15 +251,18 @@ class Engine:
         await self._action_ended(name, started, items, None)
         return frame.response
 
-    async def _save_done(self, frame: Frame, key: str, plan: ActionPlan, *, last: bool) -> None:
+    async def _save_done(self, frame: Frame, key: str, plan: ActionPlan, stage: int) -> None:
         """What an action did is safe, in this order: its stores, the journal's entry, the record."""
         x, name = self.x, frame.action
+        last = stage + 1 == len(x.plan.stages)
         x.flush_stores()
         x.active.pop(key, None)
         x.actions_run.append(name)
         try:
             if x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
-                x.journal.append("action", {"a": key, "n": x.store_positions(), "totals": x.totals()})
+                fields, body = self._leave(frame) if not last and not x.plan.stages[stage].parallel else ({}, None)
+                fields |= {"a": key, "n": x.store_positions(), "totals": x.totals()}
+                x.journal.append("action", fields, body=body)
             if last:
                 x.tell_writes(name)
             else:
@@ -419,7 +428,7 @@ class Engine:
         keyed = caller.key is not None and caller.loop is None and not private
         key = f"{origin}{name}" if keyed else None
         if key is not None and x.resume is not None and x.resume.take_called(key):
-            return None
+            return self._left_by(key)
         frame = Frame(x, name, key, response)
         frame.meta = caller.meta
         frame.caller = caller
@@ -446,7 +455,8 @@ class Engine:
             x.active.pop(key, None)
             if frame.bound_step >= 0 and x.journal is not None:
                 x.flush_stores()
-                x.journal.append("called", {"a": key, "n": x.store_positions()})
+                fields, body = self._leave(frame)
+                x.journal.append("called", {**fields, "a": key, "n": x.store_positions()}, body=body)
         return frame.response
 
     async def call_stages(
@@ -502,10 +512,11 @@ class Engine:
         elif frame.meta is not None:
             fields["meta"] = {"code": frame.meta.get("code"), "headers": dict(frame.meta.get("headers") or {})}
         body: bytes | None = None
-        if frame.raw_response is not None and frame.raw_of is frame.response:
-            body, fields["raw"] = frame.raw_response, True
-        elif frame.response is not None:
-            body = encode(kept(frame.response, journal))
+        if frame.response is not None and frame.response is self._left[1]:
+            fields["left"] = self._left[0]
+        else:
+            found, body = _response(frame, journal)
+            fields |= found
         failure = frame.failure
         if failure is not None and isinstance(frame.response, ErrorResponse):
             fields["failure"] = {
@@ -513,6 +524,26 @@ class Engine:
                 "retry_after": failure.retry_after, "source": failure.source,
             }  # fmt: skip
         journal.append("bind", fields, body=body)
+
+    def _leave(self, frame: Frame) -> tuple[dict[str, Value], bytes | None]:
+        """For the journal: the response with which an action ends. Whatever follows it begins with that."""
+        journal = self.x.journal
+        if journal is None or journal.full:
+            return {}, None
+        self._left = frame.key or "", frame.response
+        return _response(frame, journal)
+
+    def _left_by(self, key: str) -> Value:
+        """The response with which an action ended before this resume."""
+        x = self.x
+        entry = x.resume.left.get(key) if x.resume is not None else None
+        if entry is None or entry.body is None or x.resume is None:
+            return None
+        value = decode(x.resume.journal.read_body(entry.body))
+        if "raw" not in entry.fields:
+            value = given_back(value, x.resume, x.handle)
+        self._left = key, value
+        return value
 
     def _bind_retry(self, frame: Frame) -> None:
         """The budget of a `retry` survives the process that spends it."""
@@ -585,6 +616,15 @@ class Engine:
             ),
             action=frame.action,
         )
+
+
+def _response(frame: Frame, journal: Journal) -> tuple[dict[str, Value], bytes | None]:
+    """The action's response as a journal's entry has it: fields, and the body."""
+    if frame.response is None:
+        return {}, None
+    if frame.raw_response is not None and frame.raw_of is frame.response:
+        return {"raw": True}, frame.raw_response
+    return {}, encode(kept(frame.response, journal))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -108,6 +108,7 @@ class ResumePoint:
         self.pages: dict[str, list[JournaledPage]] = {}  # by origin: `<action key>:<step path>`
         self.completed: list[str] = []
         self.called: set[str] = set()  # called actions that ended, of steps that did not
+        self.left: dict[str, JournalEntry] = {}  # by key: the entry that has the response with which an action ended
         self.lets: Mapping[str, Value] = {}
         self.sync: Mapping[str, Value] = {}
         self.synced: list[Mapping[str, Value]] = []
@@ -169,19 +170,21 @@ class ResumePoint:
         if entry.kind == "again":
             self.forget(key)
             return
-        if not holds(fields, positions):
+        if not holds(fields, positions) or ("left" in fields and fields["left"] not in self.left):
             if entry.kind in ("bind", "loop"):
                 # What it begins with has lost its ground, and so has all that follows in this action.
                 self.actions.setdefault(key, ActionPosition()).holds = False
             return
         if entry.kind == "action":
             self._rely(fields)
+            self.left[key] = entry
             self.completed.append(key)
             self.totals = fields.get("totals") or self.totals
             self.actions.pop(key, None)
             return
         if entry.kind == "called":
             self._rely(fields)
+            self.left[key] = entry
             self.called.add(key)
             self.actions.pop(key, None)
             return
@@ -193,8 +196,9 @@ class ResumePoint:
             at.holds = True
             at.step = fields["s"]
             at.variables = fields.get("vars") or {}
-            at.response_body = entry.body
-            at.is_raw = "raw" in fields
+            having = self.left[fields["left"]] if "left" in fields else entry
+            at.response_body = having.body
+            at.is_raw = "raw" in having.fields
             at.failure = fields.get("failure")
             at.tries = fields.get("tries") or {}
             at.again = "again" in fields

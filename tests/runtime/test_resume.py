@@ -500,6 +500,47 @@ async def test_resuming_twice_is_resuming(api: ScriptedServer, tmp_path: Path) -
     assert asked + len(api.seen) == 3 + 4 + 5
 
 
+LEFT = {
+    "an answer": 'get "/list/l"',
+    "pages": 'get "/pages" { paginate: page(page, 2) }',
+    "one page": 'get "/array" { paginate: page(page, 9) }',
+    "what was made": 'get "/detail/x"\nmap response -> Made { id: .id, when: parseDate("2026-03-01") }',
+    "nothing": 'get "/list/l"\nfor r in response { get "/detail/{r.id}" }',
+}
+LATER = {
+    "an action": "A then B",
+    "a stage's condition": "A then B if response != null",
+    "a group": "A then [B, C]",
+    "a called pipeline": "D",
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("first", LEFT)
+async def test_what_an_action_leaves_is_there_for_the_next_one_after_a_resume(
+    first: str, later: str, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """The next action fails before its first request or loop has put anything into the journal."""
+    Site(api)
+    if first == "one page":
+        api.on("/array", reply(data=[{"id": "a"}]))
+    actions = """
+      action B { let seen = response
+        match env("READY") { "no" -> abort "not yet", _ -> continue }
+        store { id: "b", seen: seen } -> out }
+      action C { store { id: "c", seen: response } -> out }
+      action D { run A then B }"""
+    text = mission(LEFT[first], actions=actions, run=LATER[later])
+    whole = (await Bench(api, tmp_path / "whole", environment={"READY": "yes"}).run(text)).ok()
+    ran = await Bench(api, tmp_path / "run", environment={"READY": "no"}).run(text)
+    assert not ran.outcome.success
+    asked = len(api.seen)
+    ran = (await Bench(api, tmp_path / "run", environment={"READY": "yes"}).resume(text)).ok()
+    assert ran.stores == whole.stores
+    if later != "a called pipeline":  # whose own action has not ended
+        assert len(api.seen) == asked
+
+
 async def test_after_a_group_that_failed_in_part_its_failed_actions_and_all_later_stages_run(
     api: ScriptedServer, bench: Bench
 ) -> None:
