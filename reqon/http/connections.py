@@ -17,6 +17,7 @@ from reqon.http.limits import Limits, OwnLimits
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.oauth import OAuthTokens, OnRefresh, TokenFile
 from reqon.http.rate_limit import RateLimiter
+from reqon.http.roots import check_roots
 from reqon.http.tokens import AuthProvider, BearerToken, ProviderTokens, Tokens
 from reqon.http.transport import Transport
 from reqon.values import Record, decode, encode
@@ -73,15 +74,19 @@ class Connections:
         self._token_file = TokenFile(state_directory) if state_directory is not None else None
         self._kept: Record | None = None
         self._set_aside = set_aside
+        self._roots_checked = False
 
     def client(self, settings: SourceSettings, credentials: Credentials | None, emit: Emit, wants: Wants) -> Client:
         """A source's client for one execution. Sources of equal name, origin and credential share limits and breaker.
 
         Raises:
             ConfigurationError: `base` is no absolute http(s) URL without user, query and fragment; oauth2 credentials
-                can get no token; the auth provider isn't registered.
+                can get no token; the auth provider isn't registered; SSL_CERT_FILE or REQON_CA_BUNDLE cannot be used.
         """
         _check_base(settings)
+        if settings.base.startswith("https:") and not self._roots_checked:
+            check_roots(self._environment)
+            self._roots_checked = True
         return Client(
             settings,
             credentials,

@@ -15,6 +15,7 @@ from yarl import URL
 from reqon.http.addresses import host_of, is_loopback_host, refusal
 from reqon.http.bounds import Deadlines, Slots
 from reqon.http.coding import decoder
+from reqon.http.roots import add_roots
 from reqon.http.transport import RawAnswer, TransportError
 from reqon.secrets import SECRETS
 
@@ -152,10 +153,9 @@ class AiohttpTransport:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            for name in ("SSL_CERT_FILE", "REQON_CA_BUNDLE"):
-                if path := self._environment.get(name):
-                    self._tls.load_verify_locations(cafile=path)
+            context = ssl.create_default_context()
+            add_roots(context, self._environment)
+            self._tls = context
         return self._tls
 
 

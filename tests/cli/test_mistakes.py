@@ -271,3 +271,16 @@ def test_an_action_that_is_not_closed_is_the_only_mistake(tmp_path: Path) -> Non
     assert ended.code == 2
     assert ended.err.count("error: ") == 1, ended.err
     assert "is not closed" in ended.err
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQON_CA_BUNDLE"])
+def test_certificates_that_cannot_be_read_are_named_before_the_first_request(name: str, tmp_path: Path) -> None:
+    text = 'mission M { source S { auth: none, base: "https://127.0.0.1:9" } action A { get "/x" } run A }'
+    (tmp_path / "m.vague").write_text(text)
+    (tmp_path / "none.pem").write_text("no certificate")
+    for path, reason in (("gone.pem", "no such file or directory"), ("none.pem", "it holds no certificates")):
+        ended = reqon("m.vague", cwd=tmp_path, variables={name: path})
+        assert ended.code == 3, ended.text
+        assert f"{name} names {path}, which cannot be used: {reason}" in ended.err and "bug" not in ended.text
+    plain = reqon("m.vague", cwd=tmp_path)
+    assert plain.code == 1 and "no connection to 127.0.0.1" in plain.err
