@@ -347,7 +347,9 @@ def summary(mission: str, kind: Kind, error: str | None = None) -> str:
         Kind.CRASHED: "was lost with its process",
         Kind.TEST: "tests its alerts",
     }[kind]
-    return f"{mission} {what}: {error}" if error else f"{mission} {what}"
+    if error is None or kind in (Kind.STUCK, Kind.TIMEOUT):  # their errors say no more
+        return f"{mission} {what}"
+    return f"{mission} {what}: {error}"
 
 
 def succeeded(record: ExecutionRecord) -> bool:

@@ -212,8 +212,16 @@ class Workers:
         if record is None or reason not in (CancelReason.TIMEOUT, CancelReason.STUCK):
             return
         now = self.runner.clock.now()
-        message = f"cancelled: {reason.value}; it did not stop, and its process was killed"
-        error = RunError(message=message, type=reason.value, at=now)
+        message = f"{reason.told}; it did not stop by itself, and its process was killed"
+        at = record.active_step
+        error = RunError(
+            message=message,
+            type=reason.value,
+            at=now,
+            action=at.action if at else None,
+            step=at.step if at else None,
+            hint=reason.hint,
+        )
         self.runner.state_of(plan).save(
             replace(
                 record,

@@ -84,7 +84,7 @@ class Run:
             reason = str(cancelled.args[0]) if cancelled.args else CancelReason.STOP
             failed = reason in (CancelReason.TIMEOUT, CancelReason.STUCK)
             if failed:
-                _note(x, f"cancelled: {reason}", reason)
+                _note(x, CancelReason(reason))
             await _write_rest(x, seconds=STORES_SECONDS)
             record = finish(
                 self.shared,
@@ -151,10 +151,12 @@ def _failed(x: Execution, error: BaseException) -> None:
     x.add_error(failure, action=failure.action, step=failure.step)
 
 
-def _note(x: Execution, message: str, kind: str) -> None:
-    error = ReqonError(message)
-    error.kind = kind
-    x.add_error(error, action=None, step=None)
+def _note(x: Execution, reason: CancelReason) -> None:
+    """The run was stopped amid what it was doing."""
+    error = ReqonError(reason.told, hint=reason.hint)
+    error.kind = reason
+    at = next(iter(x.active.values()), None)
+    x.add_error(error, action=at.action if at else None, step=at.step if at else None)
 
 
 def _fold(stores: Sequence[LocalStore]) -> None:

@@ -19,6 +19,23 @@ class CancelReason(StrEnum):
     TIMEOUT = "timeout"
     STUCK = "stuck"
 
+    @property
+    def told(self) -> str:
+        """What a record says of a run that ended so."""
+        match self:
+            case CancelReason.TIMEOUT:
+                return "stopped: it ran for longer than its timeout"
+            case CancelReason.STUCK:
+                return "stopped: no item, page or step was done for as long as its stuckAfter allows"
+            case _:
+                return f"cancelled: {self.value}"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        option = "timeout" if self is CancelReason.TIMEOUT else "stuckAfter"
+        return f"a resume goes on where it was; if it needs more time, give the mission a longer {option}"
+
 
 @dataclass(frozen=True, slots=True)
 class OnlyItem:

@@ -18,6 +18,7 @@ from prometheus_client import parser
 from reqon.clock import SYSTEM
 from reqon.errors import ConfigurationError
 from reqon.values import decode
+from reqon_daemon.incidents import Kind, summary
 from tests.support.daemon_process import ROOT, DaemonProcess
 from tests.support.orders_api import OrdersApi
 from tests.support.peers import needs
@@ -503,6 +504,29 @@ def test_as_process_1_it_collects_what_nobody_waits_for(missions: Path, state: P
         assert outer.wait(60) == 0
     assert told.read_text().split()
     assert left == []
+
+
+@pytest.mark.parametrize("kind", ["timeout", "stuck"])
+def test_a_run_over_its_time_says_so_where_it_was_and_what_to_do(missions: Path, state: Path, kind: str) -> None:
+    option = {"timeout": "timeout", "stuck": "stuckAfter"}[kind]
+    with OrdersApi() as api:
+        text = fetching(api.url, when="every 1 hour { runImmediately: true }")
+        (missions / "m.vague").write_text(text.replace("  source", f"  {option}: 2 seconds\n  source"))
+        api.hold("/customers", at=2)
+        with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
+            daemon.ready().said("run ended", mission="Fetching", outcome="failure")
+            alert = daemon.said(f"alert firing: {summary('Fetching', Kind(kind))}")
+            assert (alert["kind"], alert["action"]) == (kind, "Load")
+            assert f"a longer {option}" in alert["hint"]
+            assert "--resume --execution" in alert["resume"]
+            (path,) = (state / "execution").glob("*.json")
+            record = decode(path.read_bytes())
+            assert record["status"] == "failed"
+            (error,) = record["errors"]
+            assert (error["type"], error["action"]) == (kind, "Load")
+            assert error["message"].startswith("stopped: ")
+            assert record["activeStep"]["action"] == "Load"
+        api.release()
 
 
 def test_status_beside_a_daemon_shows_what_never_ran_and_what_is_broken(missions: Path, state: Path) -> None:
