@@ -16,6 +16,7 @@ from reqon.http.gate import Emit, SharedState, Wants
 from reqon.http.limits import Limits, OwnLimits
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.oauth import OAuthTokens, OnRefresh, TokenFile
+from reqon.http.proxies import proxy_for
 from reqon.http.rate_limit import RateLimiter
 from reqon.http.roots import check_roots
 from reqon.http.tokens import AuthProvider, BearerToken, ProviderTokens, Tokens
@@ -81,9 +82,11 @@ class Connections:
 
         Raises:
             ConfigurationError: `base` is no absolute http(s) URL without user, query and fragment; oauth2 credentials
-                can get no token; the auth provider isn't registered; SSL_CERT_FILE or REQON_CA_BUNDLE cannot be used.
+                can get no token; the auth provider isn't registered; a proxy or certificates that a variable names
+                cannot be used.
         """
         _check_base(settings)
+        proxy_for(origin_of(settings.base), self._environment)
         if settings.base.startswith("https:") and not self._roots_checked:
             check_roots(self._environment)
             self._roots_checked = True

@@ -15,9 +15,9 @@ from yarl import URL
 from reqon.http.addresses import host_of, is_loopback_host, refusal
 from reqon.http.bounds import Deadlines, Slots
 from reqon.http.coding import decoder
+from reqon.http.proxies import proxy_for
 from reqon.http.roots import add_roots
 from reqon.http.transport import RawAnswer, TransportError
-from reqon.secrets import SECRETS
 
 CONNECTIONS_PER_ORIGIN = 16
 MAX_HEADER_BYTES = 64 * 1024
@@ -205,8 +205,12 @@ def _translated(error: Exception, timeout_seconds: float, route: AiohttpRoute) -
         if found := _NOT_ALLOWED_TEXT.search(str(error.os_error)):
             return TransportError(found[0], kind="origin_blocked", sent=False)
         host = host_of(route.origin)
+        name = f"the name '{host}'"
+        if route.proxy is not None:
+            host = f"the proxy {URL(route.proxy).host}"
+            name = f"the name of {host}"
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return TransportError(f"the name '{host}' cannot be resolved", kind="network", sent=False)
+            return TransportError(f"{name} cannot be resolved", kind="network", sent=False)
         # asyncio puts its own words where the system's reason belongs; the number still tells it.
         number = error.os_error.errno
         reason = os.strerror(number).lower() if number else str(error.os_error)
@@ -259,27 +263,3 @@ def _refused_by_name(host: str) -> str | None:
         )  # every spelling: 0xa9fea9fe, 2852039166
     except OSError:
         return refusal(host, trusted=False) if ":" in host else None
-
-
-def proxy_for(origin: str, environment: Mapping[str, str]) -> str | None:
-    """The proxy that the usual variables name for this origin; None for this machine and for `no_proxy` hosts."""
-    scheme, host = origin.partition("://")[0], host_of(origin)
-
-    def variable(name: str) -> str:
-        return environment.get(name) or environment.get(name.upper()) or ""
-
-    proxy = variable(f"{scheme}_proxy") or variable("all_proxy")
-    if not proxy or is_loopback_host(host):
-        return None
-    if any(_bypasses(entry.strip().lower(), host) for entry in variable("no_proxy").split(",")):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    SECRETS.add(URL(proxy).password)
-    return proxy
-
-
-def _bypasses(entry: str, host: str) -> bool:
-    """Whether an entry of `no_proxy` covers the host: `*`, a host, a domain with or without a leading dot."""
-    entry = entry.removeprefix("*.").removeprefix(".").partition(":")[0] if entry != "*" else entry
-    return entry == "*" or (entry != "" and (host == entry or host.endswith(f".{entry}")))

@@ -48,13 +48,17 @@ class OTLPExporter:
         timeout: float = 5000,
         resource_attributes: Mapping[str, Value] | None = None,
     ) -> None:
-        parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(endpoint)
+            host, port = parts.hostname, parts.port
+        except ValueError:  # half a bracket, a port that is none
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
             raise ConfigurationError(
                 f"'{endpoint}' is no address of a collector", hint="such as http://localhost:4318/v1/traces"
             )
         self._tls = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = host, port
         path = parts.path if parts.path.strip("/") else "/v1/traces"
         self._target = f"{path}?{parts.query}" if parts.query else path
         self._headers = {"Content-Type": "application/json", "User-Agent": f"reqon/{__version__}", **(headers or {})}

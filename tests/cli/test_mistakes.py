@@ -284,3 +284,30 @@ def test_certificates_that_cannot_be_read_are_named_before_the_first_request(nam
         assert f"{name} names {path}, which cannot be used: {reason}" in ended.err and "bug" not in ended.text
     plain = reqon("m.vague", cwd=tmp_path)
     assert plain.code == 1 and "no connection to 127.0.0.1" in plain.err
+
+
+@pytest.mark.parametrize(
+    "proxy", [":::", "http://127.0.0.1:99999", "socks5://127.0.0.1:9", "not a url", "http://u:pass-word-7@"]
+)
+def test_a_proxy_that_is_none_is_named_before_the_first_request(proxy: str, tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text(
+        'mission M { source S { auth: none, base: "http://api.invalid" } action A { get "/x" } run A }'
+    )
+    ended = reqon("m.vague", cwd=tmp_path, HTTP_PROXY=proxy)
+    assert ended.code == 3, ended.text
+    assert "the variable http_proxy names no proxy that can be used" in ended.err and "pass-word-7" not in ended.text
+
+
+def test_a_proxy_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    text = 'mission M { source S { auth: none, base: "http://api.invalid", retry: { maxAttempts: 1 } } '
+    (tmp_path / "m.vague").write_text(text + 'action A { get "/x" } run A }')
+    ended = reqon("m.vague", cwd=tmp_path, HTTP_PROXY="http://u:pass-word-7@127.0.0.1:9")
+    assert ended.code == 1 and "no connection to the proxy 127.0.0.1: connection refused" in ended.err
+    assert "pass-word-7" not in ended.text
+
+
+@pytest.mark.parametrize("endpoint", ["http://[", "http://h:x", "ftp://h", "h"])
+def test_a_collector_that_is_none_is_named(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text('mission M { store o: memory("o") action A { store { id: 1 } -> o } run A }')
+    ended = reqon("m.vague", cwd=tmp_path, REQON_OTEL_ENDPOINT=endpoint)
+    assert ended.code == 3 and f"'{endpoint}' is no address of a collector" in ended.err

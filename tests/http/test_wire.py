@@ -13,8 +13,8 @@ from reqon.http.addresses import origin_of, refusal
 from reqon.http.bounds import Deadlines, Slots
 from reqon.http.connections import Connections
 from reqon.http.messages import Headers, SourceSettings
+from reqon.http.proxies import proxy_for
 from reqon.http.retry import RetryPolicy
-from reqon.http.wire import proxy_for
 from tests.http.conftest import get
 from tests.support.servers import ScriptedServer, redirect, reply
 
