@@ -1,6 +1,7 @@
 """A checked program as something that can run: actions as code, stages, typed options. Immutable and shared."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -541,9 +542,14 @@ def _dotted(path: str) -> ast.expr:
 _P: dict[str, Any] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 
 
+# Up to the first brace that opens a block; those in texts stand for values.
+_BEFORE_BLOCK = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^{"'])*""")
+
+
 def step_label(step: nodes.Step) -> str:
     """A step as people see it: its first line, shortened."""
-    text = " ".join(step.span.text.split("{", 1)[0].split())
+    head = _BEFORE_BLOCK.match(step.span.text)
+    text = " ".join((head[0] if head else "").split())
     return text if len(text) <= 60 else text[:57] + "…"
 
 

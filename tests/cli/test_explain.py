@@ -71,7 +71,7 @@ def test_it_says_what_a_resume_then_does_and_touches_nothing(api: OrdersApi, kil
     assert "List: completed" in one["skipped"]
     assert any(s.startswith("Visit: 24 items of 60") for s in one["skipped"])
     assert "memory store seen: filled from the journal" in one["skipped"]
-    assert [s for s in one["fetchedAgain"] if s.startswith("Visit: item 24: `get")]
+    assert [s for s in one["fetchedAgain"] if s.startswith('Visit: item 24: `get "/customers/{customer.id}"`')]
     assert [s for s in one["writtenAgain"] if s.startswith("Visit: item 24: `store response -> customers")]
     assert one["then"][0].startswith("Visit: items 24 to the end")
     assert one["then"][-1] == "Report: from its first step"
