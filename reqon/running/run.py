@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reqon.clock import rfc3339
@@ -55,7 +55,7 @@ class Run:
                     await close_remote(opened.remote)
             # Closing folds what was written, which takes its time.
             closing = [opened.store.close for opened in x.stores.values() if opened.remote is None]
-            await asyncio.to_thread(close_each, [*closing, *([] if x.journal is None else [x.journal.close])])
+            await asyncio.to_thread(close_each, [*_safe_first(x), *closing])
 
     def _tell_start(self, x: Execution, engine: Engine) -> None:
         due = self.record.scheduled_for
@@ -117,20 +117,28 @@ class Run:
     async def _make_safe(self, x: Execution) -> None:
         """Everything that a success claims is on disk before it is claimed: stores, then sync checkpoints.
 
-        The stores' files as people read them: a run killed while they are folded is resumed, and repeats nothing.
+        The stores' files as people read them. First the journal says that all was done: what is folded can't be undone,
+        and a run that ends meanwhile, by a kill or without power, must repeat nothing of it.
         """
         await x.write_out()
         x.flush_stores()
         await x.ask_sizes()
         stores = [s.store for s in x.stores.values() if not s.is_memory and s.remote is None]
         if stores:
-            await asyncio.to_thread(_fold, stores)
+            await asyncio.to_thread(_fold, x, stores)
         changes = x.sync.changes(self.plan.name)
         if changes and x.backend is not None:
             await asyncio.to_thread(x.backend.put_sync, self.plan.name, changes)
             x.sync.tell(x.emit)
         if self.shared.settings.output is not None:
             export_stores(x.stores.values(), self.shared.settings.output)
+
+
+def _safe_first(x: Execution) -> list[Callable[[], None]]:
+    """What comes before stores are closed, and so folded: they and the journal that relies on them are safe."""
+    if x.journal is None:
+        return []
+    return [x.sync_stores, *([x.journal.sync] if x.journal.exists else []), x.journal.close]
 
 
 async def _write_rest(x: Execution, *, seconds: float | None = None) -> None:
@@ -159,6 +167,9 @@ def _note(x: Execution, reason: CancelReason) -> None:
     x.add_error(error, action=at.action if at else None, step=at.step if at else None)
 
 
-def _fold(stores: Sequence[LocalStore]) -> None:
+def _fold(x: Execution, stores: Sequence[LocalStore]) -> None:
+    x.sync_stores()
+    if x.journal is not None and x.journal.exists:
+        x.journal.sync()
     for store in stores:
         store.fold()

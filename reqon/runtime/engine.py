@@ -261,8 +261,7 @@ class Engine:
         try:
             if x.journal is not None and (x.journal.exists or len(x.plan.stages) > 1):
                 fields, body = self._leave(frame) if not last and not x.plan.stages[stage].parallel else ({}, None)
-                fields |= {"a": key, "n": x.store_positions(), "totals": x.totals()}
-                x.journal.append("action", fields, body=body)
+                x.note("action", {**fields, "a": key}, body=body)
             if last:
                 x.tell_writes(name)
             else:

@@ -179,6 +179,7 @@ class Execution:
         self._dead_letters = dead_letters
         self._started = clock.monotonic()
         self._record_at = 0.0
+        self._relied: Mapping[str, int] = {}  # store lines on which the journal's last place relies
         self._progress_at = 0.0
         self._sync_lock = asyncio.Lock()
         self.room: WaitingRoom | None = None  # where a webhook server runs
@@ -362,8 +363,15 @@ class Execution:
         self.flush_stores()
         journal = self.journal
         if journal is not None:
-            journal.append(kind, {**fields, "n": self.store_positions(), "totals": self.totals()})
+            self.note(kind, fields)
             journal.write()
+
+    def note(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> None:
+        """Append an entry to the journal that relies on all that stores have in their files by now."""
+        assert self.journal is not None
+        positions = self.store_positions()
+        self.journal.append(kind, {**fields, "n": positions, "totals": self.totals()}, body=body)
+        self._relied = positions
 
     def totals(self) -> dict[str, Value]:
         """What a resume goes on counting from."""
@@ -425,14 +433,21 @@ class Execution:
             )
 
     def _sync(self) -> None:
-        safe = self.store_positions()
-        for opened in self._file_stores:
-            opened.store.sync()
+        """Stores, then the journal that counts on them (O1). Only then is folded what it counts on."""
+        relied, safe = self._relied, self.store_positions()
+        self.sync_stores()
         journal = self.journal
         if journal is not None:
             journal.sync()
             if isinstance(journal, Compacting):
                 journal.compact(safe)
+        for opened in self._file_stores:
+            opened.store.fold_if_long(None if journal is None else relied.get(opened.name, -1))
+
+    def sync_stores(self) -> None:
+        """What file stores have written survives a power loss on return. Blocks."""
+        for opened in self._file_stores:
+            opened.store.sync()
 
     def save_record(self, *, force: bool = False) -> None:
         """Show progress in the record, at most ten times a second. The journal is the truth, this its picture."""

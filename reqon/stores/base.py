@@ -91,6 +91,12 @@ class LocalStore(Protocol):
     def fold(self) -> None:
         """Sync, and bring what people read up to date, unless another run writes there still. Raises StoreError."""
 
+    def fold_if_long(self, number: int | None) -> None:
+        """Keep its log short: fold a long one whose last line has this `number`, on which a journal on disk relies.
+
+        None: no journal relies on anything. Raises StoreError.
+        """
+
     def position(self) -> int:
         """The number of the last log line written (0: none, or nothing durable here): what checkpoints rely on."""
 

@@ -47,6 +47,7 @@ from reqon.values import OWN_DEPTH, JsonError, Raw, Record, decode, encode, equa
 
 LOCK_WAIT_SECONDS = 30.0
 MIN_FOLD_BYTES = 1 << 20
+_MUCH_TOO_LONG = 16
 _PENDING_BYTES = 8 << 20
 _BATCH = 256
 _PIECE = 1 << 20
@@ -404,7 +405,7 @@ class StoreFile:
             self._unfolded = True
 
     def sync(self) -> None:
-        """Return when all that was written survives a power loss. Folds the log when it has grown too long.
+        """Return when all that was written survives a power loss.
 
         Raises:
             OSError: it may not.
@@ -412,7 +413,24 @@ class StoreFile:
         with self._syncing:
             self.flush()
             self._log.sync()
-            if self._log.size > max(MIN_FOLD_BYTES, self._snapshot_size):
+
+    def fold_if_long(self, number: int | None) -> None:
+        """Fold a log that has grown too long, if `number` is its last line: what is folded can't be undone.
+
+        A run's journal relies on that line then, and a resume has no lines behind it to forget. None: no journal does.
+        One much too long is folded in any case: in parallel loops there is always somebody who just wrote.
+
+        Raises:
+            OSError: the store is as good as before.
+        """
+        with self._syncing, self.lock:
+            limit = max(MIN_FOLD_BYTES, self._snapshot_size)
+            if self._log.size <= limit:
+                return
+            settled = number is None or (
+                number == self.number and not (self._unwritten or self._deleted or self._cleared)
+            )
+            if settled or self._log.size > _MUCH_TOO_LONG * limit:
                 self.fold()
 
     @property
@@ -744,6 +762,12 @@ class FileStore:
                 self._file.fold()
             except (OSError, StateError) as error:
                 raise self._failed(error, "set") from error
+
+    def fold_if_long(self, number: int | None) -> None:
+        try:
+            self._file.fold_if_long(number)
+        except (OSError, StateError) as error:
+            raise self._failed(error, "set") from error
 
     def settle(self, number: int | None) -> None:
         """A killed run is resumed: what it wrote behind line `number` is undone. None: it relies on nothing here."""

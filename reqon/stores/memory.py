@@ -178,6 +178,9 @@ class MemoryStore:
     def fold(self) -> None:
         """Nothing to do."""
 
+    def fold_if_long(self, number: int | None) -> None:
+        """Nothing to do."""
+
     def position(self) -> int:
         return 0
 

@@ -338,6 +338,9 @@ class RemoteStore:
     def fold(self) -> None:
         self.flush()
 
+    def fold_if_long(self, number: int | None) -> None:
+        """Nothing to do."""
+
     def position(self) -> int:
         return 0
 

@@ -169,8 +169,34 @@ def test_the_log_is_folded_when_it_outgrows_the_file(path: Path) -> None:
     for number in range(3000):
         store.put("a", {"n": number, "text": "x" * 1000})
         store.sync()
+        store.fold_if_long(None if number % 2 else store.position())
         assert path.with_suffix(".log").stat().st_size < (1 << 20) + 2000
     assert path.exists()
+    store.close()
+
+
+def test_what_no_journal_relies_on_yet_is_not_folded(path: Path) -> None:
+    """A resume forgets lines behind the last place of its journal; what is in the snapshot would stay."""
+    store, log = open_file(path), path.with_suffix(".log")
+    for number in range(1200):
+        store.put("a", {"n": number, "text": "x" * 1000})
+        store.sync()
+        store.fold_if_long(store.position() - 1)
+    assert not path.exists()
+    store.put("b", {"n": 1})
+    store.fold_if_long(store.position())
+    assert not path.exists(), "it would write what is in no line yet"
+    store.flush()
+    store.fold_if_long(store.position())
+    assert path.exists()
+    assert log.stat().st_size < 100
+    for number in range(40):
+        store.put("a", {"n": number, "text": "x" * 1_000_000})
+        store.flush()
+        store.fold_if_long(0)
+        if number == 14:
+            assert path.stat().st_size < 10_000
+    assert path.stat().st_size > 1_000_000, "a log has an end all the same"
     store.close()
 
 
