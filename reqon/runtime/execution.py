@@ -179,6 +179,8 @@ class Execution:
         self._dead_letters = dead_letters
         self._started = clock.monotonic()
         self._record_at = 0.0
+        self.paged = False  # whether a page was fetched and journaled
+        self._told_advance = False
         self._relied: Mapping[str, int] = {}  # store lines on which the journal's last place relies
         self._progress_at = 0.0
         self._sync_lock = asyncio.Lock()
@@ -290,6 +292,7 @@ class Execution:
         work = self.loop_items + self.stored_items
         return (
             self.waited
+            or self.paged
             or work > self._began_work
             or (not work and self.fetched_items > self.record.items_processed)
             or len(self.actions_run) > len(self.record.actions_run)
@@ -365,6 +368,13 @@ class Execution:
         if journal is not None:
             self.note(kind, fields)
             journal.write()
+            self.tell_advance()
+
+    def tell_advance(self) -> None:
+        """An attempt that got further says so at once, in the record: a kill in the next moment must not be poison."""
+        if self.record.resumes_without_progress and not self._told_advance and self._advanced():
+            self._told_advance = True
+            self.save_record(force=True)
 
     def note(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> None:
         """Append an entry to the journal that relies on all that stores have in their files by now."""

@@ -102,6 +102,7 @@ class PageRun:
         self.started_at: datetime | None = None
         self.first_date: datetime | None = None
         self.replayed = False
+        self.had = 0  # so many pages the interrupted run had
         self.problems = ValidationErrors()
         self._syncing: asyncio.Task[None] | None = None
         self._fingerprint = ""
@@ -261,6 +262,9 @@ class PageRun:
         ref = journal.append("page", fields, body=raw)
         journal.write()
         f = self.f
+        if self.number > self.had:
+            f.x.paged = True
+            f.x.tell_advance()
         f.x.tell_checkpoint("page", f.action, f.step, len(f.variables), page=self.number)
         return ref
 
@@ -279,6 +283,7 @@ class PageRun:
         if x.resume is None or self.origin is None:
             return False
         known = x.resume.take_pages(self.origin)
+        self.had = len(known)
         if not known or known[0].fingerprint != self.fingerprint:
             return False
         if isinstance(self.decider, CustomPages) and not self.decider.resumable:

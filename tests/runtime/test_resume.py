@@ -12,6 +12,7 @@ import pytest
 from reqon.events import Progressed
 from reqon.runner import ResumeRefusedError
 from reqon.state.records import ExecutionStatus
+from reqon.values import decode, encode
 from tests.support.clocks import FakeClock
 from tests.support.missions import Bench, Ran, mission
 from tests.support.servers import ScriptedServer, Seen, reply
@@ -722,6 +723,39 @@ async def test_the_answer_to_another_request_is_not_taken(api: ScriptedServer, t
     assert not (await bench.run(text)).outcome.success
     (await bench.resume(text)).ok()
     assert {"/note/new", "/detail/new"} <= set(api.targets)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        (CASES["pages"], 2),
+        (mission('for r in [{ id: 1 }, { id: 2 }, { id: 3 }, { id: 4 }] { get "/d/{r.id}"\nstore r -> out }'), 2),
+    ],
+    ids=["a page", "an item"],
+)
+async def test_each_step_further_is_progress_at_once(text: str, at: int, api: ScriptedServer, tmp_path: Path) -> None:
+    """Poison: an attempt that is killed just after it got on is no attempt without progress."""
+    site = Site(api)
+    killed = await interrupted(Bench(api, tmp_path / "first"), site, text, "kill", at)
+    (path,) = (killed.state / "execution").glob("*.json")
+    record = decode(path.read_bytes())
+    path.write_bytes(encode({**record, "resumesWithoutProgress": 2}))
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(decode(path.read_bytes()).get("resumesWithoutProgress", 0))
+
+    for_each = api.answers["*"][0]
+    assert callable(for_each)
+
+    def answer(request: Seen) -> bytes:
+        look()
+        return for_each(request)
+
+    api.answers["*"] = [answer]
+    (await killed.resume(text)).ok()
+    assert seen[0] == 3, "the request in work is sent again"
+    assert seen[1] == 0, "the next one comes after it"
 
 
 async def test_renewed_credentials_are_not_in_the_journal(api: ScriptedServer, tmp_path: Path) -> None:
