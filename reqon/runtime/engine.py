@@ -60,8 +60,10 @@ class Engine:
     def first_stage(self) -> int:
         """The stage in which a resume goes on."""
         done = self._completed()
-        stages = self.x.plan.stages
-        return next((s.index for s in stages if not done.issuperset(_key(s.index, a) for a in s.actions)), len(stages))
+        skipped = self.x.resume.skipped if self.x.resume is not None else ()
+        stages = [s for s in self.x.plan.stages if s.index not in skipped]
+        left = (s.index for s in stages if not done.issuperset(_key(s.index, a) for a in s.actions))
+        return next(left, len(self.x.plan.stages))
 
     async def run(self) -> bool:
         """Run all stages; whether everything succeeded.
@@ -83,10 +85,15 @@ class Engine:
                 self.result.completed += 1
                 before = None if stage.parallel else keys[0]
                 continue
+            if not rerun and x.resume is not None and stage.index in x.resume.skipped:
+                self.result.skipped += 1
+                continue
             if before is not None:
                 response, before = self._left_by(before), None
             if stage.condition is not None and not self._holds(stage, response):
                 self.result.skipped += 1
+                if x.journal is not None:
+                    x.journal.append("skipped", {"stage": stage.index})
                 text = f"stage {stage.name} is skipped: its condition does not hold"
                 x.emit(Noticed(level="info", message=text))
                 continue

@@ -95,6 +95,9 @@ class _Walk:
             if not rerun and completed.issuperset(keys.values()):
                 self.skipped += [f"{action}: completed" for action in keys]
                 continue
+            if not rerun and stage.index in self.point.skipped:
+                self.skipped += [f"{action}: the stage's condition did not hold" for action in keys]
+                continue
             for action, key in keys.items():
                 if key not in completed:
                     self._action(action, key)

@@ -108,6 +108,7 @@ class ResumePoint:
         self.pages: dict[str, list[JournaledPage]] = {}  # by origin: `<action key>:<step path>`
         self.completed: list[str] = []
         self.called: set[str] = set()  # called actions that ended, of steps that did not
+        self.skipped: set[int] = set()  # stages whose condition did not hold, by index
         self.left: dict[str, JournalEntry] = {}  # by key: the entry that has the response with which an action ended
         self.lets: Mapping[str, Value] = {}
         self.sync: Mapping[str, Value] = {}
@@ -161,6 +162,9 @@ class ResumePoint:
             return
         if entry.kind == "sync":
             self.synced.append(fields)
+            return
+        if entry.kind == "skipped":
+            self.skipped.add(fields["stage"])
             return
         if entry.kind == "full":
             # Past its cap the journal knows completed actions only: what was active starts again.

@@ -542,6 +542,24 @@ async def test_what_an_action_leaves_is_there_for_the_next_one_after_a_resume(
         assert len(api.seen) == asked
 
 
+async def test_a_stage_that_was_skipped_stays_skipped(api: ScriptedServer, bench: Bench) -> None:
+    """Language 7.1: what has changed since its condition was looked at does not matter."""
+    api.on("/a", reply(data={"id": "a"})).on("/c", reply(418, data={}), reply(data={"id": "c"}))
+    actions = """
+      action A { get "/a" }
+      action B { store { id: "b" } -> out }
+      action C { store { id: "before c" } -> out
+        get "/c"
+        store response -> out }
+      action D { store { id: "d" } -> out }"""
+    text = mission(actions=actions, run="A then B if length(out) > 0 then C then D if length(out) > 0")
+    ran = await bench.run(text)
+    assert not ran.outcome.success and list(ran.out) == ["before c"]
+    ran = (await bench.resume(text)).ok()
+    assert list(ran.out) == ["before c", "c", "d"]
+    assert ran.record.actions_run == ("A", "C", "D")
+
+
 async def test_after_a_group_that_failed_in_part_its_failed_actions_and_all_later_stages_run(
     api: ScriptedServer, bench: Bench
 ) -> None:
