@@ -270,3 +270,16 @@ def text_form(value: Value, function: str) -> str:
     if kind_of(value) in ("array", "object", "store"):
         raise EvaluatorError(f"{function}() needs a string, not {described(value)}")
     return text(value)
+
+
+# What a chain of arms gives where none of them took the value and others follow.
+NOT_YET = object()
+
+
+def first_taken(*chains: Callable[[], Value]) -> Value:
+    """What the first chain of arms gives that takes the value; null where none does."""
+    for chain in chains:
+        value = chain()
+        if value is not NOT_YET:
+            return value
+    return None

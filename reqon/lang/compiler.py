@@ -42,6 +42,7 @@ _ARITHMETIC: dict[str, Callable[[Value, Value], Value]] = {
 _FIELDS_FOR_GETTER = 3
 # From so many literal arms on, a table is quicker than comparing one after the other.
 _ARMS_FOR_TABLE = 3
+_ARMS_IN_CHAIN = 100
 
 
 class Expressions(Emitter):
@@ -551,7 +552,11 @@ class Expressions(Emitter):
         response = response and "response" not in scope.names and not scope.fields
         made: ast.expr = tree.constant(None)
         kinds = {Kind.NULL}
-        for arm in reversed(node.arms):
+        later: list[ast.expr] = []
+        for number, arm in enumerate(reversed(node.arms), 1):
+            if number % _ARMS_IN_CHAIN == 0:
+                later.append(made)
+                made = self.not_yet()
             test, inner = self.pattern(_as_pattern(arm.pattern), local, scope, response=response)
             if arm.guard is not None:
                 test = tree.both(test, self.condition(arm.guard, inner.with_current(tree.name(local))))
@@ -561,6 +566,7 @@ class Expressions(Emitter):
             else:
                 made = tree.choose(test, result.tree, made)
                 kinds.add(result.kind)
+        made = self._one_after_the_other([*later, made])
         if not tree.name_first_read(made, local, subject.tree):
             # The subject is evaluated even where the first arm takes anything.
             made = tree.subscript(tree.tuple_of(tree.named(local, subject.tree), made), tree.constant(1))
@@ -568,7 +574,11 @@ class Expressions(Emitter):
 
     def _first_true(self, node: nodes.MatchExpression, scope: Scope) -> Code:
         made: ast.expr = tree.constant(None)
-        for arm in reversed(node.arms):
+        later: list[ast.expr] = []
+        for number, arm in enumerate(reversed(node.arms), 1):
+            if number % _ARMS_IN_CHAIN == 0:
+                later.append(made)
+                made = self.not_yet()
             result = self.code(arm.value, scope).tree
             test: ast.expr = tree.constant(value=True)
             if not isinstance(arm.pattern, nodes.Wildcard):
@@ -576,7 +586,17 @@ class Expressions(Emitter):
             if arm.guard is not None:
                 test = tree.both(test, self.condition(arm.guard, scope))
             made = result if tree.is_true(test) else tree.choose(test, result, made)
-        return Code(made)
+        return Code(self._one_after_the_other([*later, made]))
+
+    def not_yet(self) -> ast.expr:
+        """What a chain of arms gives when the arms behind it are to be tried."""
+        return self.unit.constant(operators.NOT_YET, "not_yet")
+
+    def _one_after_the_other(self, chains: list[ast.expr]) -> ast.expr:
+        """Chains of arms, the last one first: of many arms, since Python nests some hundred conditionals at most."""
+        if len(chains) == 1:
+            return chains[0]
+        return self.call(operators.first_taken, *(tree.function([], chain) for chain in reversed(chains)))
 
     def _table(self, node: nodes.MatchExpression, subject: Code, scope: Scope) -> Code | None:
         """A match of text literals on constants, as a look-up."""

@@ -35,10 +35,12 @@ from reqon.lang.arithmetic import (
     subtract,
 )
 from reqon.lang.comparing import (
+    NOT_YET,
     contains,
     counts,
     ends_with,
     equal,
+    first_taken,
     greater,
     greater_equal,
     has_element,
@@ -79,6 +81,7 @@ __all__ = [
     "FALSY_TYPES",
     "MAX_ITEMS",
     "MAX_TEXT",
+    "NOT_YET",
     "TYPE_TESTS",
     "Backed",
     "ErrorResponse",
@@ -102,6 +105,7 @@ __all__ = [
     "ends_with",
     "equal",
     "exact",
+    "first_taken",
     "greater",
     "greater_equal",
     "has_element",

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from reqon.runtime import settings
 from reqon.runtime.codegen import Code, constant, define, expression, function_of, load
 from reqon.runtime.frame import Frame
 from reqon.runtime.registries import GLOBAL, Registries
-from reqon.runtime.steps.emit import Emitter, Place, read_of, shows_request
+from reqon.runtime.steps.emit import Emitter, Place, Reads, shows_request
 from reqon.runtime.steps.registry import EMITTERS
 from reqon.runtime.steps.storing import operation_of
 from reqon.runtime.steps.watching import type_of
@@ -433,11 +433,11 @@ class Plan:
             emitter.waits = wait_specs(emitter)
         emitter.debugger = self._debugger
         steps: list[StepPlan] = []
-        variables: tuple[str, ...] = ()
+        bound: list[str] = []
         for index, step in enumerate(action.steps):
             place = StepPlace(index=index, type=type_of(step), path=str(index))
-            steps.append(StepPlan(place, step, cache(partial(self._function, emitter, index, variables))))
-            variables += _bound_by(step, self.program)
+            steps.append(StepPlan(place, step, cache(partial(self._function, emitter, index, bound, len(bound)))))
+            bound += _bound_by(step, self.program)
             if flow.leaves(step):
                 break
         targets = {
@@ -445,8 +445,8 @@ class Plan:
         }
         return ActionPlan(action.name.text, action, tuple(steps), targets, watched, tuple(emitter.waits.values()))
 
-    def _function(self, emitter: Emitter, index: int, variables: tuple[str, ...]) -> Callable[[Frame], Any]:
-        """The function of one step of an action's own list, before which `variables` are bound."""
+    def _function(self, emitter: Emitter, index: int, bound: Sequence[str], count: int) -> Callable[[Frame], Any]:
+        """The function of one step of an action's own list, before which the first `count` of `bound` are bound."""
         steps = emitter.action.steps
         name = f"step_{index}"
         whole = Code(emitter.unit)
@@ -455,12 +455,14 @@ class Plan:
         else:
             with emitter.before(steps, index):
                 whole.add(
-                    f"async def {name}(f):\n    BODY", steps[index], BODY=self._body(emitter, index, variables).body()
+                    f"async def {name}(f):\n    BODY",
+                    steps[index],
+                    BODY=self._body(emitter, index, bound[:count]).body(),
                 )
         (function,) = define(emitter.unit, whole.statements, [name])
         return function
 
-    def _body(self, emitter: Emitter, index: int, variables: tuple[str, ...]) -> Code:
+    def _body(self, emitter: Emitter, index: int, variables: Sequence[str]) -> Code:
         step = emitter.action.steps[index]
         unit = emitter.unit
         response, meta = unit.local("response"), unit.local("meta")
@@ -468,10 +470,13 @@ class Plan:
         code = Code(unit)
         code.add("RESPONSE = f.response\nMETA = f.meta", step, RESPONSE=response, META=meta)
         read_here = (
-            [step, *emitter.following[:1]] if emitter.runs_inside_wait([step, *emitter.following], 1) else [step]
+            [step, *emitter.following[:1]] if emitter.runs_inside_wait([step, *emitter.following[:1]], 1) else [step]
         )
         # What earlier steps bound is read from the frame once, then it is a local like any other.
-        for variable in read_of(dict.fromkeys(variables), read_here):
+        read = Reads(read_here)
+        for variable in dict.fromkeys(variables):
+            if not read.after(-1, variable):
+                continue
             local = unit.local(variable)
             code.add("LOCAL = f.variables.get(NAME)", step, LOCAL=local, NAME=constant(variable))
             scope = scope.bind({variable: load(local)})

@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reqon.diagnostics import Source
+from reqon.lang.loader import load_text
+from reqon.runtime.plan import Plan
 from tests.lang import grammar
 from tests.support import corpus
 from tests.support.any_text import load_any
@@ -63,3 +66,32 @@ def test_what_is_far_too_much_is_refused_in_good_time(what: str) -> None:
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"mission M {\n  \x80", b"\xef\xbb\xbf\xff", "é".encode("latin-1")])
 def test_bytes_that_are_no_text_are_refused_at_their_place(data: bytes) -> None:
     assert load_any(data) is None
+
+
+def _large(steps: str) -> str:
+    return (
+        f'mission M {{ source D {{ auth: none, base: "http://x" }} action A {{ {steps} }} action B {{ skip }} run A }}'
+    )
+
+
+# As much of one thing as the limit of tokens lets through.
+MANY_OF_ONE = {
+    "arms": "match response { " + "".join(f"{n} -> skip, " for n in range(30_000)) + "_ -> skip }",
+    "arms with objects": "match response { "
+    + "".join(f"{{ a{n}: b }} -> skip, " for n in range(15_000))
+    + "_ -> skip }",
+    "values": "let x = match .a { " + "".join(f"{n} => {n}, " for n in range(40_000)) + "_ => 0 } queue { item: x }",
+    "variables": "".join(f"let v{n} = v{n - 1} " if n else "let v0 = 1 " for n in range(40_000)),
+    "maps": "map response -> Q { a: .b } " * 15_000,
+    "requests": 'get "/x" ' * 60_000,
+}
+
+
+@pytest.mark.parametrize("what", MANY_OF_ONE)
+def test_much_of_one_thing_is_loaded_in_good_time(what: str) -> None:
+    """N5: the time grows with the text, not with its square. The bounds leave room for a busy machine."""
+    began = time.process_time()
+    (mission,) = load_text(Source("m.vague", _large(MANY_OF_ONE[what]))).missions
+    assert time.process_time() - began < 10
+    Plan(mission, environment={}).begin()
+    assert time.process_time() - began < 60

@@ -251,6 +251,20 @@ def test_text_arms_become_a_table() -> None:
     assert [evaluate(text, {"s": s}) for s in ("A", "B", "C", None, ["A"])] == [1, 2, 0, 0, 0]
 
 
+@pytest.mark.parametrize("value", [0, 99, 100, 250, 299, 777])
+def test_a_match_may_have_more_arms_than_python_nests(value: int) -> None:
+    """N5"""
+    wanted = value if value < 300 else None
+    arms = ", ".join(f"{n} => {n}" for n in range(300))
+    assert evaluate(f"match .v {{ {arms} }}", {"v": value}) == wanted
+    arms = ", ".join(f"{{ a: {n}, b: q }} => q + {n}" for n in range(300))
+    assert evaluate(f'match .v {{ {arms}, z => "none" }}', {"v": {"a": value, "b": 0}}) == (
+        "none" if wanted is None else wanted
+    )
+    arms = ", ".join(f".v == {n} => {n}" for n in range(300))
+    assert evaluate(f"match {{ {arms} }}", {"v": value}) == wanted
+
+
 def test_a_match_without_arms_is_null() -> None:
     """N5"""
     assert evaluate("match .s {}", {"s": 1}) is None

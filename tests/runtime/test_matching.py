@@ -346,3 +346,20 @@ async def test_a_match_of_a_called_actions_own_request_decides_there(api: Script
     api.on("/x", reply(404, data={}))
     actions = f'action B {{ get "/x"\nmatch response {{ {{ code: 404 }} -> {arm("b")}, _ -> continue }} }}'
     assert list((await bench.run(mission(f"run B\n{arm('a')}", actions=actions))).ok().out) == ["b", "a"]
+
+
+@pytest.mark.parametrize("value", [0, 99, 100, 250, 299, 777])
+async def test_a_match_may_have_more_arms_than_python_nests(bench: Bench, value: int) -> None:
+    """N5"""
+    arms = ", ".join(f"{n} -> store {{ id: {n} }} -> out" for n in range(300))
+    steps = f'for x in [{value}] {{ match x {{ {arms}, _ -> skip }} store {{ id: "end" }} -> out }}'
+    ran = (await bench.run(mission(steps))).ok()
+    assert list(ran.out) == ([str(value), "end"] if value < 300 else [])
+
+
+async def test_many_catch_arms_are_tried_in_order(bench: Bench) -> None:
+    arms = ", ".join(f'{{ error: "e{n}" }} -> store {{ id: {n} }} -> out' for n in range(150))
+    steps = (
+        f'match 1 {{ 1 -> store null -> out }} catch {{ {arms}, {{ kind: "store" }} -> store {{ id: "last" }} -> out }}'
+    )
+    assert list((await bench.run(mission(steps))).ok().out) == ["last"]

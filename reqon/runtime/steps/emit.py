@@ -6,7 +6,7 @@ Python locals; only what a later step reads goes through the frame.
 
 import ast
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +36,7 @@ _LAST_REQUEST = frozenset(("request", "currentRequest", "currentOperation"))
 _MAY_SHOW = frozenset((nodes.Queue, nodes.NamePattern, nodes.Fetch, nodes.CallStep, nodes.Wait))
 # What the text of an action has at least if something in it shows the last request; `\\` may hide a path's letter.
 _MAY_SHOW_IN_TEXT = re.compile(r"[rR]equest|currentOperation|queue|call|\\")
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 ASYNC_STEPS = (nodes.Fetch, nodes.CallStep, nodes.Run, nodes.Jump, nodes.Wait, nodes.Extension)
 
 
@@ -105,6 +106,8 @@ class Emitter:
         self.target_ids: dict[int, str] = {}
         self.following: Sequence[nodes.Step] = ()
         self.guarded_match = False
+        self._here: tuple[Sequence[nodes.Step], int] = ((), 0)
+        self._reads: dict[int, tuple[Sequence[nodes.Step], Reads]] = {}  # by the id of the list, kept so that it stays
         self.begins_with: Scope | None = None  # what the step of the action's own list began with
         self.has_inner_loop = False  # that step has a loop inside an arm
         self.caught = False  # a `catch` sees what the step being written raises
@@ -164,13 +167,21 @@ class Emitter:
     @contextmanager
     def before(self, steps: Sequence[nodes.Step], index: int) -> Iterator[None]:
         """While a step is written: which steps follow it, and whether it is a match that guards a request."""
-        known = self.following, self.guarded_match
-        self.following = steps[index + 1 :]
+        known = self.following, self.guarded_match, self._here
+        self.following, self._here = steps[index + 1 :], (steps, index)
         self.guarded_match = flow.guarding_match(steps, index)
         try:
             yield
         finally:
-            self.following, self.guarded_match = known
+            self.following, self.guarded_match, self._here = known
+
+    def is_read_later(self, name: str) -> bool:
+        """Whether a later step of the list that is being written reads a name."""
+        steps, index = self._here
+        known = self._reads.get(id(steps))
+        if known is None:
+            known = self._reads[id(steps)] = steps, Reads(steps)
+        return known[1].after(index, name)
 
     def step(self, step: nodes.Step, scope: Scope, code: Code, place: Place) -> Scope:
         emit = self.emitters.get(type(step))
@@ -352,25 +363,35 @@ def _is_paged(step: nodes.Fetch) -> bool:
     return any(option.key == "paginate" for option in step.options)
 
 
-def reads(name: str, steps: Sequence[nodes.Step]) -> bool:
-    """Whether a name occurs in an expression, a value pattern or a path's placeholder of these steps."""
-    return any(_names(node, name) for step in steps for node in walk(step))
+class Reads:
+    """Which names the steps of a list read: in an expression, a value pattern or a path's placeholder."""
 
+    def __init__(self, steps: Sequence[nodes.Step]) -> None:
+        self._last: dict[str, int] = {}
+        self._calls = -1  # the last step that may read any name
+        self._paths: list[tuple[int, str]] = []
+        for index, step in enumerate(steps):
+            for node in walk(step):
+                self._add(node, index)
 
-def read_of(names: Iterable[str], steps: Sequence[nodes.Step]) -> list[str]:
-    """Those of the names that these steps read, as `reads` has it; the steps are looked through once."""
-    found: set[str] = set()
-    paths: list[str] = []
-    for node in (node for step in steps for node in walk(step)):
+    def _add(self, node: nodes.Node, index: int) -> None:
         if isinstance(node, nodes.Name):
-            found.add(node.name)
+            self._last[node.name] = index
         elif isinstance(node, nodes.NamePattern):
-            found.add(node.name.text.partition(".")[0])
+            self._last[node.name.text.partition(".")[0]] = index
         elif isinstance(node, nodes.CallStep):
-            return list(names)
+            # A variable may stand for a parameter of the path, whose names the document knows.
+            self._calls = index
         elif text := _path_text(node):
-            paths.append(text)
-    return [name for name in names if name in found or any(name in path for path in paths)]
+            self._paths.append((index, text))
+            self._last |= dict.fromkeys(_WORD.findall(text), index)
+
+    def after(self, index: int, name: str) -> bool:
+        """Whether a step behind this one reads the name."""
+        if max(self._calls, self._last.get(name, -1)) > index:
+            return True
+        # Only a name in backticks is more than one word.
+        return not _WORD.fullmatch(name) and any(at > index and name in path for at, path in self._paths)
 
 
 def shows_request(program: MissionProgram) -> bool:
@@ -398,9 +419,7 @@ def _names(node: nodes.Node, name: str) -> bool:
         return node.name == name
     if isinstance(node, nodes.NamePattern):
         return node.name.text.partition(".")[0] == name
-    if isinstance(node, nodes.CallStep):
-        return True  # a variable may stand for a parameter of the path, whose names the document knows
-    return name in _path_text(node)
+    return isinstance(node, nodes.CallStep) or name in _path_text(node)
 
 
 def _path_text(node: nodes.Node) -> str:

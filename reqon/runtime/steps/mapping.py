@@ -7,7 +7,7 @@ from reqon.lang import nodes
 from reqon.lang.compiler import Scope
 from reqon.lang.operators import Backed, described
 from reqon.runtime.codegen import Code, expression, load
-from reqon.runtime.steps.emit import Emitter, Place, reads
+from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.telling import tell_transform
 from reqon.values import Value
 
@@ -33,12 +33,12 @@ def emit_map(e: Emitter, step: nodes.Map, scope: Scope, code: Code, place: Place
     if isinstance(step.value, nodes.Name) and step.value.name in scope.names:
         name = step.value.name
         # Only a variable that is read again is worth the object that remembers its old fields.
-        if place.frame or reads(name, e.following):
+        if place.frame or e.is_read_later(name):
             backed = expression(
                 "Backed(NEW, OLD)", step, Backed=e.constant(backed_by, "backed"), NEW=load(result), OLD=load(source)
             )
             scope = e.bind(name, backed, step, scope, code, place)
-    if target not in e.program.schemas and "." not in target and (place.frame or reads(target, e.following)):
+    if target not in e.program.schemas and "." not in target and (place.frame or e.is_read_later(target)):
         scope = e.bind(target, load(result), step, scope, code, place)
     return scope
 

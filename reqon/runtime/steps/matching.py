@@ -1,7 +1,8 @@
 """`match`: the first arm that takes the value decides (spec/language.md 7.2, 7.8)."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from reqon.errors import AbortError, FetchError, NoMatchError, ReqonRuntimeError, StoreError
 from reqon.lang import flow, nodes
@@ -19,6 +20,8 @@ from reqon.runtime.telling import NO_ARM, tell_arm, tell_match
 from reqon.secrets import SECRETS
 from reqon.values import Record, Value, encode
 
+_ARMS_IN_CHAIN = 100
+
 
 def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, place: Place) -> Scope:
     """A chain of tests. After a guarded request the arms also see its error response, by the rules of 7.2."""
@@ -35,18 +38,20 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
         code.add("SPENT = 0", step, SPENT=spent)
     e.tell(tell_match, step, code, arms_of(step))
     outer, e.caught = e.caught, e.caught or bool(step.catch)
-    chain = _no_arm(e, step, subject, spent, code, guarded=guarded)
-    for arm in reversed(step.arms):
-        chain = _arm(e, arm, chain, subject, spent, scope, place, guarded=guarded, on_response=on_response, told=True)
+    nothing = _no_arm(e, step, subject, spent, code, guarded=guarded)
+    write = partial(
+        _arm, e, subject=subject, spent=spent, scope=scope, place=place, guarded=guarded, on_response=on_response
+    )
+    chain = _chain(e, step, step.arms, nothing, partial(write, told=True))
     e.caught = outer
     if not step.catch:
         code.statements += chain.statements
         return scope
     caught = e.unit.local("caught")
-    handlers = code.child()
-    handlers.add("raise", step)
-    for arm in reversed(step.catch):
-        handlers = _arm(e, arm, handlers, caught, None, scope, place, guarded=False, on_response=False)
+    unhandled = code.child()
+    unhandled.add("raise", step)
+    write = partial(_arm, e, subject=caught, spent=None, scope=scope, place=place, guarded=False, on_response=False)
+    handlers = _chain(e, step, step.catch, unhandled, write)
     code.add(
         "try:\n    BODY\nexcept RuntimeErrors as error:\n    CAUGHT = describe(f, error)\n    HANDLERS",
         step,
@@ -57,6 +62,37 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
         HANDLERS=handlers.body(),
     )
     return scope
+
+
+def _chain(
+    e: Emitter, step: nodes.MatchStep, arms: Sequence[nodes.Arm], otherwise: Code, write: Callable[..., Code]
+) -> Code:
+    """The arms as `if … elif …`, and what follows where none takes the value.
+
+    Python compiles some hundred `elif`s at most, so many arms are several chains: each is gone through only where no
+    arm before it took the value.
+    """
+    parts = [arms[start : start + _ARMS_IN_CHAIN] for start in range(0, len(arms), _ARMS_IN_CHAIN)] or [arms]
+    if len(parts) == 1:
+        return _linked(arms, otherwise, write)
+    left = e.unit.local("left")
+    out = otherwise.child()
+    for number, part in enumerate(parts):
+        rest = otherwise
+        if part is not parts[-1]:
+            rest = otherwise.child()
+            rest.add("LEFT = True", step, LEFT=left)
+        chain = _linked(part, rest, write)
+        template = "LEFT = False\nCHAIN" if number == 0 else "if LEFT:\n    LEFT = False\n    CHAIN"
+        out.add(template, step, LEFT=left, CHAIN=chain.body())
+    return out
+
+
+def _linked(arms: Sequence[nodes.Arm], otherwise: Code, write: Callable[..., Code]) -> Code:
+    chain = otherwise
+    for arm in reversed(arms):
+        chain = write(arm, chain)
+    return chain
 
 
 def _no_arm(
@@ -80,11 +116,11 @@ def _arm(
     e: Emitter,
     arm: nodes.Arm,
     otherwise: Code,
+    *,
     subject: str | None,
     spent: str | None,
     scope: Scope,
     place: Place,
-    *,
     guarded: bool,
     on_response: bool,
     told: bool = False,
