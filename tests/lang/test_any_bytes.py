@@ -16,6 +16,7 @@ from tests.support.any_text import load_any
 
 # A tenth of the number; the fuzzer does the rest.
 EXAMPLES = 20_000 if os.environ.get("REQON_SLOW") else 400
+HOUR = 3600  # for all of them, on a machine that is busy
 MANY = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -43,12 +44,14 @@ LARGE = {
 }
 
 
+@pytest.mark.timeout(HOUR)
 @given(st.binary(max_size=300))
 @MANY
 def test_any_bytes_are_read_or_refused_with_a_place(data: bytes) -> None:
     load_any(data)
 
 
+@pytest.mark.timeout(HOUR)
 @given(grammar.damaged(TEXTS))
 @MANY
 def test_a_mission_with_anything_broken_is_read_or_refused_with_a_place(text: str) -> None:
