@@ -9,6 +9,7 @@ from reqon.diagnostics import Diagnostic, Source
 from reqon.errors import ReqonError
 from reqon.lang import nodes
 from reqon.lang.folders import SUFFIXES, mission_files, path_order
+from reqon.lang.lexer import MAX_DIAGNOSTICS
 from reqon.lang.texts import Text, Texts
 from reqon.values import changed
 
@@ -40,8 +41,12 @@ class Imports:
         origin: dict[tuple[str, str], nodes.ImportDef] = {}
         own = {(_KINDS[type(item)], item.name.text) for item in text.tree.items if type(item) in _KINDS}  # type: ignore[union-attr]
         self._way.append(os.path.realpath(text.path))
+        done: set[tuple[str, str | None]] = set()
         for item in text.tree.items:
-            if isinstance(item, nodes.ImportDef):
+            if len(self.diagnostics) > MAX_DIAGNOSTICS:
+                break  # as many as a text's own; each further one asks the disk in vain
+            if isinstance(item, nodes.ImportDef) and (same := (item.path, _name_of(item))) not in done:
+                done.add(same)
                 for key, node in self._imported(item, text).items():
                     known = found.setdefault(key, node)
                     if known is not node and key not in own and known != node:
@@ -157,3 +162,7 @@ def _renamed(node: Any, prefix: str, names: set[str]) -> Any:
             if new is not value and new != value:
                 renamed[member] = new
     return changed(node, **renamed) if renamed else node
+
+
+def _name_of(item: nodes.ImportDef) -> str | None:
+    return item.name.text if item.name is not None else None

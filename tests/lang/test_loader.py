@@ -398,3 +398,19 @@ def test_the_python_api_loads_a_text_with_imports_relative_to_a_folder(folder: F
     folder.write(lib="let limit = 4")
     program = load_text(Source("<text>", 'import "lib"\n' + mission("M")), folder=folder.path)
     assert "limit" in program.missions[0].lets
+
+
+def test_imports_that_lead_nowhere_end_the_search(tmp_path: Path) -> None:
+    """N5: each asks the disk, and a text may have tens of thousands of them."""
+    text = "".join(f'import "nowhere{n}"\n' for n in range(5_000)) + "mission M { action A { skip } run A }"
+    (tmp_path / "m.vague").write_text(text)
+    found = [d for d in load([tmp_path / "m.vague"]).all_diagnostics if d.code == "import-not-found"]
+    assert 500 <= len(found) < 510
+
+
+def test_an_import_that_stands_twice_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "shared.vague").write_text("schema S { a: int }")
+    uses = "mission M { action A { let x = { a: 1 } match x { S -> skip, n.S -> skip, _ -> skip } } run A }"
+    imports = 'import "shared"\nimport n from "shared"\n' * 3
+    (tmp_path / "m.vague").write_text(imports + uses)
+    assert not load([tmp_path / "m.vague"]).has_errors
