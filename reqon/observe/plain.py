@@ -13,6 +13,7 @@ from reqon.secrets import SECRETS
 from reqon.values import to_builtins
 
 FIELD_LIMIT = 8 * 1024
+_HARMLESS = frozenset((int, float, bool))  # nothing to mask or cut, and most fields of most lines
 _BREAKS = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -29,11 +30,14 @@ def line_safe(json: str) -> str:
 
 def safe_field(value: Any) -> Any:
     """A value as a log line may show it: JSON-like, every secret masked, texts cut to 8 KiB."""
+    if value is None or type(value) in _HARMLESS:
+        return value
     if isinstance(value, datetime):
         return rfc3339(value)
     safe = SECRETS.redact_value(to_builtins(value) if not isinstance(value, str) else value)
     if isinstance(safe, str):
-        safe = safe.encode("utf-8", "backslashreplace").decode()
+        if not safe.isascii():
+            safe = safe.encode("utf-8", "backslashreplace").decode()
         return safe if len(safe) <= FIELD_LIMIT else safe[:FIELD_LIMIT] + "…"
     return safe
 
