@@ -25,6 +25,7 @@ from reqon.lang.program import MissionProgram, Program
 from reqon.listeners import Listeners, RunListener
 from reqon.observe.emitter import EventEmitter
 from reqon.runner import Additions, Outcome, Runner, RunnerSettings
+from reqon.running.settings import checkpoint_seconds
 from reqon.runtime.execution import OpenStore
 from reqon.runtime.hooks import NO_HOOKS, Hooks
 from reqon.runtime.plan import Plan
@@ -339,6 +340,7 @@ def _settings(options: ExecutionOptions) -> RunnerSettings:
         stores=options.get("stores"),
         development_mode=options.get("development_mode", True),
         output=None if output is None else Path(output),
+        checkpoint_seconds=checkpoint_seconds(os.environ),
         state_store=options.get("state_store"),
         webhooks=_webhooks(options),
     )

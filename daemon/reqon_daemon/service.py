@@ -18,6 +18,7 @@ from reqon import collector, events
 from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.errors import ConfigurationError, ReqonError, SemanticError, StateError
 from reqon.runner import Runner, RunnerSettings
+from reqon.running.settings import checkpoint_seconds
 from reqon.state.records import Trigger
 from reqon.values import Record
 from reqon.webhooks.server import DEFAULT_PORT, WebhookServer
@@ -120,6 +121,7 @@ class Service:
             state_directory=settings.state_dir,
             auth_file=settings.auth,
             store_config=settings.store_config,
+            checkpoint_seconds=checkpoint_seconds(self.environment),
             retention_seconds=settings.state_retention,
             state_store=settings.state_store,
             webhooks=_webhook_server(settings, self.clock),

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from reqon.cli.durations import seconds
 from reqon.cli.effective import Asked, effective
 from reqon.cli.environment import environment
 from reqon.cli.exits import Done
@@ -17,6 +16,7 @@ from reqon.cli.options import Option
 from reqon.cli.services import service
 from reqon.errors import ConfigurationError
 from reqon.runner import RunnerSettings
+from reqon.running.settings import checkpoint_seconds
 
 if TYPE_CHECKING:
     pass
@@ -199,7 +199,7 @@ def run(
         store_config=asked.store_config,
         output=asked.output,
         state_store=asked.state_store,
-        checkpoint_seconds=seconds("REQON_CHECKPOINT_INTERVAL", os.environ.get("REQON_CHECKPOINT_INTERVAL") or "1s"),
+        checkpoint_seconds=checkpoint_seconds(os.environ),
         retention_seconds=asked.state_retention,
         no_oas_cache=asked.no_oas_cache,
         webhooks=_webhooks(asked, webhook_host, webhook_port, webhook_url),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reqon.clock import parse_duration
+from reqon.errors import ConfigurationError
 from reqon.http.oauth import OnRefresh
 from reqon.http.transport import Transport
 from reqon.runtime.hooks import NO_HOOKS, Hooks
@@ -47,6 +49,19 @@ class RunnerSettings:
     lease_seconds: float = LEASE_SECONDS
     webhooks: "WebhookServer | None" = None
     no_oas_cache: bool = False
+
+
+def checkpoint_seconds(environment: Mapping[str, str]) -> float:
+    """What `REQON_CHECKPOINT_INTERVAL` says (spec/state.md 4).
+
+    Raises:
+        ConfigurationError: it is no duration.
+    """
+    text = environment.get("REQON_CHECKPOINT_INTERVAL") or "1s"
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationError(f"REQON_CHECKPOINT_INTERVAL: {error}", code="bad-option") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from reqon.errors import ConfigurationError
+from reqon_daemon.service import Service
 from reqon_daemon.settings import DaemonSettings
 
 
@@ -112,3 +113,13 @@ def test_options_that_do_nothing_yet_are_named_when_they_are_given() -> None:
     assert DaemonSettings.read({}, environ={}).without_effect == ()
     given = DaemonSettings.read({"output": "out", "check_interval": "5s"}, environ={"REQON_WEBHOOK_PORT": "3000"})
     assert given.without_effect == ("--output", "--webhook-port")
+
+
+def test_checkpoints_come_as_often_as_the_variable_says(tmp_path: Path) -> None:
+    """spec/state.md 4: for runs of the daemon as for others."""
+    settings = DaemonSettings.read({"paths": [_missions(tmp_path)], "state_dir": tmp_path / "state"}, environ={})
+    for text, expected in (("", 1.0), ("50ms", 0.05), ("3s", 3.0)):
+        service = Service(settings, environment={"REQON_CHECKPOINT_INTERVAL": text})
+        assert service.runner.settings.checkpoint_seconds == expected
+    with pytest.raises(ConfigurationError, match="REQON_CHECKPOINT_INTERVAL: 'often' is no duration"):
+        Service(settings, environment={"REQON_CHECKPOINT_INTERVAL": "often"})
