@@ -19,14 +19,14 @@ MAY_OPEN = {
 MAY_SWALLOW = {"reqon/state/postgres.py": "what closing a connection says that is broken already"}
 MAY_WAIT = {
     "reqon/http/openapi/remote.py": "for requests that have their own deadlines",
-    "reqon/state/custom.py": "for nothing: it is done, its exception was asked for first",
+    "reqon/state/custom.py": "for nothing: it is done, its exception was asked for first, with a limit",
     "reqon/stores/waiting.py": "for one statement, whose limits are its database's",
 }
 SYNCS = {"fsync", "fdatasync"}
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("time", "perf_counter"), ("time", "time_ns"), ("time", "sleep")}
 INSTANTS = {("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 # Blocking waits that take a limit: by position or by name.
-WAITS = {"join": 0, "result": 0, "wait": 0, "communicate": 1}
+WAITS = {"join": 0, "result": 0, "exception": 0, "wait": 0, "communicate": 1}
 
 
 def trees() -> list[object]:

@@ -39,6 +39,7 @@ from reqon.values import OWN_DEPTH, Record, Value, decode, encode
 log = logging.getLogger("reqon")
 
 JOURNAL_MAX_BYTES = 256 * 1024 * 1024  # held in memory while it is in use
+CALL_SECONDS = 60.0
 _RUNNING, _INTERRUPTED = ExecutionStatus.RUNNING, ExecutionStatus.INTERRUPTED
 _SIGNATURES = {
     "save": "save(state)",
@@ -78,8 +79,10 @@ class CustomStore:
         ConfigurationError: a method is missing that it cannot be without; the sentence names it.
     """
 
-    def __init__(self, name: str, store: object) -> None:
+    def __init__(self, name: str, store: object, *, seconds: float = CALL_SECONDS) -> None:
+        """`seconds`: how long a call is waited for, those before it included."""
         self.name = name
+        self.seconds = seconds
         self.store = store
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"reqon-state-{name}")
         self._loop = asyncio.Runner()
@@ -123,12 +126,18 @@ class CustomStore:
         """What a method answers.
 
         Raises:
-            StateWriteError: it raised; says what.
+            StateWriteError: it raised, which says what, or has not answered for `seconds`.
         """
         return self.finished(method, self.submit(method, *arguments, **named))
 
     def finished(self, method: str, future: "Future[Value]") -> Value:
-        error = future.exception()
+        try:
+            error = future.exception(self.seconds)
+        except TimeoutError as late:
+            raise StateWriteError(
+                f"the state store '{self.name}' has not answered {method}() for {self.seconds:g} s",
+                hint="give its calls a deadline of their own, so that they say what they wait for",
+            ) from late
         if error is None:
             return future.result()
         if isinstance(error, ReqonError) or not isinstance(error, Exception):
@@ -139,7 +148,7 @@ class CustomStore:
     def close(self) -> None:
         """End its thread and event loop. The object itself is the user's."""
         self._thread.submit(self._loop.close)
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)  # a call that never ends keeps nobody
 
 
 _stores: dict[str, CustomStore] = {}

@@ -271,7 +271,8 @@ class StateDirectory:
         try:
             self._make()
             self._check_owner()
-            self._check_format()
+            self._check_format()  # before anything is made in there: one of a newer release stays untouched
+            self._make_rooms()
             self._check_writing()
         except (FileExistsError, NotADirectoryError) as error:
             raise self._unusable(f"{error.filename} is a file, not a directory") from error
@@ -288,6 +289,9 @@ class StateDirectory:
         if fresh:
             self.disk.replace(self.path / ".gitignore", b"*\n", "gitignore")
             self.disk.sync_dir(self.path.parent)
+
+    def _make_rooms(self) -> None:
+        fresh = False
         for inner in (self.executions, self.stores, self.locks):
             if not inner.is_dir():
                 make_directory(inner)

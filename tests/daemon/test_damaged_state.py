@@ -132,6 +132,8 @@ def more_of_state(home: Home) -> None:
     (home.state / "state-stores.json").write_text(
         '{\n  "Gone": { "store": "file" },\n  "Lost": { "store": "file" }\n}\n'
     )
+    for ours in ("rate-limits.json", "state-stores.json"):
+        (home.state / ours).chmod(0o600)
     shelf = WebhookShelf(StateDirectory(home.state))
     at = datetime(2026, 3, 1, tzinfo=UTC)
     record = decode(next((home.state / "execution").glob("Failing-*.json")).read_bytes())
@@ -166,9 +168,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         )
         (folder / "auth.json").chmod(0o600)
         made = Home(folder, shop)
-        ended = asyncio.run(served(made.service(made.state), "Mine", "Other", "Failing"))
+        before = os.umask(0)
+        try:
+            ended = asyncio.run(served(made.service(made.state), "Mine", "Other", "Failing"))
+            more_of_state(made)
+        finally:
+            os.umask(before)
         assert ended["Mine"].error is None, ended["Mine"]
-        more_of_state(made)
         yield made
 
 
@@ -210,6 +216,17 @@ async def test_a_daemon_starts_on_a_damaged_file_and_runs_the_others(
             assert path.name in said or path.name in (ended["Mine"].error or ""), (kind, name, said)
             assert any(seen(p) == before for p in state.rglob("*")), (kind, name, said)
         shutil.rmtree(state)
+
+
+def test_all_that_is_made_is_for_its_user_alone(home: Home) -> None:
+    """K2: modes under umask 000, of every file that a daemon keeps."""
+    assert {kind for kind, pattern in FILES.items() if not list(home.state.glob(pattern))} == set()
+    wide = {path: oct(path.lstat().st_mode) for path in (home.state, *home.state.rglob("*")) if rights_of_others(path)}
+    assert wide == {}
+
+
+def rights_of_others(path: Path) -> int:
+    return 0 if path.is_symlink() else path.lstat().st_mode & 0o077
 
 
 def loses_nothing(kind: str, name: str) -> bool:

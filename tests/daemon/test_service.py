@@ -404,6 +404,29 @@ def test_what_it_makes_is_for_its_user_alone(missions: Path, state: Path) -> Non
         os.umask(before)
 
 
+@pytest.mark.parametrize("store", ["file", "sqlite"])
+def test_what_a_run_by_hand_makes_is_for_its_user_alone(store: str, missions: Path, tmp_path: Path) -> None:
+    """K2: modes under umask 000, of a run that fails in mid-loop and of one that writes its stores out."""
+    failing = 'for n in [1, 2, 3] { store { id: n } -> out match n { 3 -> abort "enough", _ -> continue } }'
+    places = ["--state-dir", "state", "--output", "written"]
+    for name, body, code in (("Good", "store { id: 1 } -> out", 0), ("Bad", failing, 1)):
+        text = f'mission {name} {{ store out: file("out") action A {{ {body} }} run A }}'
+        (missions / "one.vague").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-m", "reqon", str(missions), "--state-store", store, *places],
+            cwd=tmp_path,
+            env=environment({}),
+            umask=0,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+    found = [path for folder in ("state", "written") for path in (tmp_path / folder, *(tmp_path / folder).rglob("*"))]
+    assert len(found) > 10
+    assert [path for path in found if path.lstat().st_mode & 0o077] == []
+
+
 def test_the_service_is_found_by_its_entry_point() -> None:
     code = "from reqon_daemon.__main__ import serve; import sys; sys.exit(serve({'metrics_port': 'x'}))"
     path = f"{ROOT}:{ROOT / 'daemon'}"
@@ -414,28 +437,35 @@ def test_the_service_is_found_by_its_entry_point() -> None:
     assert b"--metrics-port: 'x' cannot be used" in done.stderr
 
 
-def test_a_run_that_never_gets_on_is_given_up_with_one_alert(missions: Path, state: Path) -> None:
-    """R5 in part: the record of a mission that ended its process again and again."""
+def test_a_mission_that_ends_its_process_is_given_up_after_three_resumes(missions: Path, state: Path) -> None:
+    """R5: the daemon is started anew each time: given up after three resumes, one alert, and the others run."""
+    told: list[str] = []
     with OrdersApi() as api:
         (missions / "fetching.vague").write_text(fetching(api.url))
         (missions / "resting.vague").write_text(RESTING)
-        api.hold("/customers", at=1)
-        for _ in range(4):
+        for life in range(7):
+            api.hold("/customers", at=1)
             with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
-                daemon.ready()
-                assert api.reached.wait(60)
+                if life < 4:  # the run, and three resumes: each ends its process at its first request
+                    assert api.reached.wait(60)
+                else:
+                    daemon.ready()
+                assert daemon.ask("trigger", mission="Resting")["state"] == "started"
+                daemon.said("run ended", mission="Resting", outcome="success")
+                if life == 4:
+                    daemon.said("resume gave up", mission="Fetching")
+                    daemon.said_alert("Fetching", "resume gave up")
                 daemon.signal(signal.SIGKILL)
                 daemon.wait()
+                told += [line["alert_id"] for line in daemon.alerts("Fetching") if "gave up" in str(line)]
+            assert not api.reached.is_set() or life < 4
             api.release()
-            api.hold("/customers", at=1)
-        with DaemonProcess(missions, state, alert_on_failure=True) as daemon:
-            daemon.said("resume gave up", mission="Fetching")
-            daemon.ready()
-            assert daemon.ask("trigger", mission="Resting")["state"] == "started"
-            daemon.said("run ended", mission="Resting", outcome="success")
+            api.reached.clear()
         (record,) = (state / "execution").glob("Fetching*.json")
-        assert decode(record.read_bytes())["status"] == "failed"
-        api.release()
+        kept = decode(record.read_bytes())
+        assert (kept["status"], kept["attempt"]) == ("failed", 4)
+        assert kept["errors"][-1]["message"].startswith("resume gave up")
+        assert len(told) == 1
 
 
 def test_it_listens_for_this_machine_alone_unless_told_otherwise(missions: Path, state: Path) -> None:

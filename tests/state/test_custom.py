@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -215,6 +216,26 @@ def test_a_store_that_fails_says_so(tmp_path_factory: pytest.TempPathFactory) ->
     assert directory.write_errors == 1
     backend.close()
     store.close()
+
+
+def test_a_store_that_never_answers_is_not_waited_for_for_ever() -> None:
+    """X3."""
+    answers = threading.Event()
+
+    class Hung(FullStore):
+        def load(self, execution_id: str) -> object:
+            answers.wait(60)
+            return None
+
+    store = CustomStore("hung", Hung(), seconds=0.2)
+    try:
+        with pytest.raises(StateError, match=r"'hung' has not answered load\(\) for 0.2 s"):
+            store.call("load", "exec_a")
+        with pytest.raises(StateError, match="load"):  # what comes later waits behind it, and no longer either
+            store.call("load", "exec_b")
+    finally:
+        answers.set()
+        store.close()
 
 
 def test_progress_that_cannot_be_saved_only_warns(

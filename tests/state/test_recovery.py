@@ -1,5 +1,7 @@
 """Dead owners and live ones, seen by real locks of real processes."""
 
+import os
+import socket
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -56,15 +58,17 @@ def test_a_killed_owners_execution_is_recovered_and_a_live_ones_left_alone(
     [
         None,
         Owner(host="depot", pid=1, instance="a"),  # ours too, in a new container
+        Owner(host=socket.gethostname(), pid=os.getpid(), instance=socket.gethostname()),  # alive, but another program
         Owner(host="elsewhere", pid=2**22, instance="before the reboot"),
     ],
 )
 @pytest.mark.parametrize("with_lock_file", [True, False])
+@pytest.mark.parametrize("days", [3650, -3650], ids=["our clock set back", "our clock set forward"])
 def test_the_lock_decides_whatever_the_record_says(
-    backend: FileBackend, directory: StateDirectory, owner: Owner | None, with_lock_file: bool
+    backend: FileBackend, directory: StateDirectory, owner: Owner | None, with_lock_file: bool, days: int
 ) -> None:
     """R2: reused pid, reboot, no owner, pid 1, clock set back, no lease."""
-    record = backend.create(a_record(at=T0 + timedelta(days=3650), owner=owner))
+    record = backend.create(a_record(at=T0 + timedelta(days=days), owner=owner))
     if with_lock_file:
         directory.execution_lock(record.execution_id).path.write_text(f"pid {owner.pid if owner else 0}")
     assert [r.execution_id for r in recover(backend, directory)] == [record.execution_id]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
@@ -18,8 +18,9 @@ from reqon.errors import StoreError
 from reqon.files import Disk
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore, StoreFile
-from reqon.values import equal_json
+from reqon.values import decode, encode, equal_json
 from tests.support.store_contract import LocalStoreContract, StoreMachine, records
+from tests.support.values import JSON_VALUES, deep
 
 
 class QuickDisk(Disk):
@@ -271,3 +272,37 @@ def test_a_thread_that_syncs_loses_nothing_that_another_writes(path: Path) -> No
         syncing.result(10)
     store.close()
     assert content(path) == {f"k{n}": {"n": 2000 + n} for n in range(1000)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(JSON_VALUES, min_size=1, max_size=4), pretty=st.booleans(), in_log=st.booleans())
+def test_what_was_decoded_comes_back_from_a_store(values: list[object], pretty: bool, in_log: bool) -> None:
+    """D9, for stores: from the lines of the log, and from the file that they are folded into."""
+    values = [decode(encode(value)) for value in values]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kept.json"
+        comes_back({f"k{n}": value for n, value in enumerate(values)}, path, pretty=pretty, in_log=in_log)
+
+
+@pytest.mark.parametrize("in_log", [True, False])
+def test_the_deepest_value_fits_into_a_store(path: Path, in_log: bool) -> None:
+    """D9, for stores."""
+    comes_back({"deep": deep(250)}, path, pretty=True, in_log=in_log)
+
+
+def comes_back(values: dict[str, object], path: Path, *, pretty: bool, in_log: bool) -> None:
+    store = open_file(path, pretty=pretty)
+    for key, value in values.items():
+        store.put(key, {"id": key, "value": value, "list": [value]})
+    store.flush()
+    if not in_log:
+        store.fold()
+    # As whoever comes after a kill finds it: what a close would write is not there yet.
+    copied = path.with_name("copied.json")
+    for one in (path, path.with_suffix(".log")):
+        if one.exists():
+            shutil.copy(one, copied.with_suffix(one.suffix))
+    store.close()
+    for found in (content(copied), content(path)):
+        kept = {key: encode({"id": key, "value": value, "list": [value]}) for key, value in values.items()}
+        assert {key: encode(record) for key, record in found.items()} == kept

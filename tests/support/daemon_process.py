@@ -92,6 +92,25 @@ class DaemonProcess:
             )
             return found()[number - 1]
 
+    def alerts(self, mission: str) -> list[dict[str, Any]]:
+        """The alerts about a mission that it told on its log."""
+        return [
+            line
+            for line in self.lines
+            if line.get("mission") == mission and str(line.get("message")).startswith("alert ") and "kind" in line
+        ]
+
+    def said_alert(self, mission: str, text: str, *, seconds: float = 60) -> None:
+        """Wait for an alert on its log that has this text."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: any(text in str(line) for line in self.alerts(mission)), seconds)
+            assert found, f"never told {text!r}:\n{self.text}"
+
+    def heard(self, seconds: float) -> None:
+        """Wait until it says something more, at most so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
     def ready(self) -> Self:
         self.said("ready")
         return self
