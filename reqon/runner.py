@@ -128,7 +128,8 @@ class Runner(Shared):
                 return await run.execute()
             with self.logs.of(record.execution_id, plan.name):
                 outcome = await run.execute()
-            await asyncio.to_thread(self.sweep, plan)
+            if self.settings.sweeps:
+                await self._sweep_after(plan)
             return outcome
         finally:
             if plan.enable_state:
@@ -180,8 +181,18 @@ class Runner(Shared):
     def _owner(self) -> Owner:
         return Owner(host=socket.gethostname(), pid=os.getpid(), instance=self.directory.instance)
 
+    async def _sweep_after(self, plan: Plan) -> None:
+        try:
+            await asyncio.to_thread(self.sweep, plan)
+        except ReqonError as error:  # the run is over, and as it says
+            log.warning("old executions of %s could not be looked for: %s", plan.name, error.message)
+
     def sweep(self, plan: Plan) -> int:
-        """Delete the mission's records that are older than it keeps them; how many went."""
+        """Delete the mission's records that are older than it keeps them; how many went. Blocks.
+
+        Raises:
+            StateError: they could not be looked for.
+        """
         keep = plan.retention_seconds or self.settings.retention_seconds
         if keep is None:
             return 0

@@ -1,9 +1,10 @@
-"""Once a minute what nobody tells us of: size and space of the state, others' counts; old records go hourly."""
+"""Once a minute what nobody tells us of: the state's size and space, others' counts, old records of what ran."""
 
 import asyncio
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from reqon.errors import ReqonError
 from reqon.runner import Runner
 from reqon_daemon.catalog import Catalog
-from reqon_daemon.happenings import Happenings
+from reqon_daemon.happenings import Happenings, RunEnded
 from reqon_daemon.health import Health
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.plans import plan_of
@@ -37,16 +38,20 @@ class Housekeeping:
     metrics: Metrics
     health: Health
     happenings: Happenings
+    _ended: dict[str, None] = field(default_factory=dict)  # the missions that ran since they were swept
 
     async def run(self) -> None:
         """Look around until it is cancelled."""
         clock = self.runner.clock
         swept = clock.monotonic()
+        self.happenings.on(RunEnded, lambda happening: self._ended.update({happening.mission: None}))
         while True:
             await self.look()
             if clock.monotonic() - swept >= SWEEP_SECONDS:
                 swept = clock.monotonic()
-                await self.sweep()
+                await self.sweep(tuple(self.catalog.missions))
+            elif self._ended:
+                await self.sweep(tuple(self._ended))
             await clock.sleep(EVERY_SECONDS)
 
     async def look(self) -> None:
@@ -66,11 +71,12 @@ class Housekeeping:
         )
         self.roster.count()
 
-    async def sweep(self) -> None:
-        """Delete records that are older than their mission keeps them. Not after a clock jump: ages lie then."""
-        if self.scheduler.clock_jumped:
-            return
-        for loaded in tuple(self.catalog.missions.values()):
+    async def sweep(self, missions: Sequence[str]) -> None:
+        """Delete records that are older than their missions keep them. Not after a clock jump: ages lie then."""
+        self._ended.clear()
+        for loaded in filter(None, map(self.catalog.get, missions)):
+            if self.scheduler.clock_jumped:
+                return
             try:
                 await asyncio.to_thread(self.runner.sweep, plan_of(loaded))
             except (OSError, ReqonError) as error:

@@ -109,6 +109,7 @@ class Service:
     scheduler: Scheduler = field(init=False)
     roster: Roster = field(init=False)
     aftermath: Aftermath = field(init=False)
+    housekeeping: Housekeeping = field(init=False)
     workers: Workers | None = None
     watcher: Watcher | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,6 +124,7 @@ class Service:
             store_config=settings.store_config,
             checkpoint_seconds=checkpoint_seconds(self.environment),
             retention_seconds=settings.state_retention,
+            sweeps=settings.once,  # else housekeeping does, which hears when the clock has jumped
             state_store=settings.state_store,
             webhooks=_webhook_server(settings, self.clock),
             no_oas_cache=settings.no_oas_cache,
@@ -206,7 +208,8 @@ class Service:
         await self.scheduler.recover(self.aftermath.find_run)
         self._go_on()
         await self._start_dispatcher(stack)
-        await stack.enter_async_context(_task(self._housekeeping().run()))
+        self.housekeeping = self._housekeeping()
+        await stack.enter_async_context(_task(self.housekeeping.run()))
         if not self.settings.no_resume:
             await stack.enter_async_context(_task(self.aftermath.keep_watch()))
         until = asyncio.Event()

@@ -29,6 +29,7 @@ class RunnerSettings:
         output: `--output`: a directory, or a file that ends in .json.
         checkpoint_seconds: how often a loop makes itself safe from a power loss.
         retention_seconds: how long records are kept where the mission says nothing; None: for ever.
+        sweeps: whether a mission's old records are deleted after each of its runs.
         state_store: where all executions are kept, whatever missions say (`--state-store`).
         lease_seconds: how long a mission stays ours after the last renewal, where machines share a state store.
         webhooks: the server that receives what missions `wait` for; None: there is none, and none may wait.
@@ -45,6 +46,7 @@ class RunnerSettings:
     checkpoint_seconds: float = 1.0
     journal_max_bytes: int = 1024 * 1024 * 1024
     retention_seconds: float | None = None
+    sweeps: bool = True
     state_store: str | None = None
     lease_seconds: float = LEASE_SECONDS
     webhooks: "WebhookServer | None" = None
