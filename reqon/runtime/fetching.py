@@ -21,7 +21,7 @@ from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.page_run import PageRun, save_before
 from reqon.runtime.replies import ask, note_place
-from reqon.runtime.settings import rate_limit, retry_policy, seconds
+from reqon.runtime.settings import rate_limit, retry_policy, seconds, typed_option
 from reqon.runtime.sync import newest, since_text, sync_key
 from reqon.secrets import SECRETS
 from reqon.state.ids import derived_key
@@ -185,11 +185,11 @@ def _request(
         if since is not None:
             params.append((str(options.get("sinceParam") or spec.since.parameter), since))
     method = spec.method.upper()
-    retry = options.get("retry")
+    retry = typed_option(options, "retry")
     effect = None
     if method in EFFECTS:
         effect = derived_key("", x.record.execution_id, f"{f.origin}:{spec.step_path}", f.index, *indices)
-    timeout = options.get("timeout")
+    timeout = typed_option(options, "timeout")
     return Request(
         method=method,
         target=target,
@@ -203,7 +203,7 @@ def _request(
         retry_written=retry is not None,
         effect_key=effect,
         operation_id=operation_id,
-        rate_limit=rate_limit(options.get("rateLimit")),
+        rate_limit=rate_limit(typed_option(options, "rateLimit")),
     )
 
 

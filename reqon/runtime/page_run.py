@@ -26,6 +26,7 @@ from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, PaginateSpec, Until
 from reqon.runtime.frame import Frame
 from reqon.runtime.paging import Pages, add_journaled
 from reqon.runtime.replies import ask
+from reqon.runtime.settings import typed_option
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import Checkpoint
 from reqon.values import Value, encode
@@ -93,7 +94,7 @@ class PageRun:
         self.pages = self._no_pages()
         items = options.get("items")
         self.items_place = tuple(items.split(".")) if isinstance(items, str) else None
-        limit = options.get("maxPages")
+        limit = typed_option(options, "maxPages")
         self.max_pages = limit if isinstance(limit, int) else MAX_PAGES
         self.number = 0
         self.attempts = 0

@@ -12,8 +12,8 @@ from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettin
 from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
 from reqon.lang.analysis import depends_on_the_moment
-from reqon.lang.kinds import Block, Table, worded
-from reqon.lang.options import SOURCE, STORE_TABLES
+from reqon.lang.kinds import BadOptionError, Block, Either, Kind, Milliseconds, Table, read_value, worded
+from reqon.lang.options import SOURCE, STORE_TABLES, fetch_table
 from reqon.lang.references import filled, names_read
 from reqon.lang.walk import walk
 from reqon.values import Value, changed
@@ -31,6 +31,7 @@ CREDENTIAL_OPTIONS = {
     "apiKeyQuery": "query",
     "apiKeyPrefix": "prefix",
 }
+_LONGEST = 10.0 * 365 * 86400  # seconds; longer waits are no limit
 VALIDATION_MODES = ("warn", "strict", "off")
 
 
@@ -57,7 +58,8 @@ def source_settings(
     for option in source.options:
         if option.key == "headers":
             continue
-        values[option.key] = option_words(option, evaluate, SOURCE)
+        value = option_words(option, evaluate, SOURCE)
+        values[option.key] = _typed(option, value) if option.key in _TYPED else value
     header_option = next((o for o in source.options if o.key == "headers"), None)
     if header_option is not None:
         headers = list(_headers(header_option.value, evaluate, again))
@@ -112,7 +114,11 @@ def _headers(written: object, evaluate: Evaluate, again: Again) -> Iterator[tupl
             yield entry.key, again(entry.value) if depends_on_the_moment(entry.value) else evaluate(entry.value)
     else:
         pairs = evaluate(written)  # type: ignore[arg-type]
-        yield from pairs.items() if isinstance(pairs, dict) else ()
+        if not isinstance(pairs, Mapping | None):
+            assert isinstance(written, nodes.Node)
+            message = "headers must be an object of names and values"
+            raise ConfigurationError("", Diagnostic("bad-option-value", message, written.span, 'as in { "X-A": "b" }'))
+        yield from pairs.items() if pairs is not None else ()
 
 
 def _validation(values: Mapping[str, Value]) -> Literal["off", "warn", "strict"]:
@@ -158,6 +164,62 @@ def _of_base(found: Diagnostic, source: str) -> ConfigurationError:
     error = ConfigurationError("", found)
     error.option, error.source_name = "base", source
     return error
+
+
+# What a source computes is known when the run begins; constants were looked at by the check.
+_TYPED = frozenset((
+    "timeout", "connectTimeout", "retry", "rateLimit", "circuitBreaker", "validateResponses", "validationMode",
+    "idempotencyKey", "allowOrigins", "maxResponseBytes", "maxRedirects", "propagateTrace",
+))  # fmt: skip
+
+
+def _typed(option: nodes.Option, value: Value) -> Value:
+    kind = SOURCE.kind(option.key)
+    assert kind is not None
+    assert isinstance(option.value, nodes.Node)
+    try:
+        return as_kind(option.key, kind, value)
+    except BadOptionError as error:
+        found = Diagnostic(error.diagnostics[0].code, error.message, option.value.span, error.hint)
+        problem = ConfigurationError("", found)
+        problem.option = option.key
+        raise problem from None
+
+
+def as_kind(key: str, kind: Kind, value: Value) -> Value:
+    """An evaluated option as its kind takes it: texts that `env` gave become numbers and truths, times durations.
+
+    Raises:
+        BadOptionError: it is none of what the option takes.
+    """
+    if value is None:
+        return None
+    read = read_value(key, kind, value)
+    if isinstance(kind, Either):
+        kind = next((k for k in kind.kinds if isinstance(k, Block) == isinstance(value, Mapping)), kind)
+    if isinstance(kind, Milliseconds):
+        return timedelta(seconds=min(read, _LONGEST))
+    if isinstance(kind, Block) and isinstance(value, Mapping):
+        table = kind.table
+        return {k: as_kind(k, inner, v) for k, v in value.items() if (inner := table.kind(k)) is not None}
+    return list(read) if isinstance(read, tuple | frozenset) else read
+
+
+def typed_option(options: Mapping[str, Value], key: str) -> Value:
+    """An option that a request computes, as its kind takes it.
+
+    Raises:
+        BadOptionError: it is none.
+    """
+    value = options.get(key)
+    return None if value is None else as_kind(key, _OF_REQUESTS[key], value)
+
+
+_OF_REQUESTS = {
+    key: kind
+    for key in ("retry", "timeout", "rateLimit", "maxPages")
+    if (kind := fetch_table("get").kind(key)) is not None
+}
 
 
 def option_words(option: nodes.Option, evaluate: Evaluate, table: Table) -> Value:

@@ -324,3 +324,62 @@ async def test_request_shows_the_attempt_and_no_secret(api: ScriptedServer, benc
     }  # fmt: skip
     assert out["first"]["o"] == "POST /x?sig=***"
     assert (out["failed"]["n"], out["second"]["n"]) == (1, 2)
+
+
+# --- options that are computed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ('timeout: env("TEXT")', "timeout must be milliseconds or a duration"),
+        ('connectTimeout: env("TEXT")', "connectTimeout must be milliseconds or a duration"),
+        ('rateLimit: { requestsPerMinute: env("TEXT") }', "requestsPerMinute must be a number above 0, not 'abc'"),
+        ('rateLimit: { strategy: env("TEXT") }', "strategy must be pause, throttle or fail, not 'abc'"),
+        ('rateLimit: env("TEXT")', "rateLimit must be a block"),
+        ('circuitBreaker: env("TEXT")', "circuitBreaker must be a block"),
+        ('headers: env("TEXT")', "headers must be an object"),
+        ('maxRedirects: env("TEXT")', "maxRedirects must be a whole number"),
+        ('validateResponses: env("TEXT")', "validateResponses must be true or false"),
+    ],
+)
+async def test_a_computed_option_of_a_source_is_looked_at_before_the_first_request(
+    option: str, says: str, api: ScriptedServer, bench: Bench
+) -> None:
+    bench.environment = {"TEXT": "abc"}
+    ran = await bench.run(mission('get "/x"', source=f", {option}"))
+    assert ran.error.type == "config" and says in ran.error.message and api.seen == []
+    assert (ran.error.location or "").startswith("test.vague:2:")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ('timeout: env("TEXT")', "timeout must be milliseconds or a duration"),
+        ('retry: { maxAttempts: env("TEXT") }', "maxAttempts must be a whole number"),
+        ('retry: env("TEXT")', "retry must be a block"),
+        ('rateLimit: { requestsPerMinute: env("TEXT") }', "requestsPerMinute must be a number above 0"),
+        ('paginate: page(p, 5), maxPages: env("TEXT")', "maxPages must be a whole number"),
+    ],
+)
+async def test_a_computed_option_of_a_request_is_looked_at(
+    option: str, says: str, api: ScriptedServer, bench: Bench
+) -> None:
+    bench.environment = {"TEXT": "abc"}
+    ran = await bench.run(mission(f'get "/x" {{ {option} }}'))
+    assert ran.error.type == "eval" and says in ran.error.message and api.seen == []
+
+
+async def test_what_the_environment_gives_as_text_counts_as_what_it_says(api: ScriptedServer, bench: Bench) -> None:
+    bench.environment = {"FOUR": "4", "MS": "1500", "NO": "false"}
+    api.on("*", reply(503, data={}))
+    options = 'timeout: env("MS"), circuitBreaker: env("NO"), maxRedirects: env("FOUR")'
+    source = mission("", source=f", {options}").replace("maxAttempts: 1", 'maxAttempts: env("FOUR"), delay: env("MS")')
+    text = source.replace("run A", 'action A { get "/x" } run A')
+    ran = await bench.run(text)
+    assert ran.error.status == 503 and len(api.seen) == 4 and bench.clock.slept == [1.5, 1.5, 1.5]
+    assert bench.runner is not None
+    api.seen.clear()
+    bench.clock.slept.clear()
+    ran = await bench.run(mission('get "/x" { retry: { maxAttempts: env("FOUR"), delay: 250 ms } }'))
+    assert len(api.seen) == 4 and bench.clock.slept == [0.25, 0.25, 0.25]
