@@ -23,6 +23,7 @@ from reqon.state.directory import StateDirectory, StateWriteError
 from reqon.state.file import FileBackend
 from reqon.state.index import IdIndex
 from reqon.state.journal import DEFAULT_MAX_BYTES
+from reqon.state.numbered import NumberedJournal
 from reqon.state.records import (
     ExecutionRecord,
     ExecutionStatus,
@@ -450,41 +451,23 @@ def _newer(record: ExecutionRecord) -> StateError:
     )
 
 
-class CustomJournal:
+class CustomJournal(NumberedJournal):
     """See `reqon.state.backend.Journal`. Entries go to the store as `{"n", "kind", "fields", "body"?}`, `n` from 0.
 
     A reference's offset is the entry's `n`. Bodies stay in memory until `close`.
     """
 
     def __init__(self, store: CustomStore, execution_id: str, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._store = store
         self._id = execution_id
-        self._max_bytes = max_bytes
         self._buffer: list[Record] = []
         self._bodies: dict[int, bytes] = {}
-        self._next = -1  # the number of the next entry; -1 until the store was asked
-        self._size = 0
-        self._full = False
         self._written = False
         self._taken = -1  # the number of the last entry that the store has taken
         self._forgets = store.can("forget")
         self._passing: list[tuple[int, JournalEntry]] = []  # what later entries may supersede
         self._passing_bytes = 0
-
-    def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
-        if self._next < 0:
-            self._look()
-        if self._full and kind != "action":
-            return None
-        data = encode(dict(fields))
-        if self._size + len(data) + len(body or b"") > self._max_bytes and not self._full:
-            self._full = True
-            self._add("full", encode({"max": self._max_bytes}), None)
-            if kind != "action":
-                return None
-        if body is not None:
-            body = body.replace(b"\r", b" ").replace(b"\n", b" ")
-        return self._add(kind, data, body)
 
     def _add(self, kind: str, fields: bytes, body: bytes | None) -> BodyRef | None:
         number = self._next
@@ -576,16 +559,8 @@ class CustomJournal:
             raise DamagedFileError(f"the journal of {self._id} has no entry {ref.offset}") from None
 
     @property
-    def size(self) -> int:
-        return self._size
-
-    @property
     def exists(self) -> bool:
         return self._written or bool(self._replayed())
-
-    @property
-    def full(self) -> bool:
-        return self._full
 
     def close(self) -> None:
         self.write()

@@ -18,6 +18,7 @@ from reqon.state.backend import BodyRef, JournalEntry, SyncCheckpoint, last_plac
 from reqon.state.compaction import PASSING, is_worth_it, superseded
 from reqon.state.directory import StateDirectory, safe_name
 from reqon.state.ids import is_execution_id
+from reqon.state.numbered import NumberedJournal
 from reqon.state.records import (
     ExecutionRecord,
     ExecutionStatus,
@@ -28,7 +29,7 @@ from reqon.state.records import (
     is_newer,
     to_json,
 )
-from reqon.values import OWN_DEPTH, Value, decode, encode
+from reqon.values import OWN_DEPTH, Value, decode
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -310,38 +311,18 @@ def row_of(record: ExecutionRecord) -> tuple[Value, ...]:
     return (*about, record.status.value, to_json(record))
 
 
-class TableJournal:
+class TableJournal(NumberedJournal):
     """See `reqon.state.backend.Journal`. A reference's offset is the entry's number."""
 
     def __init__(self, backend: TableBackend, record: ExecutionRecord, max_bytes: int) -> None:
+        super().__init__(max_bytes)
         self._backend = backend
         self._database = backend.database
         self._record = record
         self._name = record.file_name
-        self._max_bytes = max_bytes
         self._buffer: list[Entry] = []
-        self._next = -1  # the number of the next entry; -1 until the table was looked at
-        self._size = 0
-        self._full = False
         self._dirty = False
         self._passing = 0  # bytes of entries that later ones may have superseded
-        self._writing = RLock()
-
-    def append(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> BodyRef | None:
-        with self._writing:
-            if self._next < 0:
-                self._look()
-            if self._full and kind != "action":
-                return None
-            data = encode(dict(fields))
-            if self._size + len(data) + len(body or b"") > self._max_bytes and not self._full:
-                self._full = True
-                self._add("full", encode({"max": self._max_bytes}), None)
-                if kind != "action":
-                    return None
-            if body is not None:
-                body = body.replace(b"\r", b" ").replace(b"\n", b" ")
-            return self._add(kind, data, body)
 
     def _add(self, kind: str, fields: bytes, body: bytes | None) -> BodyRef | None:
         number = self._next
@@ -430,18 +411,10 @@ class TableJournal:
         return bytes(rows[0][0])
 
     @property
-    def size(self) -> int:
-        return self._size
-
-    @property
     def exists(self) -> bool:
         if not self._database.exists:
             return False
         return bool(self._database.rows("SELECT 1 FROM journal WHERE name = ? LIMIT 1", self._name))
-
-    @property
-    def full(self) -> bool:
-        return self._full
 
     def close(self) -> None:
         self.write()
