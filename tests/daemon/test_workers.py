@@ -115,6 +115,7 @@ def test_runs_in_workers_look_the_same_and_survive_the_kill_of_their_worker(tmp_
                 killed += 1
         done = ended(state, "Copy")
         assert done["status"] == "completed", daemon.text
+        print(f"{killed} workers killed")
         assert killed > 0
         assert done["attempt"] <= killed + 1
         assert done["actionsRun"] == ["List", "Fetch"]
