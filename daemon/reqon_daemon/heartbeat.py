@@ -7,6 +7,7 @@ failed run's. The daemon is told of once a minute, and only while its scheduler 
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -43,6 +44,7 @@ class Heartbeat:
     clock: Clock = SYSTEM
     _waiting: deque[str] = field(default_factory=lambda: deque(maxlen=_WAITING))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: asyncio.Event = field(default_factory=asyncio.Event)  # nothing of a run waits
     _failing: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +52,7 @@ class Heartbeat:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigurationError("--heartbeat-url is no http or https URL", code="bad-option")
         hide_url(self.url)
+        self._told.set()
 
     def listen(self, bus: EventBus) -> None:
         """Hear of runs, if the URL has a place for their missions."""
@@ -66,6 +69,7 @@ class Heartbeat:
     def _tell(self, emitted: Emitted, what: str) -> None:
         run = run_id(emitted.execution_id)
         self._waiting.append(self.address(emitted.mission, what, run))
+        self._told.clear()
         self._wake.set()
 
     def address(self, mission: str, what: str = "", run: UUID | None = None) -> str:
@@ -84,11 +88,18 @@ class Heartbeat:
             while True:
                 while self._waiting:
                     await self._ping(session, self._waiting.popleft())
+                self._told.set()
                 if self.clock.monotonic() >= due:
                     due = self.clock.monotonic() + EVERY_SECONDS
                     if self.health.tick_age_seconds() < _STALE_TICK_SECONDS:
                         await self._ping(session, self.address(DAEMON))
                 await self._pause(due - self.clock.monotonic())
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until all that ended is told, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
 
     async def _pause(self, seconds: float) -> None:
         async with asyncio.TaskGroup() as either:

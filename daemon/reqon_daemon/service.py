@@ -362,6 +362,7 @@ class Service:
             heartbeat = Heartbeat(settings.heartbeat_url, self.health, self.clock)
             heartbeat.listen(self.runner.bus)
             await stack.enter_async_context(_task(heartbeat.run()))
+            stack.push_async_callback(lambda: heartbeat.flush(self._flush_seconds()))
         if not settings.alert_on_failure:
             return
         targets = await asyncio.to_thread(self._targets)

@@ -85,9 +85,16 @@ async def test_pings_tell_of_runs_and_of_the_daemon() -> None:
             bus.emit(Emitted(started, 1, execution, "A/B", at))
             bus.emit(Emitted(failed, 2, execution, "A/B", at))
             await target.count(3)
+            await heartbeat.flush(5)  # at the end of a daemon: what its last runs said goes out
+            bus.emit(Emitted(started, 1, execution, "A/B", at))
+            await heartbeat.flush(30)
+            assert len(target.taken) == 4
+            target.hold = asyncio.Event()
+            bus.emit(Emitted(failed, 2, execution, "A/B", at))
+            await heartbeat.flush(0.05)
             running.cancel()
         paths = [one.path for one in target.taken]
-        assert paths == ["/ping/A/B/start", "/ping/A/B/fail", "/ping/daemon"]
+        assert paths[:4] == ["/ping/A/B/start", "/ping/A/B/fail", "/ping/daemon", "/ping/A/B/start"]
         assert heartbeat.address("A", "/start", run_id(execution)).endswith(f"?key=k&rid={run_id(execution)}")
 
 
