@@ -13,10 +13,10 @@ from reqon.lang.walk import walk
 from reqon.runtime.calling import call_key, chosen
 from reqon.runtime.codegen import Code, constant, expression, load
 from reqon.runtime.fetch_spec import FetchSpec
-from reqon.runtime.fetching import run_fetch
 from reqon.runtime.sources import operation_of
 from reqon.runtime.steps.emit import Emitter, Place
 from reqon.runtime.steps.fetch import (
+    fetch,
     is_guarded,
     is_held,
     paginate_spec,
@@ -27,8 +27,8 @@ from reqon.runtime.steps.fetch import (
     since_spec,
     until_function,
     until_path,
+    with_last_sync,
 )
-from reqon.runtime.sync import sync_key
 
 _GIVEN = ("params", "query")
 
@@ -77,31 +77,14 @@ def emit_call(e: Emitter, step: nodes.CallStep, scope: Scope, code: Code, place:
         )
         made["callKey"] = load(key)
         if uses_last_sync:
-            last = e.unit.local("last_sync")
-            written = options.get("syncKey")
-            call.add(
-                "LOCAL = f.x.sync.since(sync_key(SPEC, TARGET, WRITTEN, KEY))",
-                step,
-                LOCAL=last,
-                sync_key=e.constant(sync_key, "sync_key"),
-                SPEC=spec_name,
-                TARGET=target,
-                WRITTEN=constant(None) if written is None else e.value(written.value, scope),  # type: ignore[arg-type]
-                KEY=load(key),
+            option = options.get("syncKey")
+            written = constant(None) if option is None else e.value(option.value, scope)  # type: ignore[arg-type]
+            within = with_last_sync(
+                e, step, call, scope, spec_name=spec_name, target=target, written=written, key=load(key)
             )
-            within = scope.bind(lastSync=load(last))
-    call.add(
-        "RESPONSE, META = await run_fetch(f, SPEC, TARGET, OPTIONS, UNTIL, INDICES)",
-        step,
-        RESPONSE=place.response,
-        META=place.meta,
-        run_fetch=e.constant(run_fetch, "run_fetch"),
-        SPEC=spec_name,
-        TARGET=target,
-        OPTIONS=request_options(e, step, within, values.used, made),
-        UNTIL=until_function(e, options, scope, spec),
-        INDICES=e.indices(place, step),
-    )
+    request = request_options(e, step, within, values.used, made)
+    until = until_function(e, options, scope, spec)
+    fetch(e, step, call, place, spec_name=spec_name, target=target, request=request, until=until)
     parts: list[tuple[PathPart, ast.expr | None]] = [
         (PathPart(PartKind.VALUE, None, piece), load(values.path[piece]))
         if is_parameter

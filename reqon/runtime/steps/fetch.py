@@ -60,19 +60,54 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
     call = code.child()
     within = scope
     if uses_last_sync:
-        last = e.unit.local("last_sync")
         key = options.get("syncKey")
         written = e.value(key.value, scope) if key is not None and isinstance(key.value, nodes.Node) else constant(None)  # type: ignore[arg-type]
-        call.add(
-            "LOCAL = f.x.sync.since(sync_key(SPEC, TARGET, WRITTEN))",
-            step,
-            LOCAL=last,
-            sync_key=e.constant(sync_key, "sync_key"),
-            SPEC=spec_name,
-            TARGET=target,
-            WRITTEN=written,
-        )
-        within = scope.bind(lastSync=load(last))
+        within = with_last_sync(e, step, call, scope, spec_name=spec_name, target=target, written=written)
+    request = request_options(e, step, within, used)
+    until = until_function(e, options, scope, spec)
+    fetch(e, step, call, place, spec_name=spec_name, target=target, request=request, until=until)
+    send(e, step.path, spec, code, place, target=target, made=made, call=call)
+    return scope
+
+
+def with_last_sync(
+    e: Emitter,
+    step: nodes.Node,
+    call: Code,
+    scope: Scope,
+    *,
+    spec_name: ast.expr,
+    target: str,
+    written: ast.expr,
+    key: ast.expr | None = None,
+) -> Scope:
+    """The scope in which `lastSync` is what this step's sync key says; `key` is what that is without a written one."""
+    last = e.unit.local("last_sync")
+    call.add(
+        "LOCAL = f.x.sync.since(sync_key(SPEC, TARGET, WRITTEN, KEY))",
+        step,
+        LOCAL=last,
+        sync_key=e.constant(sync_key, "sync_key"),
+        SPEC=spec_name,
+        TARGET=target,
+        WRITTEN=written,
+        KEY=constant(None) if key is None else key,
+    )
+    return scope.bind(lastSync=load(last))
+
+
+def fetch(
+    e: Emitter,
+    step: nodes.Node,
+    call: Code,
+    place: Place,
+    *,
+    spec_name: ast.expr,
+    target: str,
+    request: ast.expr,
+    until: ast.expr,
+) -> None:
+    """Write the fetch itself: whatever its pages, the response and its meta are bound when it is over."""
     call.add(
         "RESPONSE, META = await run_fetch(f, SPEC, TARGET, OPTIONS, UNTIL, INDICES)",
         step,
@@ -81,12 +116,10 @@ def emit_fetch(e: Emitter, step: nodes.Fetch, scope: Scope, code: Code, place: P
         run_fetch=e.constant(run_fetch, "run_fetch"),
         SPEC=spec_name,
         TARGET=target,
-        OPTIONS=request_options(e, step, within, used),
-        UNTIL=until_function(e, options, scope, spec),
+        OPTIONS=request,
+        UNTIL=until,
         INDICES=e.indices(place, step),
     )
-    send(e, step.path, spec, code, place, target=target, made=made, call=call)
-    return scope
 
 
 def send(
