@@ -12,6 +12,7 @@ from reqon.diagnostics import Source, render_all
 from reqon.lang.check import Registered
 from reqon.lang.loader import load_text
 from reqon.lang.program import Program
+from reqon.runtime.plan import Plan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MISSIONS = sorted(GOLDEN.glob("*.vague"))
@@ -299,3 +300,28 @@ def test_thousands_of_mistakes_among_thousands_of_names_are_found_in_good_time()
     begin = time.process_time()
     assert len([code for _, code in found(text) if code.startswith("undefined")]) == 2 * count
     assert time.process_time() - begin < 20  # quadratic would take minutes
+
+
+@pytest.mark.parametrize(
+    ("option", "codes"),
+    [
+        ('paginate: cursor(after, 2, "lenght(rows) == 2"), until: true', ["undefined-function"]),
+        ('paginate: cursor(after, 2, "length(rows, 1)"), until: true', ["wrong-arity"]),
+        ('paginate: { type: cursor, param: "a", cursorPath: "nope(rows)" }, until: true', ["undefined-function"]),
+        ('since: lastSync { updateFrom: "nope(data)" }', ["undefined-function"]),
+        ('since: lastSync { updateFrom: "nope(data[].at)" }', ["undefined-function"]),
+        ('since: lastSync { updateFrom: "data[].at +" }', ["syntax"]),
+        ('since: lastSync { updateFrom: "data[].at" }', []),
+        ('paginate: cursor(after, 2, "if length(rows) == 2 then rows[-1].id else null"), until: true', []),
+    ],
+)
+def test_texts_that_are_expressions_are_checked_as_such(option: str, codes: list[str]) -> None:
+    """What the compiler would refuse is found by `check`: a run compiles a step when it comes to it."""
+    text = (
+        'mission M { source D { auth: none, base: "http://x" } store s: memory("s") '
+        f'action A {{ get "/rows" {{ {option} }} store response -> s }} run A }}'
+    )
+    program = load_text(Source("m.vague", text))
+    assert [d.code for d in program.all_diagnostics if d.severity == "error"] == codes
+    if not codes:
+        Plan(program.missions[0], environment={}).compile()

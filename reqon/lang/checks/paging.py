@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reqon.diagnostics import Span, did_you_mean
+from reqon.diagnostics import Source, Span, did_you_mean
 from reqon.lang import nodes
 from reqon.lang.checks.expressions import Expressions
 from reqon.lang.checks.findings import Findings
@@ -91,14 +91,29 @@ class Paging:
         else:
             self.expressions.check(node, page)
 
-    def expression_text(self, node: nodes.Expression) -> None:
-        """A text that is itself an expression over the page: its names are fields, so only its form can be wrong."""
+    def expression_text(self, node: nodes.Expression, *, without: str | None = None) -> None:
+        """A text that is itself an expression over the page, in which names are fields.
+
+        `without` is what is no part of it: in `data[].changedAt`, the newest of the items, the brackets are none.
+        """
         if not isinstance(node, nodes.Literal_) or not isinstance(node.value, str):
             return
         span = node.span
-        if span.text[1:-1] == node.value:
-            _, diagnostics = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
+        if without is None or without not in node.value:
+            tree, diagnostics = parse_expression(span.source, start=span.start + 1, end=span.end - 1)
             self.findings.add(diagnostics)
+            inner = self.expressions
+        else:
+            # Its places are none of the file: what is wrong is said of the whole text.
+            tree, diagnostics = parse_expression(Source(span.source.name, node.value.replace(without, "")))
+            inner = Expressions(self.expressions.names, Findings())
+            inner.findings.add(diagnostics)
+        if tree is not None and not diagnostics:
+            inner.check(tree, Scope("action", current=True, fields=True))
+        if inner is not self.expressions:
+            for found in inner.findings.found:
+                if found.severity == "error":
+                    self.findings.error(found.code, found.message, span, found.hint)
 
 
 _COUNTS = {

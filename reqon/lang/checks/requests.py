@@ -218,9 +218,8 @@ class Requests:
             self.expressions.check(value, scope)
 
     def _update_path(self, node: nodes.Literal_) -> None:
-        # `data[].changedAt` is the newest of the items; the brackets are no expression.
-        if isinstance(node.value, str) and "[]" not in node.value:
-            self.paging.expression_text(node)
+        if isinstance(node.value, str):
+            self.paging.expression_text(node, without="[]")
 
     def _remember_checkpoint(
         self, step: nodes.Fetch, source: nodes.SourceDef, since: Written, written: Mapping[str, Written]
