@@ -207,6 +207,8 @@ def _default(value: Any) -> Any:
         return list(value)
     if isinstance(value, str):
         return str.__str__(value)
+    if callable(records := getattr(value, "records", None)):  # a store as a value
+        return records()
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 

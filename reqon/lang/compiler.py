@@ -511,11 +511,16 @@ class Expressions(Emitter):
                 inner = self.call(operators.spread_elements, self.code(element.value, scope).tree)
                 elements.append(tree.starred(self.placed(inner, element)))
             else:
-                elements.append(self.code(element, scope).tree)
+                elements.append(self._part(element, scope))
         made: ast.expr = tree.list_of(*elements)
         if any(isinstance(element, nodes.Spread) for element in node.elements):
             made = self.call(operators.bounded, made)
         return Code(made, Kind.ARRAY)
+
+    def _part(self, node: nodes.Expression, scope: Scope) -> ast.expr:
+        """A value inside another: of a store the records that it has now, for what is kept must not change with it."""
+        code = self.code(node, scope)
+        return self.call(operators.snapshot, code.tree) if code.kind is Kind.STORE else code.tree
 
     def _object(self, node: nodes.ObjectLiteral, scope: Scope) -> Code:
         getter = None
@@ -526,13 +531,13 @@ class Expressions(Emitter):
         keys: list[ast.expr | None] = []
         values: list[ast.expr] = []
         for entry in node.entries:
-            value = self.code(entry.value, scope).tree
             if isinstance(entry, nodes.Spread):
+                value = self.code(entry.value, scope).tree
                 keys.append(None)
                 values.append(self.placed(self.call(operators.spread_fields, value), entry))
             else:
                 keys.append(tree.constant(entry.key))
-                values.append(value)
+                values.append(self._part(entry.value, scope))
         made: ast.expr = ast.Dict(keys=keys, values=values)
         if getter is not None:  # a bound method is always true
             made = tree.choose(tree.named(getter, made_getter), made, tree.constant(None))

@@ -14,7 +14,7 @@ from reqon.http.messages import Headers, Reply, Request
 from reqon.http.pagination import find_items
 from reqon.lang.compiler import place_of
 from reqon.lang.kinds import read_value
-from reqon.lang.operators import ErrorResponse, ValidationErrors, described, text
+from reqon.lang.operators import ErrorResponse, StoreHandle, ValidationErrors, described, text
 from reqon.lang.options import PAGINATE
 from reqon.runtime.execution import Execution
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec, SinceSpec, Until
@@ -164,6 +164,8 @@ def _request(
         elif given is not None:
             raise EvaluatorError(f"{name} must be an object, not {described(given)}")
     body = options.get("body")
+    if isinstance(body, StoreHandle):
+        body = body.records()
     has_body = "body" in options
     if has_body and spec.method == "get":
         if isinstance(body, Mapping):

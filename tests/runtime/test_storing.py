@@ -1,5 +1,6 @@
 """`store`, `delete`, `clear` and `queue` (spec/language.md 7.6, 7.10; spec/runtime.md 9.3, 11)."""
 
+import json
 from typing import Any
 
 import pytest
@@ -205,6 +206,24 @@ async def test_a_store_without_a_name_is_no_other_store(name: str, bench: Bench)
     ran = await bench.run(mission("store { id: 1 } -> f", stores=f"store f: file({name})"))
     assert ran.error.type == "config" and "store 'f'" in ran.error.message
     assert ran.error.hint == ("set the variable NOWHERE" if "env" in name else 'write a text, as in file("orders")')
+
+
+async def test_a_store_inside_a_value_is_its_records_of_that_moment(api: ScriptedServer, bench: Bench) -> None:
+    api.on("*", reply(data={}))
+    steps = """store { id: 1 } -> out
+      store { id: 2, rows: out, both: [out, 7] } -> out
+      let all = out
+      store { id: 3, n: length(out["2"].rows), m: length(all) } -> out
+      post "/a" { body: out }
+      post "/b" { body: { rows: all }, params: { p: [1], q: length(out) } }
+      store { id: 4 } -> kept
+      store { id: 5, rows: kept, alias: all } -> kept"""
+    ran = (await bench.run(mission(steps, stores='store kept: file("kept")'))).ok()
+    assert ran.out["2"] == {"id": 2, "rows": [{"id": 1}], "both": [[{"id": 1}], 7]}
+    assert ran.out["3"] == {"id": 3, "n": 1, "m": 2}
+    sent = [json.loads(seen.body) for seen in api.seen]
+    assert sent[0] == list(ran.out.values()) == sent[1]["rows"]
+    assert ran.stores["kept"]["5"] == {"id": 5, "rows": [{"id": 4}], "alias": sent[0]}
 
 
 async def test_a_store_event_tells_what_changed(bench: Bench) -> None:
