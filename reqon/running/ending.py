@@ -163,3 +163,20 @@ def not_begun(shared: Shared, plan: Plan, record: ExecutionRecord, error: ReqonE
     for seq, event in enumerate(told, 1):
         shared.bus.emit(Emitted(event, seq, record.execution_id, record.mission, clock.now(), None, record.duration_ms))
     return Outcome(record, (error,))
+
+
+def stopped_at_the_door(shared: Shared, plan: Plan, record: ExecutionRecord, *, began: float) -> None:
+    """Told to stop while its stores were opened: nothing was done, and the record must not look alive."""
+    if not plan.enable_state:
+        return
+    seconds = shared.clock.monotonic() - began
+    record = replace(
+        record,
+        status=ExecutionStatus.INTERRUPTED,
+        completed_at=shared.clock.now(),
+        duration_ms=round(seconds * 1000),
+    )
+    try:
+        shared.state_of(plan).save(record)
+    except ReqonError as error:
+        log.error("the state of %s could not be written: %s", record.execution_id, error)  # noqa: TRY400  # no bug

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reqon.clock import rfc3339
 from reqon.errors import ReqonError
 from reqon.events import MissionStarted
-from reqon.running.ending import Outcome, finish, not_begun
+from reqon.running.ending import Outcome, finish, not_begun, stopped_at_the_door
 from reqon.running.opening import STORES_SECONDS, Opening, close_each, close_remote
 from reqon.running.output import export_stores
 from reqon.running.shared import Shared
@@ -45,6 +45,9 @@ class Run:
         except Exception as error:  # noqa: BLE001  # the wall around one run begins with its opening
             failure = error if isinstance(error, ReqonError) else internal_error(error, self.record.execution_id)
             return not_begun(self.shared, self.plan, self.record, failure, began=began)
+        except asyncio.CancelledError:
+            stopped_at_the_door(self.shared, self.plan, self.record, began=began)
+            raise
         engine = Engine(x)
         try:
             self._tell_start(x, engine)

@@ -1,7 +1,10 @@
 """What is on disk when a run says that it has completed."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from reqon.events import MissionCompleted
 from reqon.values import decode
@@ -33,3 +36,18 @@ async def test_a_run_that_says_it_completed_has_its_records_in_the_files_people_
     bench.listen, bench.heard = [MissionCompleted], seen
     (await bench.run(KEEP)).ok()
     assert seen == [[{"a", "b"}, {"q"}]]
+
+
+async def test_cancelled_while_its_record_is_made_a_run_says_so_in_it(bench: Bench) -> None:
+    """L2: the record is written in a thread; a stop that comes meanwhile leaves nothing that looks alive."""
+    for _ in range(3):
+        running = asyncio.create_task(bench.run(mission('store { id: "a" } -> out')))
+        for _ in range(200):
+            if any(task.get_coro().__qualname__ == "to_thread" for task in asyncio.all_tasks()):  # type: ignore[union-attr]
+                break
+            await asyncio.sleep(0)
+        running.cancel("stop")
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    records = [decode(path.read_bytes()) for path in (bench.state / "execution").glob("*.json")]
+    assert [record["status"] for record in records] == ["interrupted"] * 3
