@@ -56,7 +56,7 @@ mission Copy {{
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mysql"] if SLOW else ["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mysql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     kind: str = request.param
     made = {"postgres": postgres_database, "mysql": mariadb_database}
