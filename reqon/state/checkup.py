@@ -218,7 +218,7 @@ def _shared_files(directory: StateDirectory) -> Iterator[Finding]:
         directory.sync_checkpoints: "mend it, or ask for a full sync: clear_sync_checkpoints(), or remove the file",
         directory.state_stores: "the next run moves it to quarantine/ and begins anew",
         directory.tokens: "mend it, or sign in again and remove it",
-        directory.rate_limits: "remove it: waits are found out again",
+        directory.rate_limits: "the next run moves it to quarantine/; waits are found out again",
     }
     broken = 0
     for path, hint in remedies.items():
