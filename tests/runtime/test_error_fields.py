@@ -86,11 +86,11 @@ async def test_configuration_errors_name_option_and_source(bench: Bench) -> None
 
 
 async def test_mistakes_in_a_text_show_the_word_and_what_was_meant() -> None:
-    text = 'mission M { source S { auth: none, base: "https://h" } action A { get Q "/x" } run A }'
+    text = 'mission M { source Shop { auth: none, base: "https://h" } action A { get Shep "/x" } run A }'
     with pytest.raises(errors.SemanticError) as caught:
         await reqon.execute(text)
     error = caught.value
-    assert (error.name, error.suggestion, error.token_value) == ("Q", "S", "Q") and error.exit_code == 2
+    assert (error.name, error.suggestion, error.token_value) == ("Shep", "Shop", "Shep") and error.exit_code == 2
     with pytest.raises(errors.ParseError) as wrong:
         reqon.parse("mission M { action A { get } run A }")
     assert wrong.value.token_value == "}" and wrong.value.location is not None
