@@ -1,5 +1,6 @@
 """What a path argument means: files, mission folders, collections (spec/language.md 6.1, 6.2)."""
 
+import errno
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -53,10 +54,13 @@ def is_mission_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ROOTS)
 
 
-def mission_files(path: Path, *, skip: Collection[Path] = ()) -> Iterator[Path]:
-    """Every mission file below a folder, at any depth, but for folders that are missions of their own."""
-    skipped = {os.path.realpath(folder) for folder in skip}
-    yield from _files_below(path, skipped, frozenset((os.path.realpath(path),)))
+def mission_files(path: Path, *, at_most: int) -> Iterator[Path]:
+    """Every mission file below a folder, at any depth, but for folders that are missions of their own.
+
+    Raises:
+        OSError: a folder cannot be read, or they hold more than `at_most` files and folders.
+    """
+    yield from _files_below(path, set(), frozenset((os.path.realpath(path),)), _Counted(at_most))
 
 
 def path_order(path: Path) -> str:
@@ -80,7 +84,7 @@ def _units(folder: Path, skipped: set[str], above: frozenset[str]) -> Iterator[F
 def _folder_unit(folder: Path, skipped: set[str]) -> FolderUnit:
     roots = tuple(folder / name for name in ROOTS if (folder / name).is_file())
     here = frozenset((os.path.realpath(folder),))
-    parts = [path for path in _files_below(folder, skipped, here) if path not in roots]
+    parts = [path for path in _files_below(folder, skipped, here, _Counted(None)) if path not in roots]
     parts.sort(key=lambda path: (_group(path.relative_to(folder)), path_order(path)))
     return FolderUnit(folder, roots, tuple(parts))
 
@@ -90,11 +94,26 @@ def _group(part: Path) -> int:
     return {"schemas": 0, "actions": 2}.get(part.parts[0], 1) if len(part.parts) > 1 else 1
 
 
-def _files_below(folder: Path, skipped: set[str], above: frozenset[str]) -> Iterator[Path]:
-    for entry in _entries(folder):
+class _Counted:
+    """How many files and folders were looked at."""
+
+    def __init__(self, at_most: int | None) -> None:
+        self._left = self._at_most = at_most
+
+    def look(self, number: int) -> None:
+        if self._left is not None:
+            self._left -= number
+            if self._left < 0:
+                raise OSError(errno.E2BIG, f"more than {self._at_most:,} files and folders")
+
+
+def _files_below(folder: Path, skipped: set[str], above: frozenset[str], counted: _Counted) -> Iterator[Path]:
+    entries = _entries(folder)
+    counted.look(len(entries))
+    for entry in entries:
         if entry.is_dir():
             if _is_entered(entry, skipped, above) and not is_mission_folder(entry):
-                yield from _files_below(entry, skipped, above | {os.path.realpath(entry)})
+                yield from _files_below(entry, skipped, above | {os.path.realpath(entry)}, counted)
         elif entry.suffix in SUFFIXES:
             yield entry
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _KINDS: dict[type, str] = {
 }
 _NAMEABLE = (nodes.SchemaDef, nodes.TransformDef, nodes.ActionDef)
 _DOCUMENTS = (".yaml", ".yml", ".json")
+MOST_ENTRIES = 10_000  # files and folders below one that is imported
 
 
 class Imports:
@@ -85,9 +87,10 @@ class Imports:
             self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
             return {}
         path = text.path.parent / item.path
-        if path.is_file():
-            # Nothing of it is a text of ours, but whoever watches files has to know it.
-            self.sources.append(Source(str(path), ""))
+        with suppress(OSError):  # who reads it says why it cannot be read
+            if path.is_file():
+                # Nothing of it is a text of ours, but whoever watches files has to know it.
+                self.sources.append(Source(str(path), ""))
         try:
             return self._texts.components(item, text.path.parent)
         except ReqonError as error:
@@ -100,17 +103,26 @@ class Imports:
     def _paths(self, item: nodes.ImportDef, text: Text) -> Iterator[Path]:
         """The files that an import means."""
         path = text.path.parent / item.path
-        if path.is_dir():
-            files = sorted(mission_files(path), key=path_order)
-            yield from (file for file in files if not self._texts.read(file).missions)
-        else:
-            found = next((one for one in _spellings(path) if one.is_file()), None)
-            if found is not None:
-                yield found
+        files: list[Path] | None = None
+        found: Path | None = None
+        try:
+            if path.is_dir():
+                files = sorted(mission_files(path, at_most=MOST_ENTRIES), key=path_order)
             else:
-                message = f"cannot find '{item.path}'"
-                hint = f"imports are relative to {text.path.name}"
-                self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
+                found = next((one for one in _spellings(path) if one.is_file()), None)
+        except OSError as error:
+            message = f"cannot look at '{item.path}': {error.strerror or error}"
+            hint = "import a file, or a folder that holds little else"
+            self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
+            return
+        if files is not None:
+            yield from (file for file in files if not self._texts.read(file).missions)
+        elif found is not None:
+            yield found
+        else:
+            message = f"cannot find '{item.path}'"
+            hint = f"imports are relative to {text.path.name}"
+            self.diagnostics.append(Diagnostic("import-not-found", message, item.path_span, hint))
 
     def _clash(self, item: nodes.ImportDef, other: nodes.ImportDef, key: tuple[str, str]) -> None:
         message = f"{key[0]} '{key[1]}' comes from '{other.path}' as well as from '{item.path}'"

@@ -6,8 +6,11 @@ import pytest
 
 from reqon.diagnostics import Source
 from reqon.errors import ConfigurationError
+from reqon.extensions import registered
+from reqon.http.openapi.loading import Specifications
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
+from tests.support.rights import bound_by_file_modes
 
 ACTION = 'action Load { get "/x" store response -> rows }'
 
@@ -329,6 +332,33 @@ def test_imports_that_are_not_found_clash_or_go_in_circles_are_errors(folder: Fo
     assert codes(folder.load("clash.vague")) == ["import-clash"]
     assert codes(folder.load("own.vague")) == []
     assert codes(folder.load("ring.vague")) == ["import-cycle"]
+
+
+@pytest.mark.parametrize("text", ['import "{}"', 'import "{}.vague"', 'import tide from "{}.yaml"'])
+def test_a_name_that_no_file_can_have_is_not_found(text: str, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.put("m.vague", text.format("x" * 300) + "\n" + mission("M"))
+    program = load([tmp_path / "m.vague"], known=registered(Specifications))
+    assert [d.code for d in program.all_diagnostics if d.severity == "error"] == ["import-not-found"]
+
+
+def test_a_folder_that_cannot_be_looked_through_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import "/"` means the whole disk: that ends as a finding too, and soon."""
+    folder = Folder(tmp_path)
+    folder.put("m.vague", 'import "parts"\n' + mission("M"))
+    for n in range(30):
+        folder.put(f"parts/inner/p{n}.vague", f"schema S{n} {{ id: string }}")
+    assert codes(folder.load("m.vague")) == []
+    monkeypatch.setattr("reqon.lang.imports.MOST_ENTRIES", 30)
+    (found,) = folder.load("m.vague").all_diagnostics
+    assert found.code == "import-not-found" and "more than 30 files and folders" in found.message
+    monkeypatch.setattr("reqon.lang.imports.MOST_ENTRIES", 31)
+    assert codes(folder.load("m.vague")) == []
+    (tmp_path / "parts" / "inner").chmod(0o600)
+    with bound_by_file_modes():
+        (found,) = folder.load("m.vague").all_diagnostics
+    (tmp_path / "parts" / "inner").chmod(0o700)
+    assert found.code == "import-not-found" and "Permission denied" in found.message
 
 
 def test_one_file_reached_by_two_ways_is_no_clash(folder: Folder) -> None:
