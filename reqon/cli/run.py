@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from reqon.cli.effective import Asked, effective
 from reqon.cli.environment import environment
@@ -17,9 +17,6 @@ from reqon.cli.services import service
 from reqon.errors import ConfigurationError
 from reqon.runner import RunnerSettings
 from reqon.running.settings import checkpoint_seconds
-
-if TYPE_CHECKING:
-    pass
 
 _DAEMON = "Daemon"
 _RESUME = "Resume"
