@@ -22,7 +22,7 @@ from reqon.values import JsonError
 from tests.runtime.test_resume import Site
 from tests.support.clocks import FakeClock
 from tests.support.disks import FailingDisk, PowerDisk, PowerLoss
-from tests.support.missions import Bench, Ran, mission
+from tests.support.missions import PAGES_IN_MEMORY, Bench, Ran, mission
 from tests.support.servers import ScriptedServer
 
 SLOW = bool(os.environ.get("REQON_SLOW"))
@@ -81,37 +81,7 @@ MISSIONS = {
             store r -> more } }""",
         stores=STORES,
     ),
-    "pages in memory stores": mission(
-        """
-        get "/pages" { paginate: page(page, 2) }
-        store response -> names
-        store response -> names { key: concat("again-", .id) }
-        store response.data -> names { key: .id, upsert: true }
-        map response -> mapped { id: "m", n: length(response) }
-        store mapped -> out
-        get "/array" { paginate: page(page, 2) }
-        store response -> out { key: .id }
-        post "/note/0"
-        run B
-        store response -> names { key: concat("b-", .id) }
-        for n in names checkpoint every 2 { post "/note/{n.id}"
-          store { id: n.id, seen: true } -> names { key: .id, upsert: true }
-          delete out[n.id] }
-        run B
-        post "/note/1"
-        store { id: "end", n: length(names) } -> out""",
-        actions="""
-        action B { get "/pages" { paginate: page(page, 2) }
-          store response -> again
-          get "/array" { paginate: page(page, 2) }
-          store response -> again { key: concat("x", .id) }
-          post "/b/1"
-          for a in again where .n == 21 { delete again[a.id] } }
-        action C { for a in again { post "/c/{a.id}"
-            store a -> more { key: concat("c", .id) } } }""",
-        run="A then C",
-        stores='store names: memory("names")\nstore again: memory("again")\nstore more: file("more")',
-    ),
+    "pages in memory stores": PAGES_IN_MEMORY,
     "moved and counted, folded often": mission(
         """
         store { id: "c", n: 0 } -> counter

@@ -14,7 +14,7 @@ from reqon.runner import ResumeRefusedError
 from reqon.state.records import ExecutionStatus
 from reqon.values import decode, encode
 from tests.support.clocks import FakeClock
-from tests.support.missions import Bench, Ran, mission
+from tests.support.missions import PAGES_IN_MEMORY, Bench, Ran, mission
 from tests.support.servers import ScriptedServer, Seen, reply
 
 
@@ -301,37 +301,7 @@ CASES = {
         'get "/list/l"\nfor r in response { get "/detail/{r.id}"\n'
 'store { v: response.id } -> out\nfor k in r.kids { store { k: k } -> out } }'
     ),
-    "pages in memory stores": mission(
-        """
-        get "/pages" { paginate: page(page, 2) }
-        store response -> names
-        store response -> names { key: concat("again-", .id) }
-        store response.data -> names { key: .id, upsert: true }
-        map response -> mapped { id: "m", n: length(response) }
-        store mapped -> out
-        get "/array" { paginate: page(page, 2) }
-        store response -> out { key: .id }
-        post "/note/0"
-        run B
-        store response -> names { key: concat("b-", .id) }
-        for n in names checkpoint every 2 { post "/note/{n.id}"
-          store { id: n.id, seen: true } -> names { key: .id, upsert: true }
-          delete out[n.id] }
-        run B
-        post "/note/1"
-        store { id: "end", n: length(names) } -> out""",
-        actions="""
-        action B { get "/pages" { paginate: page(page, 2) }
-          store response -> again
-          get "/array" { paginate: page(page, 2) }
-          store response -> again { key: concat("x", .id) }
-          post "/b/1"
-          for a in again where .n == 21 { delete again[a.id] } }
-        action C { for a in again { post "/c/{a.id}"
-            store a -> more { key: concat("c", .id) } } }""",
-        run="A then C",
-        stores='store names: memory("names")\nstore again: memory("again")\nstore more: file("more")',
-    ),
+    "pages in memory stores": PAGES_IN_MEMORY,
     "mission variables": mission(
         ('get "/list/l"\nfor r in response { post "/note/{r.id}"\n'
 'store { id: r.id, s: stamp } -> out }'), declarations="let stamp = uuid()"

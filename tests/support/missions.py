@@ -41,6 +41,40 @@ def mission(
     )
 
 
+# Memory stores whose records the journal has as items of pages, written, overwritten, deleted; in called actions too.
+PAGES_IN_MEMORY = mission(
+    """
+    get "/pages" { paginate: page(page, 2) }
+    store response -> names
+    store response -> names { key: concat("again-", .id) }
+    store response.data -> names { key: .id, upsert: true }
+    map response -> mapped { id: "m", n: length(response) }
+    store mapped -> out
+    get "/array" { paginate: page(page, 2) }
+    store response -> out { key: .id }
+    post "/note/0"
+    run B
+    store response -> names { key: concat("b-", .id) }
+    for n in names checkpoint every 2 { post "/note/{n.id}"
+      store { id: n.id, seen: true } -> names { key: .id, upsert: true }
+      delete out[n.id] }
+    run B
+    post "/note/1"
+    store { id: "end", n: length(names) } -> out""",
+    actions="""
+    action B { get "/pages" { paginate: page(page, 2) }
+      store response -> again
+      get "/array" { paginate: page(page, 2) }
+      store response -> again { key: concat("x", .id) }
+      post "/b/1"
+      for a in again where .n == 21 { delete again[a.id] } }
+    action C { for a in again { post "/c/{a.id}"
+        store a -> more { key: concat("c", .id) } } }""",
+    run="A then C",
+    stores='store names: memory("names")\nstore again: memory("again")\nstore more: file("more")',
+)
+
+
 def parse_mission(text: str) -> MissionProgram:
     """The one mission of a text; its errors fail the test."""
     program = load_text(Source("test.vague", text), known=registered(Specifications))
