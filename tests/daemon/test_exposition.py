@@ -216,28 +216,25 @@ def test_stop_ends_the_thread_with_clients_connected(port: int) -> None:
     assert sum(t.name == Exposition.THREAD for t in threading.enumerate()) == 1  # the fixture's
 
 
-def test_answers_come_quickly_while_the_main_thread_computes(port: int) -> None:
-    """K4 in part: p99 100 ms."""
-    done = threading.Event()
-    seconds: list[float] = []
+def test_answers_come_while_the_main_thread_computes(port: int) -> None:
+    """K4 in part; benchmarks/daemon.py says how quickly."""
+    answers: list[int] = []
 
     def scrape() -> None:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for _ in range(40):
-            began = SYSTEM.monotonic()
             client.request("GET", "/small")
-            client.getresponse().read()
-            seconds.append(SYSTEM.monotonic() - began)
+            answer = client.getresponse()
+            answer.read()
+            answers.append(answer.status)
         client.close()
-        done.set()
 
     thread = threading.Thread(target=scrape)
     thread.start()
     total = 0
-    while not done.is_set():  # a mission that only computes
+    while thread.is_alive():  # a mission that only computes
         total += sum(i * i for i in range(2000))
-    thread.join()
-    assert sorted(seconds)[-2] < 0.25  # two machines' worth of slack: other tests share the cores
+    assert answers == [200] * 40
     assert total
 
 

@@ -518,7 +518,7 @@ def test_a_long_wait_is_left_at_once(api: OrdersApi, tmp_path: Path) -> None:
         began = time.monotonic()
         process.signal()
         ended = process.wait(60)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 15
     assert ended.code == 143, ended.text
     shown = record(state, tmp_path)
     assert shown["status"] == "interrupted"
@@ -573,7 +573,7 @@ def test_the_second_signal_ends_it_at_once(number: signal.Signals, api: OrdersAp
         began = time.monotonic()
         process.signal(number)
         assert process.wait(20).code == 128 + number
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # not the grace
     api.release()
     assert reqon(mission, "--resume", "--state-dir", state, cwd=tmp_path).code == 0
     seen = api.stats()

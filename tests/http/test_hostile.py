@@ -245,7 +245,7 @@ async def test_a_source_that_hangs_does_not_hold_up_another(api: ScriptedServer,
             await asyncio.sleep(0.05)
             began = SYSTEM.monotonic()
             await quick.send(get())
-            assert SYSTEM.monotonic() - began < 5
+            assert SYSTEM.monotonic() - began < 15
 
 
 async def test_the_wait_for_a_free_connection_is_not_part_of_the_timeout(
@@ -268,7 +268,7 @@ async def test_a_short_timeout_is_kept(api: ScriptedServer, connections: Connect
     api.on("/parcels", silence)
     began = SYSTEM.monotonic()
     error = await ask(connections, api.url, get(timeout_seconds=0.1))
-    assert error.kind == "timeout" and "0.1 s" in error.message and SYSTEM.monotonic() - began < 5
+    assert error.kind == "timeout" and "0.1 s" in error.message and SYSTEM.monotonic() - began < 15
 
 
 async def test_cancelling_a_request_frees_its_connection_slot(api: ScriptedServer, connections: Connections) -> None:

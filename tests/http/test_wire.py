@@ -178,5 +178,5 @@ async def test_deadlines_end_what_is_late_and_leave_the_rest() -> None:
     asyncio.get_running_loop().call_later(0.05, outside.cancel)
     results = await asyncio.gather(late(), quick(), outside, return_exceptions=True)
     assert [type(r) for r in results] == [TimeoutError, str, asyncio.CancelledError]
-    assert 1.0 <= SYSTEM.monotonic() - began < 5
+    assert 1.0 <= SYSTEM.monotonic() - began < 15
     deadlines.close()
