@@ -25,7 +25,10 @@ from reqon.stores.remote import RemoteStore
 from reqon.stores.remote_frozen import RemoteSnapshot
 from reqon.values import Value, encode
 
-SLICE_SECONDS = 0.004  # how long a loop works before it lets others run; well below the 10 ms that are promised
+# How long a loop works before it lets others run; below the 10 ms that are promised, and above sys.getswitchinterval():
+# a thread that waits for the interpreter asks for it after that interval, and starts to wait anew whenever the loop
+# gives it away and takes it back before that thread has woken up. With slices below the interval it never asks.
+SLICE_SECONDS = 0.007
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """`for`: what it goes through, what its iterations see, how it ends (spec/language.md 4.3, 7.3; spec/runtime.md 13)."""
 
 import asyncio
+import sys
 import time
 
 import pytest
 
 from reqon.events import LoopEnded, LoopStarted, Noticed
+from reqon.runtime import loops
 from tests.support.missions import Bench, mission
 from tests.support.servers import ScriptedServer, Seen, reply
 
@@ -284,3 +286,8 @@ async def test_a_nest_of_short_loops_lets_others_run(called: bool, bench: Bench)
     (await bench.run(text)).ok()
     beating.cancel()
     assert longest < 0.1  # 10 ms are promised
+
+
+def test_a_slice_outlasts_what_another_thread_waits_before_it_asks_for_the_interpreter() -> None:
+    """K4: else a thread that answers scrapes or synced a file waits for seconds while a mission computes."""
+    assert sys.getswitchinterval() < loops.SLICE_SECONDS
