@@ -1,4 +1,4 @@
-"""What the original's documents promise and the original does not do (spec/language.md 8.2), row by row.
+"""What the original's documents promise and the original does not do (spec/language.md 8.2, 8.3), row by row.
 
 Rows about files and folders are in test_loader.py, those about `wait` in test_waiting.py, findings in the corpus.
 """
@@ -348,11 +348,10 @@ ROWS: dict[str, Row] = {
     "groups with a failure": Row(
         'store { id: "a", v: 1 } -> out',
         [1, 2],
-        error="abort",
+        error="http",
         parts={
             "actions": 'action Bad { get "/nowhere" }\naction C { store { id: "c", v: 2 } -> out }',
             "run": "[A, Bad] then C",
-            "wrong": "http",
         },
     ),
     "response goes on": Row(
@@ -367,21 +366,209 @@ ROWS: dict[str, Row] = {
 }
 
 
+RULINGS: dict[str, Row] = {
+    "a failed assume warns": Row('validate response { assume .n > 0 }\nstore { id: "v", v: 1 } -> out', [1]),
+    "variables are eager": Row(
+        """get "/n"
+        let before = response.n
+        get "/n"
+        store { id: "v", v: [before, response.n] } -> out""",
+        [[1, 2]],
+        served={"/n": [reply(data={"n": 1}), reply(data={"n": 2})]},
+    ),
+    "the variable hides the store": Row(
+        'let rows = [{ id: "v", v: 1 }]\nfor x in rows { store x -> out }',
+        [1],
+        parts={"stores": 'store rows: memory("rows")'},
+    ),
+    "any of is a boolean": Row(
+        """let xs = [{ n: 1 }, { n: 2 }]
+        store { id: "v", v: [any of xs where .n > 1, first(xs where .n > 1).n] } -> out""",
+        [[True, 2]],
+    ),
+    "replace means every": value('replace("a-b-c", "-", "+")', "a+b+c"),
+    "an unset variable is null": value('[env("NOT_SET"), env("NOT_SET") or "d"]', [None, "d"]),
+    "includes in a list": value(
+        '[includes(["missing required field"], "missing"), includes("missing", "miss")]', [False, True]
+    ),
+    "skip outside loops ends the action": Row(
+        'store { id: "a", v: 1 } -> out\nskip\nstore { id: "b", v: 2 } -> out',
+        [1, 3],
+        parts={"actions": 'action B { store { id: "c", v: 3 } -> out }', "run": "A then B"},
+    ),
+    "retry in all three attempts, then an arm that leaves": Row(
+        """for x in [1] {
+          get "/down"
+          match response {
+            { code: 404 } -> retry { maxAttempts: 3, delay: 1 },
+            { code: 404 } -> continue,
+            { code: 404 } -> queue lost { item: { id: "q" } },
+            _ -> continue
+          }
+          store { id: "never", v: 0 } -> out
+        }
+        store { id: "v", v: length(lost) } -> out""",
+        [1],
+        served={"/down": reply(404)},
+        asked=["/down"] * 3,
+        parts={"stores": 'store lost: memory("lost")'},
+    ),
+    "retry used up": Row(
+        'get "/down"\nmatch response { { code: 404 } -> retry { maxAttempts: 2, delay: 1 }, _ -> continue }',
+        {},
+        served={"/down": reply(404)},
+        asked=["/down"] * 2,
+        error="retry_exhausted",
+    ),
+    "queue goes on in a block": Row(
+        """for x in [1, 2] {
+          match x { 1 -> queue lost { item: { id: "q" } }, _ -> { queue lost { item: { id: "r" } } } }
+          store { id: x, v: x } -> out
+        }
+        store { id: "n", v: length(lost) } -> out""",
+        [2, 2],
+        parts={"stores": 'store lost: memory("lost")'},
+    ),
+    "a catch-all takes an error only if it decides": Row(
+        """for x in ["/a", "/b"] {
+          get x
+          match response { { n: 1 } -> continue, _ -> skip }
+          store { id: x, v: response.n } -> out
+        }
+        get "/b"
+        match response { _ -> store { id: "c", v: 9 } -> out }""",
+        [1],
+        served={"/a": reply(data={"n": 1}), "/b": reply(500)},
+        error="http",
+    ),
+    "the status wins, the body is tried second": Row(
+        """for x in ["/a", "/b"] {
+          get x
+          match response { { code: 409 } -> store { id: x, v: "status" } -> out,
+            { code: "E1" } -> store { id: x, v: "body" } -> out, _ -> abort }
+        }""",
+        ["status", "body"],
+        served={"/a": reply(409, data={"code": "E1"}), "/b": reply(410, data={"code": "E1"})},
+    ),
+    "success has a code": Row(
+        'get "/a"\nmatch response { { code: 200 } -> store { id: "v", v: response.code } -> out, _ -> abort }',
+        [200],
+        served={"/a": reply(data={"n": 1})},
+    ),
+    "null and absent in patterns": Row(
+        """match ({ error: null }) { { error: _ } -> abort, { error: null } -> store { id: "a", v: 1 } -> out }
+        match ({ n: 1 }) { { id: null } -> store { id: "b", v: 2 } -> out, _ -> abort }""",
+        [1, 2],
+    ),
+    "one element or a list of a schema": Row(
+        """match [{ q: 1 }, { q: 2 }] { [x] -> abort, [Q] -> store { id: "a", v: 1 } -> out }
+        match [5] { [x] -> store { id: "b", v: x } -> out }""",
+        [1, 5],
+        parts={"declarations": "schema Q { q: int }"},
+    ),
+    "paged results are both": Row(
+        """get "/p" { paginate: page(page, 2), until: length(response.rows) < 2 }
+        store { id: "v", v: [length(response), length(response.rows), response.total] } -> out""",
+        [[3, 3, 9]],
+        served={"/p": [reply(data={"rows": [1, 2], "total": 9}), reply(data={"rows": [3], "total": 9})]},
+    ),
+    "page > 3 asks for three": Row(
+        """get "/p" { paginate: page(page, 2), until: page > 3 }
+        store { id: "v", v: length(response) } -> out""",
+        [6],
+        served={"/p": reply(data=[1, 2])},
+        asked=["/p?page=1", "/p?page=2", "/p?page=3"],
+    ),
+    "an empty page ends it, a short one does not where until is given": Row(
+        'get "/p" { paginate: page(page, 5), until: response == 0 }\nstore { id: "v", v: length(response) } -> out',
+        [2],
+        served={"/p": [reply(data=[1, 2]), reply(data=[])]},
+        asked=["/p?page=1", "/p?page=2"],
+    ),
+    "too many pages": Row(
+        'get "/p" { paginate: page(page, 1), maxPages: 3 }\nstore response -> out',
+        {},
+        served={"/p": reply(data=[{"id": 1}])},
+        error="pagination",
+    ),
+    "later stages run after a failing member": Row(
+        'store { id: "a", v: 1 } -> out',
+        [1, 2],
+        error="http",
+        parts={
+            "actions": 'action Bad { get "/nowhere" }\naction C { store { id: "c", v: 2 } -> out }',
+            "run": "[A, Bad] then C",
+        },
+    ),
+    "variables end with their action": Row(
+        'let x = 1\nget "/a"',
+        [1],
+        served={"/a": reply(data={"n": 1})},
+        parts={
+            "declarations": "let y = 5",
+            "actions": 'action B { match y { 5 -> store { id: "v", v: response.n } -> out, _ -> abort } }',
+            "run": "A then B",
+        },
+    ),
+    "ways to store": Row(
+        """store { id: "a", v: 0, w: 1 } -> out
+        store { id: "a", v: 1 } -> out { upsert: true }
+        store { id: "b", v: 0, w: 1 } -> out
+        store { id: "b", v: 2 } -> out
+        store { id: "c", v: 0, w: 1 } -> out
+        store { id: "c", v: 3 } -> out { partial: true }
+        store { id: "d", v: 0, w: 1 } -> out
+        store { id: "d", v: 4 } -> out { upsert: true, partial: false }
+        for x in out where .id == "c" { store { id: "e", v: x._partial } -> out }""",
+        {
+            "a": {"id": "a", "v": 1, "w": 1},
+            "b": {"id": "b", "v": 2},
+            "c": {"id": "c", "v": 3, "w": 1},
+            "d": {"id": "d", "v": 4},
+            "e": {"id": "e", "v": True},
+        },
+    ),
+    "a key that is null": Row("store { v: 1 } -> out { key: .id }", {}, error="store"),
+    "variables in source strings": Row(
+        'get Own "/x"\nstore { id: "v", v: response } -> out',
+        [1],
+        served={"/blue/x": reply(data=1)},
+        environment={"TEAM": "blue"},
+        parts={"options": 'source Own { base: "${API}/${TEAM}", auth: none }'},
+    ),
+    "no run clause": Row(
+        'store { id: "v", v: 1 } -> out\nrun B',
+        [1, 2],
+        parts={"actions": 'action B { store { id: "b", v: 2 } -> out }', "no_run": True},
+    ),
+}
+
+
 @pytest.mark.parametrize("name", ROWS)
 async def test_what_the_documents_promise_is_done(name: str, api: ScriptedServer, bench: Bench) -> None:
-    row = ROWS[name]
+    await _check(ROWS[name], api, bench)
+
+
+@pytest.mark.parametrize("name", RULINGS)
+async def test_where_the_documents_disagree_the_ruling_holds(name: str, api: ScriptedServer, bench: Bench) -> None:
+    """spec/language.md 8.3."""
+    await _check(RULINGS[name], api, bench)
+
+
+async def _check(row: Row, api: ScriptedServer, bench: Bench) -> None:
     parts = dict(row.parts)
-    wrong = parts.pop("wrong", row.error)
     source = parts.pop("steps_source", None)
     steps = row.steps.replace('get "', f'get {source} "') if source else row.steps
     for path, answers in row.served.items():
         api.on(path, *(answers if isinstance(answers, list) else [answers]))
     bench.environment = row.environment
-    ran = await bench.run(mission(steps, **parts))
-    if wrong is None:
+    without_run = parts.pop("no_run", False)
+    text = mission(steps, **parts)
+    ran = await bench.run(text.replace("\n  run A\n", "\n") if without_run else text)
+    if row.error is None:
         ran.ok()
     else:
-        assert ran.error.type == wrong
+        assert ran.error.type == row.error
     if isinstance(row.out, dict):
         assert ran.out == row.out
     else:
