@@ -172,6 +172,33 @@ class Text(Kind):
         raise _Unreadable
 
 
+# RFC 9110, section 5.6.2; and what the connection itself says.
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADERS_OF_CONNECTIONS = frozenset(("host", "content-length", "transfer-encoding", "connection"))
+
+
+def can_be_sent(header: str) -> bool:
+    """Whether a mission may send a header of this name (spec/runtime.md 2.4)."""
+    return bool(_HEADER_NAME.fullmatch(header)) and header.lower() not in _HEADERS_OF_CONNECTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderName(Text):
+    """The name of a header; of one that a mission may send, unless it is only looked for in what is `received`."""
+
+    received: bool = False
+
+    @property
+    def expected(self) -> str:
+        return "the name of a header" if self.received else "the name of a header that can be sent"
+
+    def read(self, value: Value, *, lenient: bool) -> str:
+        del lenient
+        if isinstance(value, str) and (_HEADER_NAME.fullmatch(value) if self.received else can_be_sent(value)):
+            return value
+        raise _Unreadable
+
+
 @dataclass(frozen=True, slots=True)
 class Texts(Kind):
     """A list of texts; `single` takes one text as a list of one."""
@@ -219,6 +246,11 @@ class Fields(Kind):
         if isinstance(value, Mapping):
             return value
         raise _Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Headers(Fields):
+    """Headers to send. A name that cannot be sent fails the request, as `bad_header`; the check says so before."""
 
 
 @dataclass(frozen=True, slots=True)

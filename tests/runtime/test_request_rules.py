@@ -341,6 +341,7 @@ async def test_request_shows_the_attempt_and_no_secret(api: ScriptedServer, benc
         ('headers: env("TEXT")', "headers must be an object"),
         ('maxRedirects: env("TEXT")', "maxRedirects must be a whole number"),
         ('validateResponses: env("TEXT")', "validateResponses must be true or false"),
+        ('idempotencyKey: concat(env("TEXT"), " d")', "the name of a header that can be sent, not 'abc d'"),
     ],
 )
 async def test_a_computed_option_of_a_source_is_looked_at_before_the_first_request(

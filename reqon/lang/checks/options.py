@@ -13,6 +13,7 @@ from reqon.lang.kinds import (
     NOT_CONSTANT,
     BadOptionError,
     Expr,
+    Headers,
     Kind,
     Milliseconds,
     Paging,
@@ -23,6 +24,7 @@ from reqon.lang.kinds import (
     Table,
     Text,
     block_of,
+    can_be_sent,
     constant,
     read_value,
 )
@@ -136,6 +138,14 @@ class Options:
             self.expressions.check(value, scope)
         else:
             self._constant_or_computed(option, kind, value, scope)
+            if isinstance(kind, Headers) and isinstance(value, nodes.ObjectLiteral):
+                self._header_names(value)
+
+    def _header_names(self, headers: nodes.ObjectLiteral) -> None:
+        for entry in headers.entries:
+            if isinstance(entry, nodes.Entry) and not can_be_sent(entry.key):
+                message = f"a header named '{entry.key}' cannot be sent: the request will fail"
+                self.findings.warn("bad-option-value", message, entry.key_span)
 
     def _constant_or_computed(self, option: Written, kind: Kind, value: nodes.Expression, scope: Scope) -> None:
         known = constant(value, kind)
