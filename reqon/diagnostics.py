@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from reqon.secrets import SECRETS
+
 Severity = Literal["error", "warning"]
 
 
@@ -101,7 +103,10 @@ class Diagnostic:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The printed form: place, severity, message, code; the line with its caret; the hint. No final newline."""
+    """The printed form: place, severity, message, code; the line with its caret; the hint. No final newline.
+
+    Secrets that stand on the line are masked; the caret is where its text then is.
+    """
     head = f"{diagnostic.severity}: {diagnostic.message} [{diagnostic.code}]"
     lines = [head]
     span = diagnostic.span
@@ -109,10 +114,11 @@ def render(diagnostic: Diagnostic) -> str:
         lines = [f"{span}: {head}"]
         line, column = span.source.position(span.start)
         text = span.source.line(line)
-        width = max(1, min(span.end - span.start, len(text) - column + 1))
+        before = SECRETS.redact_source(text[: column - 1])
+        meant = SECRETS.redact_source(text[column - 1 :][: span.end - span.start])
         # A tab stays a tab under itself, so that the caret meets its column however wide tabs are shown.
-        pad = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
-        lines += [f"    {text}", f"    {pad}{'^' * width}"]
+        pad = "".join("\t" if c == "\t" else " " for c in before)
+        lines += [f"    {SECRETS.redact_source(text)}", f"    {pad}{'^' * max(1, len(meant))}"]
     if diagnostic.hint:
         hint = diagnostic.hint
         lines.append(f"hint: {hint}" if hint.endswith((".", "?", "}", "!", '"', "…")) else f"hint: {hint}.")

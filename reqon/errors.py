@@ -41,7 +41,7 @@ class ReqonError(Exception):
     none is given.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     slug: ClassVar[str] = "error"
     kind: str = "internal"
 
@@ -109,7 +109,7 @@ class ReqonError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: kind, message, location, hint, action, step, as far as known."""
         known = {"kind": self.kind, "message": self.message, "location": self.location, "hint": self.hint}
-        known |= {"action": self.action, "step": self.step}
+        known |= {"action": self.action, "step": SECRETS.redact_source(self.step) if self.step else None}
         return {k: v for k, v in known.items() if v is not None}
 
 
@@ -409,6 +409,8 @@ class StoreError(StepError):
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        if operation == "init":
+            self.exit_code = ConfigurationError.exit_code
         self.store_name = store
         self.operation = operation
         self.key = key
@@ -418,11 +420,15 @@ class StoreError(StepError):
 
 
 class ParallelError(ReqonRuntimeError):
-    """Several members of a parallel group or loop failed: `failures` holds (name, error) pairs."""
+    """Several members of a parallel group or loop failed: `failures` holds (name, error) pairs.
+
+    Its exit code is the highest of theirs.
+    """
 
     slug = "parallel"
 
     def __init__(self, failures: Sequence[tuple[str, ReqonError]]) -> None:
         super().__init__("; ".join(f"{name}: {error.message}" for name, error in failures))
         self.failures = tuple(failures)
+        self.exit_code = max((error.exit_code for _, error in failures), default=self.exit_code)
         self.kind = failures[0][1].kind if failures else "internal"

@@ -17,6 +17,7 @@ _SECRET_PARAMETER = frozenset(
     ("key", "api_key", "apikey", "token", "access_token", "auth", "password", "secret", "sig", "signature", "code")
 )
 _QUERY_PAIR = re.compile(r"([?&])([^=&#\s]+)=([^&#\s\"'<>]*)")
+_WRITTEN_PAIR = re.compile(r"([?&])([^=&#\s]+)=([^&#\s\"'<>{]+)")
 
 
 def is_secret_variable(name: str) -> bool:
@@ -80,10 +81,17 @@ class SecretRegistry:
 
     def redact(self, text: str) -> str:
         """The text with every known secret, and every telling query parameter, written `***`."""
+        return self._redact(text, _QUERY_PAIR)
+
+    def redact_source(self, text: str) -> str:
+        """Redact a piece of a mission's text: `{placeholders}` of telling parameters stay, they have no value yet."""
+        return self._redact(text, _WRITTEN_PAIR)
+
+    def _redact(self, text: str, pairs: re.Pattern[str]) -> str:
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
         if "=" in text and ("?" in text or "&" in text):
-            text = _QUERY_PAIR.sub(self._redact_pair, text)
+            text = pairs.sub(self._redact_pair, text)
         return text
 
     def _redact_pair(self, match: re.Match[str]) -> str:

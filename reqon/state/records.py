@@ -219,7 +219,8 @@ def to_dict(record: ExecutionRecord) -> dict[str, Value]:
     shown["actionsRun"] = list(record.actions_run)
     if step := record.active_step:
         item = SECRETS.redact_value(step.item)
-        shown["activeStep"] = _known(action=step.action, step=step.step, index=step.index, item=item)
+        text = _step(step.step)
+        shown["activeStep"] = _known(action=step.action, step=text, index=step.index, item=item)
     if record.checkpoints:
         shown["checkpoints"] = {name: _checkpoint_to_dict(c) for name, c in record.checkpoints.items()}
     shown |= {
@@ -415,7 +416,7 @@ def _checkpoint_to_dict(c: Checkpoint) -> dict[str, Value]:
 def _error_to_dict(e: RunError) -> dict[str, Value]:
     return _known(
         action=e.action,
-        step=e.step,
+        step=_step(e.step),
         message=SECRETS.redact(e.message),
         type=e.type,
         at=rfc3339(e.at),
@@ -424,6 +425,10 @@ def _error_to_dict(e: RunError) -> dict[str, Value]:
         status=e.status,
         hint=SECRETS.redact(e.hint) if e.hint else None,
     )
+
+
+def _step(text: str | None) -> str | None:
+    return SECRETS.redact_source(text) if text else text
 
 
 def _totals_to_dict(t: StoreTotals) -> dict[str, Value]:

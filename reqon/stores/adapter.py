@@ -180,7 +180,7 @@ class Adapter:
         try:
             async with self._turns.writing():
                 if not self._borrowed and self.has("close"):
-                    await self.call("close", operation="init")
+                    await self.call("close", operation="set")
         finally:
             self.target = _CLOSED
             if self._thread is not None:

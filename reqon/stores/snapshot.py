@@ -20,8 +20,6 @@ _PIECE = 1 << 20
 class UnreadableStoreError(StoreError):
     """A store cannot be used: its file, which is left as it is, or its database cannot be opened."""
 
-    exit_code = 3
-
     def __init__(
         self,
         message: str,

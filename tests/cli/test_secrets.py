@@ -90,3 +90,22 @@ def test_a_secret_is_never_shown(place: str, api: OrdersApi, tmp_path: Path) -> 
     assert leaks(shown_plan, tmp_path / ".vague-data") == []
     check = reqon("check", "guarded.vague", *arguments, "--json", cwd=tmp_path, variables=variables)
     assert leaks(check, tmp_path / ".vague-data") == []
+
+
+def test_a_secret_that_is_written_in_a_mission_is_not_shown_with_its_line(api: OrdersApi, tmp_path: Path) -> None:
+    """Findings and failures print the line they mean; the secret that stands on it is masked, its caret stays right."""
+    text = MISSION.format(auth="auth: bearer, token: 'pineapple-juice'", url=api.url, shown='"nothing"')
+    text = text.replace('get "/orders"', 'get concat("/none/", "pineapple-juice")')
+    (tmp_path / "guarded.vague").write_text(text)
+    shown = "    source Shop { auth: bearer, token: '***', base: \"" + api.url + '"'
+    check = reqon("check", "guarded.vague", cwd=tmp_path)
+    assert check.err.splitlines()[1].startswith("  " + shown)
+    assert check.err.splitlines()[2] == " " * (2 + shown.index("'")) + "^" * len("'***'")
+    failed = reqon("guarded.vague", cwd=tmp_path)
+    (tmp_path / "guarded.vague").write_text(text.replace("base:", "bose: 1, base:"))
+    broken = reqon("check", "guarded.vague", cwd=tmp_path)
+    assert (failed.code, broken.code) == (1, 2), failed.err
+    assert "concat(" in failed.err and "bose" in broken.err
+    for ended in (check, failed, broken, reqon("status", "Guarded", "--json", cwd=tmp_path)):
+        assert "pineapple" not in ended.text
+    assert "pineapple" not in "".join(path.read_text() for path in tmp_path.rglob("*.json"))

@@ -8,6 +8,8 @@ import reqon
 from reqon import errors
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
+from reqon.state.records import to_json
+from reqon.values import decode
 from tests.support.missions import Bench, mission
 from tests.support.servers import ScriptedServer, reply
 
@@ -111,15 +113,40 @@ def test_every_error_of_the_table_is_there() -> None:
     }  # fmt: skip
     for name, base in bases.items():
         assert issubclass(getattr(errors, name), getattr(errors, base)), name
-    exits = {
-        "ParseError": 2,
-        "ConfigurationError": 3,
-        "SpecError": 3,
-        "FetchError": 1,
-        "StoreError": 1,
-        "AbortError": 1,
-    }
-    assert {name: getattr(errors, name).exit_code for name in exits} == exits
+    exits = {2: ["LexerError", "ParseError", "SemanticError"], 3: ["ConfigurationError", "SpecError"]}
+    for code, names in exits.items():
+        assert {getattr(errors, name).exit_code for name in names} == {code}
+    others = {name for name in bases if not issubclass(getattr(errors, name), errors.ConfigurationError)}
+    assert {getattr(errors, name).exit_code for name in others - {*exits[2]}} == {1}
+    opening, writing = (errors.StoreError("no", operation=operation) for operation in ("init", "set"))
+    assert (opening.exit_code, writing.exit_code) == (3, 1)
+    assert errors.ParallelError([("A", writing), ("B", opening)]).exit_code == 3
+    assert errors.ParallelError([("A", writing)]).exit_code == 1
     assert errors.RuntimeError is errors.ReqonRuntimeError and issubclass(
         errors.ResponseValidationError, errors.ValidationError
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "run", "failures"),
+    [
+        ("run B", "A", ["B"]),
+        ("for i in [1] { run B }", "A", ["B"]),
+        ('get "/404"\nmatch response { { code: 404 } -> jump B then continue, _ -> continue }', "A", ["B"]),
+        ('get "/404"\nmatch response { { code: 404 } -> retry { maxAttempts: 2, delay: 1 } }', "A", ["A"]),
+        ("for i in [1, 2] parallel { run B }", "A", ["B", "B"]),
+        ("run B", "[A, C]", ["B", "C"]),
+        ("run C\nrun B", "A", ["C"]),
+    ],
+)
+async def test_a_failure_is_recorded_once_under_the_action_it_happened_in(
+    steps: str, run: str, failures: list[str], api: ScriptedServer, bench: Bench
+) -> None:
+    api.on("*", reply(404, data={}))
+    others = 'action B { get "/x" }\naction C { for i in [1] { get "/y/{i}" } }'
+    record = (await bench.run(mission(steps, actions=others, run=run))).record
+    assert sorted(error.action or "" for error in record.errors) == failures and record.errors_total == len(failures)
+    for error in decode(to_json(record))["errors"]:
+        assert {"action", "step", "message", "type", "at", "location"} <= set(error)
+        assert set(error) <= {"action", "step", "message", "type", "at", "location", "item", "status", "hint"}
+        assert error["type"] == ("retry_exhausted" if "retry" in steps else "http")

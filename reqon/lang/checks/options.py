@@ -28,6 +28,7 @@ from reqon.lang.kinds import (
     constant,
     read_value,
 )
+from reqon.secrets import SECRETS
 
 # Long tables are no help in a hint; the nearest word is.
 _LISTED_KEYS = 12
@@ -162,6 +163,7 @@ class Options:
         if isinstance(kind, Registered):
             self._registered(kind, known, value.span)
         elif isinstance(kind, Text) and kind.secret and known:
+            SECRETS.add(known)  # findings print the lines that they mean
             self.findings.warn("literal-secret", "secret written in the mission", value.span, 'use env("…")')
         elif isinstance(kind, Milliseconds) and kind.short and not isinstance(known, timedelta) and 0 < known < 1000:
             message = f"{option.key} {known} means {known} milliseconds"
