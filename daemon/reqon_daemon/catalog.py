@@ -144,7 +144,7 @@ class Catalog:
                 except ReqonError as error:
                     assert kept is not None
                     broken = _Kept(kept.files, (), error.diagnostics)
-                    reload = self._swap({**self._units, path: broken}, (str(path),))
+                    reload = self._swap({**self._units, path: broken}, (path,))
             if reload is not None:
                 yield reload
 
@@ -177,7 +177,7 @@ class Catalog:
         for at in range(0, len(anew), _READ_TOGETHER):
             read |= await asyncio.to_thread(self._read_all, anew[at : at + _READ_TOGETHER], seen)
         units = {unit: read.get(unit) or known[unit] for unit in seen}
-        return self._swap(units, tuple(str(unit) for unit in anew if read[unit].errors))
+        return self._swap(units, anew)
 
     def _read_all(self, units: Iterable[Path], seen: Seen) -> dict[Path, _Kept]:
         return {unit: self._read(unit, seen[unit], self._units.get(unit)) for unit in units}
@@ -207,15 +207,15 @@ class Catalog:
         policy = policy_of(program, default_zone=self._default_zone, evaluate=self._evaluate(plan))
         return Loaded(plan, policy, unit)
 
-    def _swap(self, units: dict[Path, _Kept], refused: tuple[str, ...]) -> Reload:
+    def _swap(self, units: dict[Path, _Kept], read: Iterable[Path]) -> Reload:
         missions: dict[str, Loaded] = {}
         broken = {str(path): kept.errors for path, kept in units.items() if kept.errors}
         # Of two with one name the one in service stays, whatever the order of their files.
-        for path in sorted(units, key=self._is_new):
-            for mission in units[path].missions:
-                first = missions.setdefault(mission.name, mission)
-                if first is not mission:
-                    broken[str(path)] = (*broken.get(str(path), ()), _duplicate(mission, first))
+        for mission in sorted((m for kept in units.values() for m in kept.missions), key=self._is_new):
+            first = missions.setdefault(mission.name, mission)
+            if first is not mission:
+                path = str(mission.unit)
+                broken[path] = (*broken.get(path, ()), _duplicate(mission, first))
         old, self._units, self.missions, self.broken = self.missions, units, missions, broken
         return Reload(
             added=tuple(name for name in missions if name not in old),
@@ -226,17 +226,18 @@ class Catalog:
             },
             removed=tuple(name for name in old if name not in missions),
             broken=broken,
-            refused=refused,
+            refused=tuple(path for path in map(str, read) if path in broken),
         )
 
-    def _is_new(self, path: Path) -> bool:
-        return path not in self._units
+    def _is_new(self, mission: Loaded) -> bool:
+        in_service = self.missions.get(mission.name)
+        return in_service is None or in_service.unit != mission.unit
 
 
 def _duplicate(mission: Loaded, first: Loaded) -> Diagnostic:
     return Diagnostic(
         "duplicate-mission",
-        f"mission '{mission.name}' is already declared in {first.plan.program.node.name.span}",
+        f"mission '{mission.name}' is already declared at {first.plan.program.node.name.span}",
         mission.plan.program.node.name.span,
         "rename one of them: records and checkpoints are kept by name",
     )

@@ -49,6 +49,31 @@ async def test_a_first_reload_reads_everything(tmp_path: Path) -> None:
     assert not await found.reload()
 
 
+async def test_of_two_with_one_name_the_one_in_service_stays_whatever_is_read_later(tmp_path: Path) -> None:
+    """spec/daemon.md 1: an error that names both files, and no switch to a copy that somebody only began to edit."""
+    (tmp_path / "night.vague").write_text(text("N", 30))
+    found = catalog(tmp_path)
+    await found.reload(settle=False)
+    copy = tmp_path / "copy.vague"  # which comes first by name
+    copy.write_text(text("N", 20))
+    assert (await found.reload(settle=False)).refused == (str(copy),)
+    for step in ("somewhere else", "everything", "the copy again"):
+        if step == "somewhere else":
+            (tmp_path / "other.vague").write_text(text("O"))
+        elif step == "the copy again":
+            copy.write_text(text("N", 10))
+        await found.reload(settle=False, everything=step == "everything")
+        assert schedules(found)["N"] == "every 30 minutes", step
+        (finding,) = found.broken[str(copy)]
+        assert finding.code == "duplicate-mission"
+        assert "night.vague" in finding.message, step
+        assert list(found.broken) == [str(copy)], step
+    (tmp_path / "night.vague").unlink()
+    await found.reload(settle=False)
+    assert schedules(found)["N"] == "every 10 minutes"
+    assert not found.broken
+
+
 async def test_a_reload_says_what_was_added_changed_and_removed(tmp_path: Path) -> None:
     for name in "ABC":
         (tmp_path / f"{name}.vague").write_text(text(name))
@@ -180,22 +205,6 @@ async def test_a_bad_schedule_is_refused_with_its_place_and_the_others_run(tmp_p
     span = done.broken[str(path)][0].span
     assert span is not None
     assert (span.line, span.column > 2) == (2, True)
-
-
-async def test_two_missions_of_one_name_leave_the_one_in_service(tmp_path: Path) -> None:
-    (tmp_path / "z.vague").write_text(text("A"))
-    found = catalog(tmp_path)
-    await found.reload(settle=False)
-    good = found.missions["A"]
-    (tmp_path / "b.vague").write_text(text("A", 1))
-    done = await found.reload()
-    assert found.missions["A"] is good
-    (finding,) = done.broken[str(tmp_path / "b.vague")]
-    assert finding.code == "duplicate-mission"
-    (tmp_path / "z.vague").unlink()
-    done = await found.reload()
-    assert not done.broken
-    assert schedules(found) == {"A": "every 1 minute"}
 
 
 async def test_a_mission_folder_is_one_unit(tmp_path: Path) -> None:
