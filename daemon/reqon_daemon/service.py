@@ -95,7 +95,7 @@ class Service:
     alarm: Callable[[float], Alarm] = TimerAlarm
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ports: tuple[int, ...] = ()
-    worst: int = 0  # with `once`: 3 when configuration stopped a run, else 1 when one did not succeed
+    worst: int = 0  # with `once`: 3 when configuration stopped a run, 1 when one did not succeed, 2 for a broken file
     health: Health = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     happenings: Happenings = field(default_factory=Happenings)
@@ -197,6 +197,8 @@ class Service:
                 await self._start_dispatcher(stack)
                 while not self._stop.is_set() and (self.dispatcher.running or self.dispatcher.queued):
                     await self._tick()
+                if self.catalog.broken and not self.worst:
+                    self.worst = SemanticError.exit_code
 
     # --- starting -----------------------------------------------------------------------------------------------------
 

@@ -380,6 +380,9 @@ def test_once_refuses_to_start_anything_with_a_broken_file(missions: Path, state
         assert daemon.wait() == 2
         assert "broken.vague" in daemon.text
         assert "mission.start" not in daemon.text
+    with DaemonProcess(missions, state, once=True, keep_going=True) as daemon:
+        assert daemon.wait() == 2  # though the others succeeded
+        assert "mission.complete" in daemon.text
 
 
 def test_what_it_makes_is_for_its_user_alone(missions: Path, state: Path) -> None:
