@@ -1,3 +1,5 @@
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,10 +78,47 @@ def test_answers_from_before_it_opened_decide_nothing() -> None:
     assert breaker.failed(late, 32, "x") is None and breaker.state is HALF
 
 
-def test_reset_closes_it() -> None:
+def test_reset_closes_it_and_forgets() -> None:
     breaker = opened()
     change = breaker.reset()
-    assert change is not None and breaker.state is CLOSED and breaker.reset() is None
+    assert change is not None and (change.previous, change.state) == (OPEN, CLOSED) and breaker.failures == 0
+    breaker = Breaker(BreakerSettings(failure_threshold=2))
+    breaker.failed(admitted(breaker, 0), 0, "x")
+    assert breaker.reset() is None
+    breaker.failed(admitted(breaker, 1), 1, "x")
+    assert breaker.state is CLOSED
+
+
+def test_its_times_are_told_as_instants() -> None:
+    """Its own clock is monotonic, and stands at `now` when the wall's shows `wall`."""
+    wall = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    breaker = Breaker(BreakerSettings(failure_threshold=2, reset_timeout_seconds=30))
+    assert breaker.opened_since(5, wall) is None
+    assert breaker.status(5, wall) == {
+        "state": "closed",
+        "failures": 0,
+        "successes": 0,
+        "last_failure_time": None,
+        "next_attempt_time": None,
+    }
+    breaker.failed(admitted(breaker, 7), 7, "x")
+    breaker.failed(admitted(breaker, 8), 8, "x")
+    assert breaker.opened_since(18, wall) == wall - timedelta(seconds=10)
+    assert breaker.status(18, wall) == {
+        "state": "open",
+        "failures": 2,
+        "successes": 0,
+        "last_failure_time": wall - timedelta(seconds=10),
+        "next_attempt_time": wall + timedelta(seconds=20),
+    }
+    breaker.succeeded(admitted(breaker, 38))
+    assert breaker.status(39, wall) | {"last_failure_time": None} == {
+        "state": "half_open",
+        "failures": 2,
+        "successes": 1,
+        "last_failure_time": None,
+        "next_attempt_time": None,
+    }
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "good", "bad", "neither"]), st.floats(0, 40)), max_size=60))
