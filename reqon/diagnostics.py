@@ -1,5 +1,6 @@
 """Findings in a text: where, what, what to do; and the form in which they are shown (spec/language.md 5)."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from reqon.secrets import SECRETS
 
 Severity = Literal["error", "warning"]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,25 +104,33 @@ class Diagnostic:
         return found
 
 
+def escape_controls(text: str) -> str:
+    r"""Control characters, ESC and line breaks as `\x1b`: a line stays one line and moves no cursor."""
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
 def render(diagnostic: Diagnostic) -> str:
     """The printed form: place, severity, message, code; the line with its caret; the hint. No final newline.
 
-    Secrets that stand on the line are masked; the caret is where its text then is.
+    Secrets that stand on the line are masked; the caret is where its text then is. Messages and hints may quote what an
+    API said: control characters in them are escaped.
     """
-    head = f"{diagnostic.severity}: {diagnostic.message} [{diagnostic.code}]"
+    head = escape_controls(f"{diagnostic.severity}: {diagnostic.message} [{diagnostic.code}]")
     lines = [head]
     span = diagnostic.span
     if span is not None:
-        lines = [f"{span}: {head}"]
+        lines = [f"{escape_controls(str(span))}: {head}"]
         line, column = span.source.position(span.start)
         text = span.source.line(line)
         before = SECRETS.redact_source(text[: column - 1])
         meant = SECRETS.redact_source(text[column - 1 :][: span.end - span.start])
         # A tab stays a tab under itself, so that the caret meets its column however wide tabs are shown.
         pad = "".join("\t" if c == "\t" else " " for c in before)
-        lines += [f"    {SECRETS.redact_source(text)}", f"    {pad}{'^' * max(1, len(meant))}"]
+        # As wide as the caret thinks.
+        shown = _CONTROL.sub(lambda m: m[0] if m[0] == "\t" else "\ufffd", SECRETS.redact_source(text))
+        lines += [f"    {shown}", f"    {pad}{'^' * max(1, len(meant))}"]
     if diagnostic.hint:
-        hint = diagnostic.hint
+        hint = escape_controls(diagnostic.hint)
         lines.append(f"hint: {hint}" if hint.endswith((".", "?", "}", "!", '"', "…")) else f"hint: {hint}.")
     return "\n".join(lines)
 

@@ -86,7 +86,7 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
     sys.setswitchinterval(_SWITCH_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     level = "debug" if settings.debug or settings.verbose else None
-    _configure_logs(level)
+    logs.configure(level=level)
 
     from reqon.cli.environment import environment  # noqa: PLC0415  # after the log is set up, as all that follows
     from reqon_daemon.sdnotify import Systemd  # noqa: PLC0415
@@ -110,15 +110,6 @@ def _serve(given: "Mapping[str, Any] | DaemonSettings", signals: Signals) -> int
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         worst = runner.run(main())
     return _exit_code(settings, signals, worst)
-
-
-def _configure_logs(level: str | None) -> None:
-    from reqon.errors import ConfigurationError  # noqa: PLC0415  # seldom needed
-
-    try:
-        logs.configure(level=level)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
 
 
 def _log_events(bus: Any) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reqon.clock import parse_rfc3339
-from reqon.observe.plain import escape_controls
+from reqon.diagnostics import escape_controls
 from reqon.secrets import SECRETS
 from reqon.values import Record
 

@@ -61,9 +61,13 @@ def reload(json: ForMachines = False, state_dir: StateDir = None) -> None:
     told += [f"{name}: changed, {old} -> {new}" for name, (old, new) in answer["changed"].items()]
     told += [f"{name}: removed" for name in answer["removed"]]
     told += [f"{path}: refused; if it was good before, that stays in service" for path in answer["refused"]]
-    for findings in answer["broken"].values():
-        told += findings
-    show.out("\n".join(told) or "nothing has changed")
+    broken = [finding for findings in answer["broken"].values() for finding in findings]
+    for line in told:
+        show.out(line)
+    for finding in broken:
+        show.block(finding)
+    if not told and not broken:
+        show.out("nothing has changed")
     raise Done
 
 
@@ -73,7 +77,8 @@ def why(mission: Mission, json: ForMachines = False, state_dir: StateDir = None)
     if json:
         show.as_json(answer)
     else:
-        show.out("\n".join(lines))
+        for line in lines:
+            show.out(line)
     raise Done
 
 
@@ -104,7 +109,7 @@ def export(
     ] = None,
 ) -> None:
     """Write rules for Prometheus, or a dashboard for Grafana, to stdout."""
-    show.out(service("export")(what, tuple(paths or ()), job=job, runbook=runbook).rstrip("\n"))
+    show.block(service("export")(what, tuple(paths or ()), job=job, runbook=runbook).rstrip("\n"))
     raise Done
 
 

@@ -12,7 +12,7 @@ def show_cron(text: str, timezone: str | None) -> int:
     try:
         runs = service("cron-preview")(text, timezone)
     except ReqonError as error:
-        show.err(error.format())
+        show.rendered(error.format())
         return CONFIGURATION
     show.findings(parse_cron(text)[1])
     show.out(f"valid: {text}")

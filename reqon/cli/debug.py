@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from reqon.diagnostics import Span
+from reqon.diagnostics import Span, escape_controls
 from reqon.lang.operators import PagedResult, StoreHandle
-from reqon.observe.plain import escape_controls
 from reqon.runtime.debugging import Stop
 from reqon.secrets import SECRETS
 from reqon.values import Value, encode

@@ -15,6 +15,7 @@ from reqon.cli.exits import CONFIGURATION, Done
 from reqon.cli.flags import AuthFile, EnvFile, ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.services import service
+from reqon.diagnostics import escape_controls
 from reqon.errors import ReqonError
 from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
@@ -44,7 +45,7 @@ def doctor(
         show.as_json({"level": worst(found), "findings": [finding.to_dict() for finding in found]})
     else:
         for finding in found:
-            show.out(_line(finding))
+            show.block(_line(finding))
     raise Done(CONFIGURATION if worst(found) == ERROR else 0)
 
 
@@ -52,6 +53,7 @@ def _line(finding: Finding) -> str:
     text = f"{finding.level:<8} {finding.check}: {finding.message}"
     if finding.hint:
         text += f" -> {finding.hint}"
+    text = escape_controls(text)
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         colour = {"green": "32", "yellow": "33", "red": "31"}[_COLOURS[finding.level]]
         text = f"\x1b[{colour}m{text[:8]}\x1b[0m{text[8:]}"

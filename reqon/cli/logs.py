@@ -13,11 +13,12 @@ from reqon.cli.look import StateStore, the_execution
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import rfc3339, wait_blocking
+from reqon.diagnostics import escape_controls
 from reqon.errors import StateError
 from reqon.files import DISK, DamagedFileError
 from reqon.state.choice import StateStores
 from reqon.state.records import ExecutionRecord, ExecutionStatus
-from reqon.values import JsonError, decode, encode
+from reqon.values import JsonError, decode
 
 _LOOK_SECONDS = 0.2
 _KNOWN = ("mission", "execution_id")  # the same in every line
@@ -39,11 +40,11 @@ def logs(
         if first and line.get("message") != _FIRST_MESSAGE:
             show.err("older lines were not kept")
         first = False
-        show.out(encode(line).decode() if json else _as_text(line))
+        _show(line, json=json)
     if first:
         show.err(f"no log lines of {execution} are kept on this machine; its record says:")
         for line in _told_by(record):
-            show.out(encode(line).decode() if json else _as_text(line))
+            _show(line, json=json)
     raise Done
 
 
@@ -97,9 +98,15 @@ def _read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     return found, offset + end
 
 
+def _show(line: dict[str, Any], *, json: bool) -> None:
+    if json:
+        show.as_json_line(line)
+    else:
+        show.block(_as_text(line))
+
+
 def _as_text(line: dict[str, Any]) -> str:
     from reqon.observe.logs import as_logfmt  # noqa: PLC0415  # structlog costs 80 ms
-    from reqon.observe.plain import escape_controls  # noqa: PLC0415
 
     entry = {key: value for key, value in line.items() if key not in _KNOWN}
     stamp, level = str(entry.pop("timestamp", "")), str(entry.pop("level", "info"))

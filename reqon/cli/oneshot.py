@@ -97,7 +97,7 @@ class OneShot:
                 try:
                     runner.credentials(settings)
                 except ReqonError as error:
-                    show.err(warning(error.locate(mission.sources[name].name.span)))
+                    show.rendered(warning(error.locate(mission.sources[name].name.span)))
             if self.scheduled:
                 show.out(self._when(mission))
             for line in dry.lines():
@@ -154,7 +154,7 @@ class OneShot:
                     outcome: Outcome | ReqonError = await self._one(runner, mission)
                 except ReqonError as error:
                     outcome = error
-                    show.err(error.format())
+                    show.rendered(error.format())
                 except asyncio.CancelledError:
                     break
                 outcomes.append(outcome)
@@ -204,7 +204,7 @@ class OneShot:
         )
         outcome = await runner.execute(plan, request)
         for error in outcome.errors:
-            show.err(error.format())
+            show.rendered(error.format())
         if not self.quiet:
             summary(outcome, resume=self._resume_command(outcome))
         return outcome
@@ -223,8 +223,7 @@ class OneShot:
         if self.verbose:
             from reqon.observe import logs  # noqa: PLC0415  # structlog costs 80 ms
 
-            logs.configure(level=os.environ.get("REQON_LOG_LEVEL") or "info")
-            logs.EventLog(runner.bus, level=os.environ.get("REQON_LOG_LEVEL") or "info")
+            logs.EventLog(runner.bus, level=logs.configure())
             return None
         from reqon.observe.plain import PlainWarnings  # noqa: PLC0415
 

@@ -17,7 +17,6 @@ from reqon.clock import rfc3339
 from reqon.errors import ReqonError
 from reqon.extensions import registered, specifications_in
 from reqon.lang.loader import load
-from reqon.observe.plain import escape_controls
 from reqon.runtime.outline import Outline, described, outline
 from reqon.runtime.plan import Plan, StagePlan
 from reqon.secrets import SECRETS
@@ -51,7 +50,7 @@ def plan(
         try:
             seen = _Seen(outline(made), service("slot-preview")(made, state, count=slots), _synced(state, one.name))
         except ReqonError as error:
-            show.err(error.format())
+            show.rendered(error.format())
             code = code or CONFIGURATION
             continue
         if json:
@@ -60,7 +59,7 @@ def plan(
         if number:
             show.out()
         for line in seen.lines():
-            show.out(escape_controls(SECRETS.redact(line)))
+            show.out(SECRETS.redact(line))
     if json:
         show.as_json(told)
     raise Done(code)

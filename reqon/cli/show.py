@@ -9,8 +9,8 @@ from typing import Any
 
 from reqon.cli.exits import LOST
 from reqon.clock import SYSTEM
-from reqon.diagnostics import Diagnostic, render_all
-from reqon.observe.plain import escape_controls
+from reqon.diagnostics import Diagnostic, escape_controls, render_all
+from reqon.observe.plain import line_safe
 from reqon.secrets import SECRETS
 from reqon.values import encode
 
@@ -20,7 +20,12 @@ _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "runn
 
 
 def out(text: str = "") -> None:
-    """A line on stdout. What it cannot take ends nothing: missions may still be running."""
+    """A line on stdout; it stays one line whatever an API or an item put into it."""
+    block(escape_controls(text))
+
+
+def block(text: str) -> None:
+    """Text of our own on stdout, as it is. What stdout cannot take ends nothing: missions may still be running."""
     try:
         print(text)  # noqa: T201  # this is what the command line is for
     except OSError as error:
@@ -29,21 +34,31 @@ def out(text: str = "") -> None:
 
 
 def err(text: str) -> None:
-    """A line on stderr, if anybody can read it."""
+    """A line on stderr, likewise, if anybody can read it."""
+    rendered(escape_controls(text))
+
+
+def rendered(text: str) -> None:
+    """What is printed already, such as `error.format()`, on stderr as it is."""
     with suppress(OSError):
         print(text, file=sys.stderr)  # noqa: T201  # as above
 
 
 def as_json(value: Any) -> None:
     """A value on stdout, pretty-printed."""
-    out(encode(value, pretty=True).decode())
+    block(line_safe(encode(value, pretty=True).decode()))
+
+
+def as_json_line(value: Any) -> None:
+    """A value on stdout, in one line."""
+    block(line_safe(encode(value).decode()))
 
 
 def findings(diagnostics: Iterable[Diagnostic], *, quiet: bool = False) -> None:
     """Diagnostics on stderr, in their printed form; with `quiet` only errors."""
     shown = [d for d in diagnostics if not quiet or d.severity == "error"]
     if shown:
-        err(render_all(shown))
+        rendered(render_all(shown))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, status_column: int | None = None) -> None:

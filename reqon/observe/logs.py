@@ -13,9 +13,11 @@ from typing import IO, Any
 import structlog
 
 from reqon.clock import SYSTEM, rfc3339
+from reqon.diagnostics import escape_controls
+from reqon.errors import ConfigurationError
 from reqon.events import Emitted, EventBus, Noticed, camel
 from reqon.observe.levels import LEVELS, kinds_shown, level_of
-from reqon.observe.plain import escape_controls, line_safe, safe_field
+from reqon.observe.plain import line_safe, safe_field
 from reqon.values import encode
 
 FORMATS = ("json", "logfmt", "text")
@@ -33,19 +35,22 @@ def configure(
     form: str | None = None,
     level: str | None = None,
     environment: Mapping[str, str] = os.environ,
-) -> None:
+) -> str:
     """Send all log lines to a stream: text with colours on a terminal, JSON elsewhere, unless told otherwise.
 
+    Returns:
+        The least level that is shown.
+
     Raises:
-        ValueError: an unknown format or level.
+        ConfigurationError: an unknown format or level.
     """
     stream = sys.stderr if stream is None else stream
     chosen = form or environment.get("REQON_LOG_FORMAT") or ("text" if stream.isatty() else "json")
     if chosen not in FORMATS:
-        raise ValueError(f"log format must be json, logfmt or text, not '{chosen}'")
+        raise ConfigurationError(f"log format must be json, logfmt or text, not '{chosen}'")
     least = (level or environment.get("REQON_LOG_LEVEL") or "info").lower()
     if least not in LEVELS:
-        raise ValueError(f"log level must be debug, info, warn or error, not '{least}'")
+        raise ConfigurationError(f"log level must be debug, info, warn or error, not '{least}'")
     render: Callable[[Entry], str] = {"json": as_json, "logfmt": as_logfmt, "text": _text_renderer(stream)}[chosen]
     shared: list[Any] = [structlog.contextvars.merge_contextvars, _level, _timestamp]
     structlog.configure(
@@ -70,6 +75,7 @@ def configure(
         logger.handlers[:] = [handler]
         logger.setLevel(LEVELS[least])
         logger.propagate = False
+    return least
 
 
 class _SteadyHandler(logging.StreamHandler[IO[str]]):

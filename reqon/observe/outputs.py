@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import IO, Any, Protocol
 
 from reqon.clock import rfc3339
+from reqon.diagnostics import escape_controls
 from reqon.observe.emitter import EventEmitter
 from reqon.observe.otlp import OTLPExporter
-from reqon.observe.plain import escape_controls, line_safe, safe_field
+from reqon.observe.plain import line_safe, safe_field
 from reqon.observe.spans import ERROR, UNSET, Span, nanoseconds
 from reqon.secrets import SECRETS
 from reqon.tracing import generate_span_id, generate_trace_id

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from reqon.clock import rfc3339
+from reqon.diagnostics import escape_controls
 from reqon.events import Emitted, EventBus, FetchRetried, Noticed
 from reqon.secrets import SECRETS
 from reqon.values import to_builtins
@@ -15,12 +16,6 @@ from reqon.values import to_builtins
 FIELD_LIMIT = 8 * 1024
 _HARMLESS = frozenset((int, float, bool))  # nothing to mask or cut, and most fields of most lines
 _BREAKS = re.compile(r"[\x7f-\x9f\u2028\u2029]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def escape_controls(text: str) -> str:
-    r"""Control characters, ESC and line breaks as `\x1b`: a line stays one line and moves no cursor."""
-    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
 
 
 def line_safe(json: str) -> str:

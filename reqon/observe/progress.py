@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from reqon.diagnostics import escape_controls
 from reqon.events import ActionEnded, ActionStarted, Emitted, EventBus, MissionEnded, Progressed
-from reqon.observe.plain import escape_controls
 
 
 class ProgressBars:

@@ -11,6 +11,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reqon.diagnostics import escape_controls
+from reqon.errors import ConfigurationError
 from reqon.events import (
     Emitted,
     Event,
@@ -25,7 +27,7 @@ from reqon.events import (
 )
 from reqon.observe import logs
 from reqon.observe.levels import level_of
-from reqon.observe.plain import FIELD_LIMIT, escape_controls
+from reqon.observe.plain import FIELD_LIMIT
 from reqon.secrets import SECRETS
 
 SECRET = "s3cr3t-token-of-the-log-tests"
@@ -122,9 +124,9 @@ def test_a_closed_stream_ends_nothing() -> None:
 
 
 def test_an_unknown_format_or_level_is_refused() -> None:
-    with pytest.raises(ValueError, match="json, logfmt or text"):
+    with pytest.raises(ConfigurationError, match="json, logfmt or text"):
         logs.configure(stream=io.StringIO(), form="xml", environment={})
-    with pytest.raises(ValueError, match="debug, info, warn or error"):
+    with pytest.raises(ConfigurationError, match="debug, info, warn or error"):
         logs.configure(stream=io.StringIO(), level="loud", environment={})
 
 
