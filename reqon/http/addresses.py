@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _METADATA = frozenset((ip_address("169.254.169.254"), ip_address("fd00:ec2::254")))
 _PROTOCOL_ASSIGNMENTS = IPv4Network("192.0.0.0/24")  # older Pythons take parts of it for global; clouds use it inside
-_NAT64 = IPv6Network("64:ff9b::/96")
+# An IPv4 address in the last 32 bits: translated by the whole net, by one's own, or without state.
+_TRANSLATED = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
 
 
 @lru_cache(maxsize=1024)
@@ -67,7 +68,8 @@ def refusal(address: str, *, trusted: bool) -> str | None:
         return None
     if ip.is_loopback:
         return "a loopback address"
-    if not ip.is_global or (isinstance(ip, IPv4Address) and ip in _PROTOCOL_ASSIGNMENTS):
+    inside = ip in _PROTOCOL_ASSIGNMENTS if isinstance(ip, IPv4Address) else ip.is_site_local
+    if inside or not ip.is_global:
         return "a private address"
     return None
 
@@ -79,6 +81,6 @@ def _plain(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
             return ip.ipv4_mapped
         if ip.sixtofour is not None:
             return ip.sixtofour
-        if ip in _NAT64 or (int(ip) >> 32 == 0 and int(ip) > 1):
+        if any(ip in net for net in _TRANSLATED) or (int(ip) >> 32 == 0 and int(ip) > 1):
             return IPv4Address(int(ip) & 0xFFFF_FFFF)
     return ip

@@ -198,7 +198,7 @@ class Client:
         assert headers is not None
         route = self._route if own else None
         if route is None:
-            trusted = self.settings.base_trusted or not own
+            trusted = self.settings.base_trusted if own else origin in self.settings.literal_origins
             route = self._transport.route(origin, trusted=trusted, connect_timeout_seconds=self._connect_seconds)
             if own:
                 self._route = route

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from reqon.errors import EvaluatorError
 from reqon.lang import nodes
@@ -151,6 +152,7 @@ class Duration(Kind):
         raise _Unreadable
 
 
+_HOST = re.compile(r"[^\s*\\]+")
 _UNIT_LETTERS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -216,6 +218,33 @@ class Texts(Kind):
         if _is_list(value) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise _Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Origins(Texts):
+    """A list of origins, scheme and authority of URLs; one text is a list of one."""
+
+    single: bool = True
+
+    @property
+    def expected(self) -> str:
+        return 'a list of origins such as ["https://files.example.com"]'
+
+    def read(self, value: Value, *, lenient: bool) -> tuple[str, ...]:
+        origins = super(Origins, self).read(value, lenient=lenient)
+        if not all(map(_is_origin, origins)):
+            raise _Unreadable
+        return origins
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    return parts.scheme in ("http", "https") and bool(host and _HOST.fullmatch(host)) and port != 0 and not more
 
 
 @dataclass(frozen=True, slots=True)

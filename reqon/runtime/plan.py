@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import ConfigurationError, ReqonError, ReqonRuntimeError, SpecError, StoreError
+from reqon.http.addresses import origin_of
 from reqon.http.messages import SourceSettings
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Expressions, Scope, Unit, place_of
@@ -269,7 +270,7 @@ class Plan:
         origins = self.origins
         if spec is not None and spec.url is not None:
             # Where the operator has the document from, the API may be as well.
-            origins |= {settings.origin_of(spec.url)}
+            origins |= {origin_of(spec.url)}
         try:
             return settings.source_settings(
                 source,

@@ -1,6 +1,7 @@
 """Mission and source options, evaluated and typed, when a run begins (spec/language.md 2.3, 2.4)."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ConfigurationError
+from reqon.http.addresses import origin_of
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
 from reqon.http.retry import RetryPolicy
 from reqon.lang import nodes
@@ -98,7 +100,7 @@ def source_settings(
         rate_limit=rate_limit(values.get("rateLimit")),
         breaker=_breaker(values.get("circuitBreaker")),
         idempotency_header="Idempotency-Key" if key_header is True else key_header or None,
-        allow_origins=frozenset(values.get("allowOrigins") or ()),
+        allow_origins=frozenset(map(origin_of, values.get("allowOrigins") or ())),
         literal_origins=origins,
         max_response_bytes=int(values.get("maxResponseBytes") or 64 * 1024 * 1024),
         max_redirects=int(5 if values.get("maxRedirects") is None else values["maxRedirects"]),
@@ -296,18 +298,9 @@ def literal_origins(program_nodes: Mapping[str, nodes.Node]) -> frozenset[str]:
                 and isinstance(node.value, str)
                 and node.value.startswith(("http://", "https://"))
             ):
-                found.add(origin_of(node.value))
+                with suppress(ValueError):  # the beginning of a URL at most
+                    found.add(origin_of(node.value))
     return frozenset(found)
-
-
-def origin_of(url: str) -> str:
-    """scheme://host:port, the port always written."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        port = 0
-    return f"{parts.scheme}://{parts.hostname or ''}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ async def asked(base: str, environment: Mapping[str, str], **settings: object) -
         ("64:ff9b::a9fe:a9fe", True, False),
         ("2002:a9fe:a9fe::", True, False), ("::169.254.169.254", True, False), ("100.64.0.1", False, False),
         ("192.0.0.192", False, False), ("nonsense", True, False),
+        ("64:ff9b:1::a9fe:a9fe", True, False), ("64:ff9b:1::a00:1", False, False), ("::ffff:0:a9fe:a9fe", True, False),
+        ("::ffff:0:a00:1", False, False), ("fec0::1", False, False), ("fec0::1", True, True),
     ],
 )  # fmt: skip
 def test_which_addresses_are_open_to_whom(address: str, trusted: bool, open_: bool) -> None:

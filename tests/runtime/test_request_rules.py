@@ -160,6 +160,18 @@ async def test_another_origin_gets_nothing_of_the_source(api: ScriptedServer, be
         assert api.seen[-1].headers["x-s"] == "1", "the source's own origin, written out, is an ordinary request"
 
 
+@pytest.mark.parametrize("written", ["HTTPS://198.51.100.1", "https://198.51.100.1/", "https://198.51.100.1:443"])
+async def test_an_origin_that_is_allowed_is_one_however_it_is_written(bench: Bench, written: str) -> None:
+    steps = 'get concat("https://198.51.", "100.1/b")'
+    assert "which is not the origin" in (await bench.run(mission(steps))).error.message
+    bench.environment = {"CDN": written}
+    ran = await bench.run(mission(steps, source=', allowOrigins: [env("CDN")]'))
+    assert "a private address" in ran.error.message, "allowed; that nobody can be there is found next"
+    bench.environment = {"CDN": f"{written.rstrip('/')}/files"}
+    ran = await bench.run(mission(steps, source=', allowOrigins: [env("CDN")]'))
+    assert (ran.error.type, ran.outcome.errors[0].exit_code) == ("config", 3)
+
+
 # --- query, headers, body --------------------------------------------------------------------------------------------
 
 
