@@ -6,7 +6,7 @@ from typing import Annotated
 
 from reqon.cli import show
 from reqon.cli.durations import age
-from reqon.cli.exits import Done
+from reqon.cli.exits import CONFIGURATION, Done
 from reqon.cli.flags import ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
@@ -59,18 +59,21 @@ def cleanup(
     size = sum(backend.stored_bytes(r) for r in going)
     if everything and going and not dry_run and not yes and sys.stdin.isatty() and not _confirmed(going, size):
         raise Done(0)
+    refused = False
     if not dry_run:
         size = 0
         for record in [*going]:
             try:
                 size += backend.delete(record)
             except StateError as error:
-                if error.diagnostics[0].code != "running":
-                    raise
-                # It was resumed since we looked.
-                show.err(f"skipped: {record.execution_id} of {record.mission} is running")
                 going.remove(record)
                 skipped.append(record)
+                if error.diagnostics[0].code == "running":  # it was resumed since we looked
+                    show.err(f"skipped: {record.execution_id} of {record.mission} is running")
+                else:
+                    refused = True
+                    show.rendered(error.format())
+                    show.err(f"skipped: {record.execution_id} of {record.mission}")
     if json:
         show.as_json(
             {
@@ -86,7 +89,7 @@ def cleanup(
                 show.out(f"{record.mission}  {record.execution_id}  {show.moment(record.started_at)}")
         word = "would delete" if dry_run else "deleted"
         show.out(f"{word} {len(going)} execution{'s' if len(going) != 1 else ''}, {size:,} bytes")
-    raise Done
+    raise Done(CONFIGURATION if refused else 0)
 
 
 def _confirmed(records: list[ExecutionRecord], size: int) -> bool:

@@ -86,22 +86,37 @@ def _directory(directory: StateDirectory) -> Iterator[Finding]:
     if not stat.S_ISDIR(found.st_mode):
         yield Finding("state directory", ERROR, f"{path} is no directory", "move it away, or name another one")
         return
-    mode = stat.S_IMODE(found.st_mode)
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        about = f"{path} cannot be written (mode {mode:o}, owner uid {found.st_uid}, we are uid {os.geteuid()})"
-        yield Finding("state directory", ERROR, about, f"chown or chmod it, or run as uid {found.st_uid}")
+    if (refused := _refused(path)) is not None:
+        yield refused
         return
     if os.geteuid() not in (0, found.st_uid) and found.st_uid != 0:
         about = f"{path} belongs to uid {found.st_uid}, we are uid {os.geteuid()}"
         yield Finding("state directory", ERROR, about, f"run as uid {found.st_uid}, or name another directory")
         return
+    refused = next(filter(None, (_refused(inner) for inner in sorted(path.iterdir()) if inner.is_dir())), None)
+    if refused is not None:  # somebody else made it, as root does by sudo
+        yield refused
+        return
     yield Finding("state directory", OK, f"{path} can be written")
     yield _format(directory)
 
 
+def _refused(folder: Path) -> Finding | None:
+    """What is wrong with a folder in which we may not do everything."""
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return None
+    found = folder.stat()
+    mode, owner = stat.S_IMODE(found.st_mode), found.st_uid
+    about = f"{folder} cannot be written (mode {mode:o}, owner uid {owner}, we are uid {os.geteuid()})"
+    return Finding("state directory", ERROR, about, f"chown or chmod it, or run as uid {owner}")
+
+
 def _format(directory: StateDirectory) -> Finding:
+    path = directory.path / ".format"
     try:
-        text = directory.disk.read(directory.path / ".format", 64).decode("ascii", "replace").strip()
+        text = directory.disk.read(path, 64).decode("ascii", "replace").strip()
+    except PermissionError as error:
+        return Finding("format", ERROR, f"{path}: {error.strerror}", "check its owner and mode")
     except (OSError, DamagedFileError):
         return Finding("format", OK, "no format number; the next run writes it")
     if text.isdigit() and int(text) > directory.format:

@@ -118,9 +118,12 @@ class StateStores:
         """The names of all stores that may hold something of ours, `file` first.
 
         What remembers them is moved to quarantine if it cannot be read, unless `set_aside` is False.
+
+        Raises:
+            StateError: the directory cannot be read.
         """
         names = dict.fromkeys(["file"])
-        if self.directory.database.exists():
+        if self.directory.database.name in self.directory.names(self.directory.path):
             names["sqlite"] = None
         if self.environment.get(STATE_URL):
             names["postgres"] = None  # other machines' missions may be there

@@ -158,10 +158,10 @@ class StateDirectory:
         return self.logs / f"{execution_id}.1.log", self.logs / f"{execution_id}.log"
 
     def log_bytes(self, execution_id: str) -> int:
-        """The size of an execution's log lines."""
+        """The size of an execution's log lines, as far as it can be seen."""
         total = 0
         for path in self.log_files(execution_id):
-            with suppress(FileNotFoundError, NotADirectoryError):
+            with suppress(OSError):
                 total += path.stat().st_size
         return total
 
@@ -169,11 +169,14 @@ class StateDirectory:
         """Remove an execution's log lines: they go with its record.
 
         Raises:
-            OSError: they cannot be removed.
+            StateWriteError: they cannot be removed.
         """
         for path in self.log_files(execution_id):
-            with suppress(NotADirectoryError):
-                self.disk.remove(path)
+            try:
+                with suppress(NotADirectoryError):
+                    self.disk.remove(path)
+            except OSError as error:
+                raise self.write_error(path, error) from error
 
     @property
     def instance(self) -> str:
@@ -274,12 +277,8 @@ class StateDirectory:
             self._check_format()  # before anything is made in there: one of a newer release stays untouched
             self._make_rooms()
             self._check_writing()
-        except (FileExistsError, NotADirectoryError) as error:
-            raise self._unusable(f"{error.filename} is a file, not a directory") from error
         except OSError as error:
-            what = error.strerror or str(error)
-            inside = error.filename is not None and Path(error.filename) != self.path
-            raise self._unusable(f"{error.filename}: {what}" if inside else what) from error
+            raise self.unusable(error) from error
         self._sweep()
         return self
 
@@ -353,11 +352,31 @@ class StateDirectory:
         """Remove what killed processes left half written, an hour later."""
         before = self.clock.now().timestamp() - _LEFTOVER_SECONDS
         for directory in (self.path, self.executions, self.stores):
-            for name in self.disk.list(directory):
+            for name in self.names(directory):
                 if is_temporary(name):
                     with suppress(OSError):
                         if (directory / name).lstat().st_mtime < before:
                             self.disk.remove(directory / name)
+
+    def names(self, folder: Path) -> list[str]:
+        """What is in one of its folders, sorted; nothing where there is no such folder.
+
+        Raises:
+            StateError: it cannot be read; one line as from `open`.
+        """
+        try:
+            return self.disk.list(folder)
+        except OSError as error:
+            raise self.unusable(error) from error
+
+    def unusable(self, error: OSError) -> StateError:
+        """The error to raise for what the system says about the directory or something in it."""
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            path = self.path if self.path.is_file() else error.filename
+            return self._unusable(f"{path} is a file, not a directory")
+        what = error.strerror or str(error)
+        inside = error.filename is not None and Path(error.filename) != self.path
+        return self._unusable(f"{error.filename}: {what}" if inside else what)
 
     def _unusable(self, reason: str) -> StateError:
         return StateError(

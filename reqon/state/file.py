@@ -176,7 +176,7 @@ class FileBackend:
     def _newest_keys(self) -> dict[str, str]:
         """Each safe mission name's greatest key, in one look at the names and without sorting them."""
         newest: dict[str, str] = {}
-        for name in self._disk.list(self.directory.executions):
+        for name in self.directory.names(self.directory.executions):
             if name.endswith(".json"):
                 belongs_to, at, number = _parts(name[:-5])
                 if at and (key := _key_of(at, number, name[:-5])) > newest.get(belongs_to, ""):
@@ -281,7 +281,7 @@ class FileBackend:
         first = "" if since is None else (since.astimezone(UTC) - _NAME_SLACK).strftime(_STAMP)
         last = "9999" if before is None else (before.astimezone(UTC) + _NAME_SLACK).strftime(_STAMP)
         keys: list[str] = []
-        for name in self._disk.list(self.directory.executions):
+        for name in self.directory.names(self.directory.executions):
             if name.endswith(".json") and name.startswith(prefix) and (not stamp or stamp in name):
                 belongs_to, at, number = _parts(name[:-5])
                 if at and first <= at <= last and wanted in (None, belongs_to):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reqon.values import decode, encode
+from tests.support.damages import DAMAGES
 from tests.support.owners import Owner
 from tests.support.processes import environment, reqon
 
@@ -28,7 +29,11 @@ FAILING = """mission Failing {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Two runs of Alpha, one of Beta, one of Failing."""
+    return some_runs(tmp_path)
+
+
+def some_runs(tmp_path: Path) -> Path:
+    """A folder with two runs of Alpha, one of Beta, one of Failing."""
     missions = tmp_path / "missions"
     missions.mkdir()
     for name in ("Alpha", "Beta"):
@@ -110,6 +115,62 @@ def test_a_damaged_record_is_set_aside_and_the_others_are_shown(home: Path) -> N
     assert ended.code == 0
     assert len(ended.json) == 3
     assert path.name in ended.err
+
+
+LOOKS = (
+    "status",
+    "status Alpha --json",
+    "history",
+    "cleanup --older-than 30d",
+    "cleanup Alpha --all",
+    "logs exec_abc123",
+    "resume missions --explain",
+    "dlq list",
+)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere", "a file inside"])
+def test_what_is_no_directory_is_said_in_one_line(kind: str, home: Path) -> None:
+    state = home / "state"
+    if kind == "a file":
+        state.write_text("kept")
+    elif kind == "a link to nowhere":
+        state.symlink_to(home / "gone")
+    else:
+        state.mkdir(mode=0o700)
+        (state / "execution").write_text("kept")
+    for command in LOOKS:
+        ended = reqon(*command.split(), "--state-dir", state, cwd=home)
+        assert "Traceback" not in ended.text, (command, ended)
+        if kind == "a link to nowhere":  # as a directory that is not there yet
+            continue
+        assert ended.code == 3, (command, ended)
+        assert f"error: state directory {state} cannot be used: " in ended.err, (command, ended)
+        assert "is a file, not a directory" in ended.err, (command, ended)
+    assert (state if kind == "a file" else state / "execution").exists() or kind == "a link to nowhere"
+
+
+def test_every_damage_of_a_record_leaves_the_others_to_be_seen(home: Path) -> None:
+    """D8: fifteen damages of one record among good ones, by each command that looks."""
+    good = records(home)
+    path = max((home / ".vague-data" / "execution").glob("Alpha-*.json"))
+    content = path.read_bytes()
+    mine = decode(content)["executionId"]
+    others = [r for r in good if r["executionId"] != mine]
+    for name, damage in DAMAGES.items():
+        damage(path)
+        for command in ("history --json", "doctor"):
+            ended = reqon(*command.split(), cwd=home)
+            assert ended.code == 0, (name, command, ended)
+            if command == "history --json":
+                shown = [r for r in ended.json if r["executionId"] != mine]
+                assert shown == others, (name, ended)
+                assert path.name in ended.err or name in ("newer version", "doubled", "unreadable"), (name, ended)
+        if path.is_dir():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    assert reqon("history", "--json", cwd=home).json == good
 
 
 def test_cleanup_takes_what_is_older(home: Path) -> None:

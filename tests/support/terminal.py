@@ -19,7 +19,7 @@ class Terminal:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             os.chdir(cwd)
-            os.execve(sys.executable, words, {**environment(variables or {}), "TERM": "dumb"})
+            os.execve(sys.executable, words, {"TERM": "dumb", **environment(variables or {})})
         self.shown = ""
 
     def until(self, mark: str, *, seconds: float = 60) -> str:
