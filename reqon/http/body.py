@@ -14,6 +14,9 @@ _FORM = "application/x-www-form-urlencoded"
 _LINES = frozenset(("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"))
 _TEXTS = frozenset(("application/xml", "application/javascript", "application/yaml", "application/x-yaml"))
 _BOM = b"\xef\xbb\xbf"
+# Ways to write text, no charsets: slow with long ones, or half a character comes out.
+_NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"))
+_SHOWN = 60  # characters that a message shows of what a server named
 
 
 class MediaType(NamedTuple):
@@ -97,14 +100,15 @@ def decode_body(raw: bytes, content_type: str | None) -> tuple[Value, bool]:
         return _json(raw, kind), True
     if kind.reading == "none":
         raise FetchError(
-            f"the answer is {kind.name}, which has no value here",
+            f"the answer is {kind.name[:_SHOWN]}, which has no value here",
             kind="unsupported_content",
             hint="ask for JSON or text with an Accept header, if the API offers it",
         )
     text = _text(raw, kind.charset)
     if kind.reading == "lines":
         try:
-            return [decode(line) for line in text.splitlines() if line and not line.isspace()], True
+            # Not splitlines: U+2028 and others that Python breaks lines at may stand in a JSON text.
+            return [decode(line) for line in text.split("\n") if line and not line.isspace()], True
         except JsonError as error:
             raise FetchError(_unreadable("a line of the answer", error), kind="parse") from error
     if kind.reading == "form":
@@ -137,18 +141,20 @@ def _text(raw: bytes, charset: str) -> str:
         if charset in ("utf-8", "utf8"):
             return raw.decode("utf-8-sig")
         return codecs.decode(raw, codecs.lookup(charset).name) if _is_text_codec(charset) else _refuse(charset)
-    except UnicodeDecodeError as error:
-        raise FetchError(f"the answer is not {charset}: byte {error.start} cannot be decoded", kind="parse") from error
+    except UnicodeError as error:
+        where = f": byte {error.start} cannot be decoded" if isinstance(error, UnicodeDecodeError) else ""
+        raise FetchError(f"the answer is not {charset[:_SHOWN]}{where}", kind="parse") from error
 
 
 def _refuse(charset: str) -> str:
-    raise FetchError(f"the answer's charset '{charset}' is unknown", kind="parse")
+    raise FetchError(f"the answer's charset '{charset[:_SHOWN]}' is unknown", kind="parse")
 
 
 @lru_cache(maxsize=64)
 def _is_text_codec(charset: str) -> bool:
     """Python's codecs include compressors and others that make no text of bytes."""
     try:
-        return codecs.lookup(charset)._is_text_encoding  # noqa: SLF001
-    except LookupError:
+        codec = codecs.lookup(charset)
+    except (LookupError, ValueError):
         return False
+    return codec._is_text_encoding and codec.name not in _NO_CHARSETS  # noqa: SLF001

@@ -42,6 +42,20 @@ class AiohttpRoute:
     blocked: str | None = None
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which the server has spoken unasked: that would answer the next request."""
+
+    async def _get(
+        self, key: "aiohttp.client_reqrep.ConnectionKey", traces: list["aiohttp.tracing.Trace"]
+    ) -> aiohttp.connector.Connection | None:
+        while (found := await super()._get(key, traces)) is not None:
+            # There is no public way to refuse one. RFC 9112, 6.3: extra data is never a separate answer.
+            if found.protocol is None or not found.protocol.should_close:
+                return found
+            found.close()
+        return None
+
+
 class AiohttpTransport:
     """Connections of this process and event loop, shared by all missions."""
 
@@ -135,7 +149,7 @@ class AiohttpTransport:
     def _session(self, *, trusted: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(trusted)
         if session is None:
-            connector = aiohttp.TCPConnector(limit=0, socket_factory=_trusted_socket if trusted else _strict_socket)
+            connector = _Connector(limit=0, socket_factory=_trusted_socket if trusted else _strict_socket)
             session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),

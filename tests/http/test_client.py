@@ -119,6 +119,13 @@ async def test_an_idempotency_key_is_the_same_for_each_attempt_of_one_effect(wor
         (reply(body=b"\xef\xbb\xbf[1]"), [1]),
         (reply(body='{"a":"é"}'.encode("latin-1"), content_type="application/json; charset=ISO-8859-1"), {"a": "é"}),
         (reply(body=b'{"a":1}\n\n{"a":2}\n', content_type="application/x-ndjson"), [{"a": 1}, {"a": 2}]),
+        (
+            reply(
+                body='{"a":"x\u2028y\x85z"}\r\n{"a":1}\n'.encode(),
+                content_type="application/jsonl",
+            ),
+            [{"a": "x\u2028y\x85z"}, {"a": 1}],
+        ),
         (reply(body=b"a=1&b=x+y", content_type="application/x-www-form-urlencoded"), {"a": "1", "b": "x y"}),
         (reply(body=b"hello", content_type="text/plain"), "hello"),
         (reply(body=b" [1, 2]", content_type="text/html"), [1, 2]),
