@@ -22,9 +22,9 @@ from reqon.diagnostics import Diagnostic
 from reqon.errors import StateError
 from reqon.events import TOKENS_NOT_KEPT, AuthRefreshed, Emitted, EventBus, FetchFailed, MissionEnded
 from reqon.files import DISK, FileSystem, failpoint, is_temporary, make_directory
-from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus
-from reqon.values import JsonError, Record, decode, encode
+from reqon.values import JsonError, decode, encode
+from reqon_daemon.delivery import Delivery
 from reqon_daemon.happenings import (
     Happenings,
     MissionPaused,
@@ -51,15 +51,15 @@ from reqon_daemon.incidents import (
     summary,
 )
 from reqon_daemon.metrics import Metrics
-from reqon_daemon.outbox import KEEP_FOR, Answer, Entry, Lane, Outbox, Outcome, Sender
-from reqon_daemon.targets import AlertmanagerTarget, LogTarget, log_notice
+from reqon_daemon.notices import entry_for, notice_of
+from reqon_daemon.outbox import Answer, Entry, Outbox, Sender
+from reqon_daemon.targets import AlertmanagerTarget, LogTarget
 
 REFRESH_SECONDS = 60.0
 RESOLVED_KEPT = timedelta(minutes=5)
 STALE_CHECK_SECONDS = 10.0
 START_GRACE_SECONDS = 120.0
 _SOFT_SAVE_SECONDS = 10.0
-_FAILURES_TO_WORRY = 3
 _REMEMBERED_GROUPS = 10_000
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class Alerts:
     set_aside: Callable[[Path, str], Path | None] | None = None
     incidents: Incidents = field(init=False)
     outbox: Outbox = field(init=False)
-    _lanes: dict[str, Lane] = field(default_factory=dict, init=False)
+    delivery: Delivery = field(init=False)
     _missions: dict[str, Watched] = field(default_factory=dict, init=False)
     _groups: dict[str, str] = field(default_factory=dict, init=False)
     _unkept: set[str] = field(default_factory=set, init=False)
@@ -110,16 +110,15 @@ class Alerts:
     _writing: bool = field(default=False, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _saved: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _tasks: asyncio.TaskGroup | None = field(default=None, init=False)
     _began: float = field(default=0.0, init=False)
     _stale_checked: float = field(default=0.0, init=False)
     _soft_saved: float = field(default=0.0, init=False)
-    _troubles: dict[str, int] = field(default_factory=dict, init=False)
     _shown_active: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.incidents = Incidents(self.instance, timedelta(seconds=self.repeat_seconds))
         self.outbox = Outbox(self.directory / "outbox", self.disk)
+        self.delivery = Delivery(self.outbox, self.clock, self.metrics, self.health)
         self._began = self._soft_saved = self.clock.monotonic()
         self.targets = tuple(self.targets) or (LogTarget(),)
 
@@ -143,8 +142,7 @@ class Alerts:
             if self._aside(self.path, f"cannot be used: {error}") is None:
                 raise StateError(f"cannot use {self.path}: {error}") from error
             log.warning("the incidents cannot be read; they begin anew", file=str(self.path), error=str(error))
-        for sender in self.targets:
-            self._lane(sender)
+        self.delivery.add(self.targets)
 
     def _aside(self, path: Path, reason: str) -> Path | None:
         if self.set_aside is not None:
@@ -153,17 +151,10 @@ class Alerts:
 
     async def run(self) -> None:
         """Write down and deliver until it is cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                for lane in self._lanes.values():
-                    tasks.create_task(lane.run())
-                tasks.create_task(self._refresh())
-                await self._keep()
-        finally:
-            self._tasks = None
-            for lane in self._lanes.values():
-                await lane.sender.close()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.delivery.run())
+            tasks.create_task(self._refresh())
+            await self._keep()
 
     async def flush(self, seconds: float) -> bool:
         """Wait until all is written down and tried once, at most so long; whether it is."""
@@ -174,8 +165,7 @@ class Alerts:
                     if self._unsaid or self._changed:
                         self._wake.set()
                     await self._saved.wait()
-                for lane in tuple(self._lanes.values()):
-                    await lane.idle.wait()
+                await self.delivery.idle()
         except TimeoutError:
             return False
         return True
@@ -186,8 +176,7 @@ class Alerts:
         """Watch a mission from now on, or with what changed."""
         self._missions[watched.name] = watched
         self.incidents.begin(watched.name, self.clock.now())
-        for sender in watched.targets:
-            self._lane(sender)
+        self.delivery.add(watched.targets)
         self._show_active()
         self._changed = True
 
@@ -278,11 +267,10 @@ class Alerts:
         elif emitted.success and mission in self._unkept:
             self._unkept.discard(mission)
             self._say(self.incidents.end(mission, (Kind.AUTH_EXPIRED,), emitted.timestamp))
-        self._concern(
-            f"tokens of {emitted.source}",
-            f"tokens of {emitted.source} could not be kept",
-            worried=error.startswith(TOKENS_NOT_KEPT),
-        )
+        if self.health is not None:
+            tokens = f"tokens of {emitted.source}"
+            reasons = (f"{tokens} could not be kept",) if error.startswith(TOKENS_NOT_KEPT) else ()
+            self.health.concern(tokens, reasons)
 
     def _put_right(self, mission: str) -> frozenset[Kind]:
         """What a success of the mission ends: it does not write down tokens."""
@@ -412,9 +400,7 @@ class Alerts:
             state = self._state()
             fresh = await asyncio.to_thread(self._write, entries, state)
             self._show_active()
-            for entry in fresh:
-                self._show_pending(entry.target)
-                self._lanes[entry.target].wake()
+            self.delivery.wake(fresh)
             self._writing = False
             self._saved.set()
 
@@ -442,21 +428,12 @@ class Alerts:
 
     def _entries(self, notice: Notice) -> Iterable[Entry]:
         """One entry per target; repeats and updates only where the last word is out."""
-        shown = notice_of(notice, self.instance)
         for sender in self._senders(notice.incident):
             if notice.status in (Status.REPEAT, Status.UPDATE):
                 waiting = self.outbox.waiting_for(sender.key, notice.incident.id)
                 if notice.status is Status.REPEAT and waiting:
                     continue
-            yield Entry(
-                id=notice.id,
-                target=sender.key,
-                status=notice.status,
-                incident=notice.incident.id,
-                created_at=notice.at,
-                number=0,
-                notice=shown,
-            )
+            yield entry_for(sender, notice, self.instance)
 
     def _senders(self, incident: Incident) -> Iterable[Sender]:
         senders = {sender.key: sender for sender in self.targets}
@@ -467,54 +444,17 @@ class Alerts:
             senders.pop(LogTarget().key, None)  # the log stands in only where there is nobody else
         return senders.values()
 
-    def _lane(self, sender: Sender) -> Lane:
-        lane = self._lanes.get(sender.key)
-        if lane is None:
-            lane = Lane(sender, self.outbox, self.clock, self._told)
-            self._lanes[sender.key] = lane
-            if self._tasks is not None:
-                self._tasks.create_task(lane.run())
-            self._show_pending(sender.key)
-        return lane
-
-    def _told(self, entry: Entry, outcome: Outcome) -> None:
-        """A lane tried."""
-        sender = self._lanes[entry.target].sender
-        if self.metrics is not None:
-            self.metrics.alerts_sent.at(sender.shown, outcome.answer).inc()
-        self._show_pending(entry.target, less=entry if outcome.answer is not Answer.LATER else None)
-        if outcome.answer is Answer.DELIVERED:
-            self._troubles.pop(sender.shown, None)
-            self._worry(sender.shown, worried=False)
-            log.info("alert delivered", target=sender.shown, alert_id=entry.id, status=str(entry.status))
-            return
-        number = self._troubles[sender.shown] = self._troubles.get(sender.shown, 0) + 1
-        if outcome.answer is Answer.REJECTED:
-            log.error("alert refused by its target", target=sender.shown, alert_id=entry.id, reason=outcome.reason)
-            log_notice(entry)  # the log is the last one to tell
-            self._worry(sender.shown, worried=True)
-        else:
-            log.warning("alert not delivered yet", target=sender.shown, alert_id=entry.id, reason=outcome.reason)
-            self._worry(sender.shown, worried=number >= _FAILURES_TO_WORRY)
-
-    def _worry(self, shown: str, *, worried: bool) -> None:
-        self._concern(f"alerts to {shown}", f"alerts to {shown} are not delivered", worried=worried)
-
-    def _concern(self, about: str, reason: str, *, worried: bool) -> None:
-        if self.health is not None:
-            self.health.concern(about, (reason,) if worried else ())
-
     # --- Alertmanager forgets what it isn't told again ----------------------------------------------------------------
 
     async def _refresh(self) -> None:
         while True:
             await self.clock.sleep(REFRESH_SECONDS)
             now = self.clock.now()
-            self._drop_unclaimed(now)
+            self.delivery.drop_unclaimed(now)
             resolved = self.incidents.resolved_since(now - RESOLVED_KEPT)
-            for lane in tuple(self._lanes.values()):
-                if isinstance(lane.sender, AlertmanagerTarget):
-                    await self._refresh_one(lane.sender, resolved)
+            for sender in self.delivery.senders:
+                if isinstance(sender, AlertmanagerTarget):
+                    await self._refresh_one(sender, resolved)
 
     async def _refresh_one(self, sender: AlertmanagerTarget, resolved: Sequence[Notice]) -> None:
         firing = [
@@ -529,19 +469,7 @@ class Alerts:
             if outcome.answer is not Answer.DELIVERED:
                 log.warning("alerts could not be refreshed", target=sender.shown, reason=outcome.reason)
 
-    def _drop_unclaimed(self, now: datetime) -> None:
-        """Entries for a target that is no longer configured are kept as long as any, then told to the log."""
-        for entry in list(self.outbox.entries.values()):
-            if entry.target not in self._lanes and now - entry.created_at >= KEEP_FOR:
-                log_notice(entry)
-                self.outbox.remove(entry)
-
     # --- metrics ------------------------------------------------------------------------------------------------------
-
-    def _show_pending(self, key: str, *, less: Entry | None = None) -> None:
-        if self.metrics is not None and (lane := self._lanes.get(key)):
-            number = len(self.outbox.of(key)) - (less is not None and less.file_name in self.outbox.entries)
-            self.metrics.alerts_pending.at(lane.sender.shown).set(number)
 
     def _show_active(self) -> None:
         if self.metrics is None:
@@ -564,82 +492,3 @@ def _group(failed: Emitted) -> str:
     status = failed.status_code
     way = "5xx" if status is not None and status >= 500 else str(status or "")  # a server's own trouble
     return f"{parts.scheme}://{parts.netloc} {failed.kind} {way}"
-
-
-def notice_of(notice: Notice, instance: str) -> Record:
-    """What a notice says, redacted, as targets take it: labels, annotations (texts all), times, keys."""
-    incident, report = notice.incident, notice.incident.report
-    labels = {
-        "alertname": incident.kind.alert_name,
-        "mission": incident.mission,
-        "kind": str(incident.kind),
-        "instance": instance,
-        "severity": incident.kind.severity,
-    }
-    others = [mission for mission in incident.everyone if mission != incident.mission]
-    line = report.summary + (f" (and {len(others)} more: {', '.join(others[:20])})" if others else "")
-    notes = {
-        "summary": line,
-        "execution": report.execution_id,
-        "trigger": report.trigger,
-        "started": report.started_at,
-        "duration": None if report.duration_seconds is None else f"{report.duration_seconds:.1f} s",
-        "action": report.action,
-        "step": report.step,
-        "location": report.location,
-        "error": report.error,
-        "errorType": report.error_type,
-        "hint": report.hint,
-        "items": report.items_processed,
-        "lastSuccess": report.last_success or ("never" if report.execution_id else None),
-        "missions": ", ".join(incident.everyone) if others else None,
-        "resume": report.resume,
-    }
-    shown = {
-        name: rfc3339(value) if isinstance(value, datetime) else str(value)
-        for name, value in notes.items()
-        if value is not None
-    }
-    identity = f"{instance}\0{incident.mission}\0{incident.kind}"
-    said: Record = {
-        "summary": line,
-        "labels": labels,
-        "annotations": shown,
-        "missions": list(incident.everyone),
-        "startsAt": rfc3339(incident.started_at),
-        "endsAt": rfc3339(notice.at) if notice.status is Status.RESOLVED else None,
-        "fingerprint": blake2b(identity.encode(), digest_size=8).hexdigest(),
-        "dedup": f"reqon/{instance}/{incident.mission}/{incident.kind}",
-    }
-    redacted: Record = SECRETS.redact_value(said)
-    return redacted
-
-
-async def send_test(
-    targets: Sequence[Sender], instance: str, *, clock: Clock = SYSTEM, told: Callable[[str, Outcome], None]
-) -> bool:
-    """Send a test alert and its resolve to each target, once; tells each answer. Whether all were delivered."""
-    now = clock.now()
-    cause = rfc3339(now)
-    report = Report(
-        mission="reqon-test", kind=Kind.TEST, at=now, cause=cause, summary="this is a test of Reqon's alerts"
-    )
-    incidents = Incidents(instance)
-    notices = [*incidents.fire(report), *incidents.end("reqon-test", (Kind.TEST,), now)]
-    delivered = True
-    for sender in targets:
-        for notice in notices:
-            entry = Entry(
-                id=notice.id,
-                target=sender.key,
-                status=notice.status,
-                incident=notice.incident.id,
-                created_at=now,
-                number=0,
-                notice=notice_of(notice, instance),
-            )
-            outcome = await sender.send(entry)
-            told(sender.shown, outcome)
-            delivered &= outcome.answer is Answer.DELIVERED
-        await sender.close()
-    return delivered

@@ -3,13 +3,15 @@
 import asyncio
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from reqon.clock import SYSTEM, Clock, rfc3339
 from reqon.errors import ConfigurationError
-from reqon_daemon.alerts import send_test
-from reqon_daemon.outbox import Outcome
+from reqon_daemon.incidents import Incidents, Kind, Report
+from reqon_daemon.notices import entry_for
+from reqon_daemon.outbox import Answer, Outcome, Sender
 from reqon_daemon.settings import DaemonSettings
 from reqon_daemon.targets import CommandTarget, HttpTarget, parse_target
 
@@ -36,6 +38,27 @@ def test_alert(flags: Mapping[str, Any], tell: Callable[[str], None]) -> int:
 
     delivered = asyncio.run(send_test(targets, settings.instance or socket.gethostname(), told=told))
     return 0 if delivered else 1
+
+
+async def send_test(
+    targets: Sequence[Sender], instance: str, *, clock: Clock = SYSTEM, told: Callable[[str, Outcome], None]
+) -> bool:
+    """Send a test alert and its resolve to each target, once; tells each answer. Whether all were delivered."""
+    now = clock.now()
+    cause = rfc3339(now)
+    report = Report(
+        mission="reqon-test", kind=Kind.TEST, at=now, cause=cause, summary="this is a test of Reqon's alerts"
+    )
+    incidents = Incidents(instance)
+    notices = [*incidents.fire(report), *incidents.end("reqon-test", (Kind.TEST,), now)]
+    delivered = True
+    for sender in targets:
+        for notice in notices:
+            outcome = await sender.send(entry_for(sender, notice, instance))
+            told(sender.shown, outcome)
+            delivered &= outcome.answer is Answer.DELIVERED
+        await sender.close()
+    return delivered
 
 
 def reach_targets(flags: Mapping[str, Any]) -> list[tuple[str, str | None]]:

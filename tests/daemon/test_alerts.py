@@ -24,7 +24,7 @@ from reqon.events import TOKENS_NOT_KEPT, AuthRefreshed, Emitted, EventBus, Fetc
 from reqon.secrets import SECRETS
 from reqon.state.records import ExecutionRecord, ExecutionStatus, RunError, Trigger
 from reqon.values import decode
-from reqon_daemon.alerts import Alerts, Watched, send_test
+from reqon_daemon.alerts import Alerts, Watched
 from reqon_daemon.happenings import Happenings, RunEnded, RunOutcome, SchedulerTicked, SlotDecided, SlotOutcome
 from reqon_daemon.health import Health
 from reqon_daemon.incidents import Status
@@ -42,6 +42,7 @@ from reqon_daemon.targets import (
     is_plain_text,
     parse_target,
 )
+from reqon_daemon.trial import send_test
 from tests.support.alert_target import alert_target
 from tests.support.clocks import FakeClock
 from tests.support.processes import ROOT, environment
@@ -110,10 +111,14 @@ def watched(name: str = "A", *targets: Sender, limit: float | None = None) -> Wa
 
 @asynccontextmanager
 async def alerting(
-    directory: Path, *targets: Sender, clock: Clock | None = None, missions: tuple[str, ...] = ("A",)
+    directory: Path,
+    *targets: Sender,
+    clock: Clock | None = None,
+    missions: tuple[str, ...] = ("A",),
+    health: Health | None = None,
 ) -> AsyncIterator[tuple[Alerts, Happenings]]:
     """Alerts that run, with those missions loaded."""
-    alerts = Alerts(directory, targets, instance="host", clock=clock or FastClock(), metrics=Metrics())
+    alerts = Alerts(directory, targets, instance="host", clock=clock or FastClock(), metrics=Metrics(), health=health)
     happenings = Happenings()
     alerts.load()
     alerts.observe(happenings)
@@ -262,8 +267,10 @@ async def test_failure_and_success_while_the_target_is_down_are_both_told_in_ord
 async def test_what_a_target_refuses_is_not_sent_again(tmp_path: Path, status: int) -> None:
     """A4 in part: client errors."""
     health = Health()
-    async with alert_target(status) as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
-        alerts.health = health
+    async with (
+        alert_target(status) as api,
+        alerting(tmp_path, parse_target(api.url), health=health) as (alerts, happenings),
+    ):
         happenings.emit(ended(record()))
         await api.count(1)
         assert await alerts.flush(5)
@@ -656,8 +663,10 @@ async def test_tokens_that_cannot_be_kept_are_told_until_they_are(tmp_path: Path
         event = AuthRefreshed(source="Shop", reason="expiry", success=error is None, error=error)
         bus.emit(Emitted(event, 1, f"exec_{number:026d}", "A", START))
 
-    async with alert_target() as api, alerting(tmp_path, parse_target(api.url)) as (alerts, happenings):
-        alerts.health = health
+    async with (
+        alert_target() as api,
+        alerting(tmp_path, parse_target(api.url), health=health) as (alerts, happenings),
+    ):
         alerts.listen(bus)
         renewed(1, f"{TOKENS_NOT_KEPT}, a restart would find used ones: No space left on device")
         (taken,) = await api.count(1)
