@@ -1,11 +1,12 @@
 """What a loop goes through: lists, paged items, records of stores, what its `where` keeps (spec/language.md 7.3)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from reqon.errors import EvaluatorError
-from reqon.lang.operators import PagedResult, StoreHandle, described
+from reqon.lang.instants import date_text
+from reqon.lang.operators import PagedResult, StoreHandle, described, numeric
 from reqon.runtime.frame import Frame
 from reqon.stores.base import LocalStore
 from reqon.stores.file import FileStore
@@ -56,28 +57,52 @@ class NarrowedStore(StoreHandle):
         self.wanted = wanted
 
 
-_FILTERS = {"==": "eq", "!=": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+_FILTERS = {
+    "==": "eq", "!=": "neq", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "contains": "contains",
+}  # fmt: skip
+Condition: TypeAlias = tuple[str, str, Value]  # a field, which may be dotted, an operator of the language, a value
 
 
-def narrowed(collection: Value, wanted: Callable[[], Sequence[tuple[str, str, Value]]]) -> Value:
-    """The collection of a loop; a remote store with the (field, operator, value) that it can look for itself.
-
-    Only `==` means the same here and in a filter. Of the others the language also compares texts that read as numbers
-    or dates, or fails: they are hints, by which a store leaves out what is of one type and surely does not fit.
-    """
+def narrowed(collection: Value, wanted: Callable[[], Sequence[Condition]]) -> Value:
+    """The collection of a loop; a remote store with the conditions that it can look for itself."""
     if not isinstance(collection, StoreHandle) or not isinstance(collection.store, RemoteStore):
         return collection
     try:
         conditions = wanted()
     except EvaluatorError:
         return collection  # the condition itself says so, if there is a record to judge
-    exact: list[Clause] = []
-    hints: list[Clause] = []
-    for name, operator, value in conditions:
-        if type(value) is int or (type(value) is str and operator in ("==", "!=")):
-            clause = Clause(field=name, operator=_FILTERS[operator], value=value)
-            (exact if operator == "==" else hints).append(clause)
-    return NarrowedStore(collection, StoreFilter(exact, hints=hints)) if exact or hints else collection
+    clauses = asked_of(conditions, collection.store.adapter.filter_operators)
+    return NarrowedStore(collection, StoreFilter(clauses, rechecked=True)) if clauses else collection
+
+
+def asked_of(conditions: Sequence[Condition], operators: Collection[str] | None) -> list[Clause]:
+    """What of a loop's conditions a store is asked for, by the operators that it knows.
+
+    Only what it can judge without leaving out a record for which the condition holds. One that says nothing is asked
+    as all were before there was something to say: for `==` with a text or a whole number in a field of the record.
+    """
+    clauses: list[Clause] = []
+    for field, operator, value in conditions:
+        name = _FILTERS[operator]
+        plain = name == "eq" and type(value) in (str, int) and "." not in field
+        if plain if operators is None else name in operators and _can_be_asked(field, name, value):
+            clauses.append(Clause(field=field, operator=name, value=value))
+    return clauses
+
+
+def _can_be_asked(field: str, name: str, value: Value) -> bool:
+    kind = type(value)
+    if name == "eq":
+        return kind in _SCALARS
+    if name == "neq":
+        return kind in _SCALARS and not (value is None and "." in field)
+    if name == "contains":
+        return kind in _SCALARS and value is not None and "." not in field
+    # The language orders texts that read as numbers or dates as what they say.
+    return kind in (int, float) or (isinstance(value, str) and numeric(value) is None and date_text(value) is None)
+
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 def loop_input(collection: Value, f: Frame) -> Sequence[Value]:

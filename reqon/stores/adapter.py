@@ -5,7 +5,7 @@ raised becomes a StoreError, and one key never has two calls at the same time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from inspect import isawaitable, iscoroutinefunction
@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from reqon.errors import ConfigurationError, ReqonError, StoreError
 from reqon.stores.base import WriteCounts, WriteMode, absent
-from reqon.stores.filters import EVERYTHING, StoreFilter
+from reqon.stores.filters import EVERYTHING, OPERATORS, StoreFilter
 from reqon.stores.snapshot import UnreadableStoreError
 from reqon.values import Record, Value, equal_json
 
@@ -68,6 +68,7 @@ class Adapter:
     Attributes:
         counts_changes: whether it is asked what a write changes; without that it writes blindly.
         can_iterate: whether it tells the keys of its records.
+        filter_operators: the operators that it says it knows in filters; None, if it says nothing.
     """
 
     def __init__(
@@ -104,6 +105,18 @@ class Adapter:
                     f"the adapter of the store '{self.name}' has no method {method}",
                     hint=f"an adapter has {', '.join(NEEDED)}",
                 )
+        known = self.filter_operators
+        listed = isinstance(known, Collection) and not isinstance(known, str)
+        if known is not None and not (listed and all(word in OPERATORS for word in known)):
+            raise ConfigurationError(
+                f"filter_operators of the adapter of the store '{self.name}' must be a list of operators",
+                hint=f"they are {', '.join(OPERATORS)}",
+            )
+
+    @property
+    def filter_operators(self) -> Collection[str] | None:
+        known: Collection[str] | None = getattr(self.target, "filter_operators", None)
+        return known
 
     @property
     def can_iterate(self) -> bool:

@@ -23,20 +23,31 @@ class StoreFilter:
 
     `where` may be a plain `{field: value}` too, which asks for equal values.
 
-    `hints` are conditions that whoever asks will judge by himself. Records for which one fails may be left out where
-    the field is of the value's own type; an adapter that knows nothing of them does no harm.
+    A filter that is `rechecked` comes from a loop, which judges each record that it gets by the rules of the language
+    (`"7" > 5` holds there): too many records do no harm, too few do. See `admits`.
     """
 
     where: Sequence[Clause] | Mapping[str, Value] = ()
     limit: int | None = None
     offset: int = 0
-    hints: Sequence[Clause] = ()
+    rechecked: bool = False
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
         if isinstance(self.where, Mapping):
             return tuple(Clause(field=name, operator="eq", value=value) for name, value in self.where.items())
         return tuple(self.where)
+
+    def admits(self, record: Record) -> bool:
+        """Whether the clauses let a record through; if they are rechecked, unless one surely fails.
+
+        Then null counts as a missing field, and only values of the kinds that an operator compares are left out: for
+        `gt gte lt lte` texts by code point where a text is asked for, numbers where a number is, and missing ones; for
+        `contains` lists, texts where a text is asked for, and missing ones.
+        """
+        if self.rechecked:
+            return all(_may_hold(_at(record, clause["field"]), clause) for clause in self.clauses)
+        return matches(record, self.clauses)
 
     def select(self, records: Iterable[Record]) -> list[Record]:
         """The records that it asks for, in their order: for adapters that look through all they have."""
@@ -57,6 +68,26 @@ def field_of(record: Value, path: str) -> Value:
     return field_of(record[first], rest) if dot and first in record else _ABSENT
 
 
+def _at(record: Value, path: str) -> Value:
+    """The value at a path as the language reads it, None where there is none."""
+    for name in path.split("."):
+        record = record.get(name) if isinstance(record, Mapping) else None
+    return record
+
+
+def _may_hold(found: Value, clause: Clause) -> bool:
+    operator, value = clause["operator"], clause["value"]
+    if operator in ("eq", "neq"):
+        return equal_json(found, value) is (operator == "eq")
+    if found is None:
+        return False
+    if operator == "contains":
+        comparable = isinstance(found, list) or (isinstance(found, str) and isinstance(value, str))
+    else:
+        comparable = _ordered(found, value)
+    return not comparable or matches({"found": found}, [Clause(field="found", operator=operator, value=value)])
+
+
 def _contains(found: Value, value: Value) -> bool:
     if isinstance(found, str):
         return isinstance(value, str) and value in found
@@ -69,7 +100,7 @@ def _ordered(found: Value, value: Value) -> bool:
     return numbers or all(isinstance(one, str) for one in both)
 
 
-_OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
+OPERATORS: Mapping[str, Callable[[Value, Value], bool]] = {
     "eq": lambda found, value: found is not _ABSENT and equal_json(found, value),
     "neq": lambda found, value: found is _ABSENT or not equal_json(found, value),
     "gt": lambda found, value: _ordered(found, value) and found > value,
@@ -87,9 +118,9 @@ def matches(record: Record, clauses: Iterable[Clause]) -> bool:
         StoreError: there is no such operator.
     """
     for clause in clauses:
-        test = _OPERATORS.get(clause["operator"])
+        test = OPERATORS.get(clause["operator"])
         if test is None:
-            known = ", ".join(_OPERATORS)
+            known = ", ".join(OPERATORS)
             raise StoreError(
                 f"no filter operator '{clause['operator']}'", operation="list", hint=f"the operators are {known}"
             )
@@ -102,7 +133,6 @@ def chosen(records: Iterable[Record], wanted: StoreFilter | None) -> list[Record
     """The records that a filter asks for, in their order."""
     if wanted is None:
         return list(records)
-    clauses = wanted.clauses
-    kept = (record for record in records if matches(record, clauses))
+    kept = (record for record in records if wanted.admits(record))
     stop = None if wanted.limit is None else wanted.offset + wanted.limit
     return list(islice(kept, wanted.offset, stop))

@@ -5,15 +5,14 @@ order of insertion). Keys compare by their bytes, whatever the database's collat
 any thread. Imported only when a mission has such a store.
 """
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -22,8 +21,9 @@ from reqon.errors import ConfigurationError, StoreError
 from reqon.files import create_exclusive, make_directory
 from reqon.stores.base import WriteCounts, absent
 from reqon.stores.databases import DIALECTS, ENGINES, BinaryKey, PlainKey, code_of
-from reqon.stores.filters import EVERYTHING, Clause, StoreFilter, chosen, matches
-from reqon.values import OWN_DEPTH, Record, Value, decode, encode, equal_json
+from reqon.stores.filters import EVERYTHING, StoreFilter
+from reqon.stores.sql_conditions import condition_of
+from reqon.values import OWN_DEPTH, Record, decode, encode, equal_json
 
 T = TypeVar("T")
 Records: TypeAlias = list[Record]
@@ -40,6 +40,7 @@ class SqlAdapter:
     """One table, as a `StoreAdapter` with all optional methods."""
 
     thread_safe = True
+    filter_operators = ("eq", "neq", "gt", "gte", "lt", "lte")
 
     def __init__(self, kind: str, identifier: str, url: URL, *, schema: str | None = None, blind: bool = False) -> None:
         self.kind = kind
@@ -358,7 +359,7 @@ class SqlAdapter:
 
     def count(self, filter: StoreFilter | None = None) -> int:  # noqa: A002  # documented so
         if filter is not None and filter.clauses:
-            return sum(1 for _ in self.iterate(StoreFilter(filter.where)))
+            return sum(1 for _ in self.iterate(replace(filter, limit=None, offset=0)))
         return self._try(
             lambda connection: int(
                 connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar() or 0
@@ -367,15 +368,12 @@ class SqlAdapter:
         )
 
     def list(self, filter: StoreFilter | None = None) -> Records:  # noqa: A002  # documented so
-        if filter is not None and filter.limit == 0:
-            return []
-        wanted = filter or EVERYTHING
-        return chosen((record for _, record in self.iterate(StoreFilter(wanted.where))), wanted)
+        return [record for _, record in self.iterate(filter)]
 
     def keys(self, filter: StoreFilter | None = None) -> Names:  # noqa: A002  # as in list
         """The keys of the records that match, in order."""
         wanted = filter or EVERYTHING
-        if wanted.clauses or wanted.hints:
+        if wanted.clauses:
             return [key for key, _ in self.iterate(wanted)]
         query = sa.select(self._table.c.key).order_by(self._table.c.seq)
         return self._try(lambda connection: list(connection.execute(query).scalars()), "list")
@@ -387,7 +385,6 @@ class SqlAdapter:
     ) -> Iterator[tuple[str, Record]]:
         """Keys and records in order. Each batch is a query of its own, so that no connection is held in between."""
         wanted = filter or EVERYTHING
-        clauses = wanted.clauses
         at, left = 0, wanted.limit
         skip = wanted.offset
         while left is None or left > 0:
@@ -395,7 +392,7 @@ class SqlAdapter:
             for seq, key, data in rows:
                 at = seq
                 record = self._built(data, key)
-                if not matches(record, clauses):
+                if not wanted.admits(record):
                     continue
                 if skip:
                     skip -= 1
@@ -413,8 +410,8 @@ class SqlAdapter:
         every = sa.select(t.c.seq, t.c.key, t.c.data).where(t.c.seq > at).order_by(t.c.seq).limit(number)
         conditions: list[sa.ColumnElement[bool]] = []
         if self._narrows:
-            exact = map(self._condition, wanted.clauses)
-            conditions = [found for found in (*exact, *map(self._hint, wanted.hints)) if found is not None]
+            asked = [condition_of(self.kind, t.c.data, clause) for clause in wanted.clauses]
+            conditions = [condition for condition in asked if condition is not None]
         if conditions:
             narrowed = every.where(*conditions)
             try:
@@ -422,64 +419,6 @@ class SqlAdapter:
             except StoreError:
                 self._narrows = False  # its JSON functions do not read all that is there: Python alone decides
         return self._try(lambda connection: connection.execute(every).fetchall(), "list")
-
-    def _condition(self, clause: Clause) -> sa.ColumnElement[bool] | None:
-        """What the database can leave out already: all that match stay in; Python looks at what is left."""
-        field, value = clause["field"], clause["value"]
-        if clause["operator"] != "eq" or not _is_simple(value) or not (field.isidentifier() and field.isascii()):
-            return None
-        data = self._table.c.data
-        if self.kind == "sqlite":
-            narrowed: sa.ColumnElement[bool] = sa.func.json_extract(data, f"$.{field}") == value
-            return narrowed
-        if self.kind == "mysql":
-            # It takes what is nested too deeply for invalid.
-            return sa.or_(sa.func.json_value(data, f"$.{field}") == value, sa.func.json_valid(data) == 0)
-        wanted = sa.literal(value, JSONB())
-        found = sa.cast(data, JSONB).op("->", return_type=JSONB())(sa.cast(field, sa.Text))
-        # It refuses to read an escaped U+0000 or half a character, and would fail for the whole table.
-        held: sa.ColumnElement[bool] = sa.case(
-            (data.contains("\\u", autoescape=True), sa.true()), else_=found == wanted
-        )
-        return held
-
-    def _hint(self, clause: Clause) -> sa.ColumnElement[bool] | None:
-        """The rows whose field is of another type than the value, or fits: the others surely don't."""
-        field, value = clause["field"], clause["value"]
-        compare = _COMPARISONS.get(clause["operator"])
-        if compare is None or not _is_simple(value) or not (field.isidentifier() and field.isascii()):
-            return None
-        data, path = self._table.c.data, f"$.{field}"
-        if self.kind == "sqlite":
-            types = ("text",) if isinstance(value, str) else ("integer", "real")
-            found = sa.func.json_extract(data, path)
-            return sa.case((sa.func.json_type(data, path).in_(types), compare(found, value)), else_=sa.true())
-        if self.kind == "mysql":
-            if isinstance(value, str):
-                return None  # its texts are equal in more ways than ours
-            kind = sa.func.json_type(sa.func.json_extract(data, path))
-            number = sa.cast(sa.func.json_value(data, path), sa.Double)
-            held = sa.case((kind.in_(("INTEGER", "DOUBLE")), compare(number, value)), else_=sa.true())
-            return sa.or_(sa.func.json_valid(data) == 0, held)
-        inner = sa.cast(data, JSONB).op("->", return_type=JSONB())(sa.cast(field, sa.Text))
-        if isinstance(value, str):
-            fits = (sa.func.jsonb_typeof(inner) == "string", inner != sa.literal(value, JSONB()))
-        else:
-            number = sa.cast(sa.cast(inner, sa.Text), sa.Double)
-            fits = (sa.func.jsonb_typeof(inner) == "number", compare(number, value))
-        # See above: what it refuses to read stays in.
-        return sa.case((data.contains("\\u", autoescape=True), sa.true()), fits, else_=sa.true())
-
-
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "neq": operator.ne, "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge,
-}  # fmt: skip
-
-
-def _is_simple(value: Value) -> bool:
-    if isinstance(value, bool):
-        return False
-    return (isinstance(value, str) and value.isprintable()) or (isinstance(value, int) and abs(value) < _EXACT)
 
 
 def _merged(old: str, record: Record) -> str:

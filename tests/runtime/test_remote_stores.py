@@ -37,6 +37,7 @@ class Far:
         self.broken: Exception | None = None
         self.busy: set[str] = set()
         self.overlapped = False
+        self.filter_operators: Any = None
         self.most = 0
         self._now = 0
 
@@ -183,42 +184,93 @@ async def test_a_loop_goes_through_the_records_of_its_beginning(bench: Bench, fa
     assert len(far.records) == 650
 
 
-@pytest.mark.parametrize(
-    ("where", "asked", "found"),
-    [
-        ('.kind == "a"', [("kind", "eq", "a")], "ace"),
-        ('r.kind == "a" and .n == wanted + 1 and .n > 0', [("kind", "eq", "a"), ("n", "eq", 2), ("n", "gt", 0)], "c"),
-        (".n == 2.5", [], ""),
-        ('1 < .n and r.n != 3 and .kind < "b"', [("n", "gt", 1), ("n", "neq", 3)], "ce"),
-        ('.kind != "a" and .n >= 2.5', [("kind", "neq", "a")], "d"),
-        (".flag == true", [], "a"),
-        (".none == null", [], "abcde"),
-        (".n == r.n", [], "abcde"),
-        ('.kind == "a" or .n == 1', [], "abce"),
-        (".kind == wanted[0]", [], None),
-    ],
-)
-async def test_a_condition_is_asked_of_the_store_and_judged_here(
-    where: str, asked: list[tuple[str, str, Any]], found: str | None, bench: Bench, far: Bulk
-) -> None:
-    far.records = {
-        key: {"id": key, "n": n, "kind": "b" if n % 2 else "a", "flag": n == 0} for n, key in enumerate("abcde")
-    }
-    seen: list[Any] = []
+ALL_OPERATORS = ("eq", "neq", "gt", "gte", "lt", "lte", "contains")
+
+
+def noting(far: Bulk) -> list[list[tuple[str, str, Any]]]:
+    """The clauses of each filter that the store will get."""
+    seen: list[list[tuple[str, str, Any]]] = []
     iterate = far.iterate
 
     def noted(filter: StoreFilter | None = None, batch_size: int = 500) -> Any:  # noqa: A002
-        wanted = [*filter.clauses, *filter.hints] if filter else []
-        seen.extend((c["field"], c["operator"], c["value"]) for c in wanted)
+        if filter is not None and filter.clauses:
+            seen.append([(c["field"], c["operator"], c["value"]) for c in filter.clauses])
         return iterate(filter, batch_size)
 
     far.iterate = noted  # type: ignore[method-assign]
-    ran = await run(bench, f"let wanted = 1\nfor r in far where {where} {{ store {{ id: r.id }} -> out }}")
-    if found is None:
-        assert "needs an array" in ran.error.message
-    else:
-        assert "".join(sorted(ran.ok().out)) == found
-    assert seen == asked
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("where", "asked", "plainly", "found"),
+    [
+        ('.kind == "a"', [("kind", "eq", "a")], 1, "ace"),
+        (
+            'r.kind == "a" and .n == i + 2 and .n > 0',
+            [("kind", "eq", "a"), ("n", "eq", 2), ("n", "gt", 0)],
+            2,
+            "c",
+        ),
+        (".n == 2.5", [("n", "eq", 2.5)], 0, ""),
+        (
+            '1 < .n and r.n != 3 and .kind < "b"',
+            [("n", "gt", 1), ("n", "neq", 3), ("kind", "lt", "b")],
+            0,
+            "ce",
+        ),
+        ('.kind != "a" and .n >= 2.5', [("kind", "neq", "a"), ("n", "gte", 2.5)], 0, "d"),
+        (".flag == true", [("flag", "eq", True)], 0, "a"),
+        (".none == null", [("none", "eq", None)], 0, "abcde"),
+        (".none != null", [("none", "neq", None)], 0, ""),
+        ('.kind contains "b"', [("kind", "contains", "b")], 0, "bd"),
+        ('"b" in .kind', [("kind", "contains", "b")], 0, "bd"),
+        (".tags contains i + 1", [("tags", "contains", 1)], 0, "c"),
+        ('.in.kind == "a" and r.in.n < 4', [("in.kind", "eq", "a"), ("in.n", "lt", 4)], 0, "ac"),
+        (".n == r.n", [], 0, "abcde"),
+        ('.kind == "a" or .n == 1', [], 0, "abce"),
+        # Texts that read as numbers or dates have an order of their own; a list's length is no field.
+        ('.n < "3"', [], 0, "abc"),
+        ('.day >= "2026-01-03"', [], 0, "cde"),
+        ('.day > parseDate("2026-01-03")', [], 0, "de"),
+        (".tags.length == 1", [], 0, "abcde"),
+        (".kind == (i + 1)[0]", [], 0, None),
+        (".n > [1]", [], 0, None),
+    ],
+)
+async def test_a_condition_is_asked_of_the_store_and_judged_here(
+    where: str, asked: list[tuple[str, str, Any]], plainly: int, found: str | None, bench: Bench, far: Bulk
+) -> None:
+    """`plainly`: how many of the clauses a store gets that does not say which operators it knows."""
+    far.records = {
+        key: {"id": key, "n": n, "kind": "b" if n % 2 else "a", "flag": n == 0, "tags": [n - 1],
+              "day": f"2026-01-0{n + 1}T00:00:00Z"}
+        for n, key in enumerate("abcde")
+    }  # fmt: skip
+    for record in far.records.values():
+        record["in"] = dict(record)
+    seen = noting(far)
+    steps = [
+        f"let i = 0\nfor r in far where {where} {{ store {{ id: r.id }} -> out }}",
+        f"for i in [0] {{ for r in far where {where} {{ store {{ id: r.id }} -> out }} }}",
+        f"for i in [0] {{ for r in far where {where} parallel {{ store {{ id: r.id }} -> out }} }}",
+    ]
+    for operators, clauses in ((ALL_OPERATORS, asked), (None, asked[:plainly]), ((), [])):
+        far.filter_operators = operators
+        for step in steps:
+            seen.clear()
+            ran = await run(bench, step)
+            if found is None:
+                assert ran.error.type == "eval"
+            else:
+                assert "".join(sorted(ran.ok().out)) == found
+            assert seen == ([clauses] if clauses else []), step
+
+
+@pytest.mark.parametrize("operators", ["eq", ("eq", "like"), 3])
+async def test_operators_that_are_none_are_refused(operators: Any, bench: Bench, far: Bulk) -> None:
+    far.filter_operators = operators
+    ran = await run(bench, "store { id: 1 } -> far")
+    assert ran.error.type == "config" and "filter_operators" in ran.error.message and "far" in ran.error.message
 
 
 async def test_a_parallel_loop_gives_each_record_once(bench: Bench, far: Bulk) -> None:

@@ -161,6 +161,16 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
     max_leaves=6,
 )
+# Of all kinds that a condition compares, and what is easily taken for another.
+ODD_FIELDS: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from((
+        None, True, False, 0, 4, 5, 5.5, -1, "5", "10", "05", "1e1", "", "B", "a", "ä", "Z", "2026-01-02", 2**53, 2**70,
+        "2026-01-02T05:00:00+09:00", "2026-01-02T00:00:00Z", 0.1, [], [5], ["a"], {"n": 5}, {"a": 1}, {"n": [5]},
+        "a\0b", "true", "null",
+    )),
+    st.integers(-9, 9),
+    st.text(alphabet="0aB-é", max_size=3),
+)  # fmt: skip
 records: st.SearchStrategy[Record] = st.dictionaries(keys, values, max_size=4)
 
 

@@ -124,7 +124,7 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
             step.collection,
             SPEC=e.constant(_spec(e, step, scope, place), "loop_spec"),
             run_inner_parallel=e.constant(run_inner_parallel, "run_inner_parallel"),
-            COLLECTION=e.value(step.collection, scope),
+            COLLECTION=_collection(e, step, scope),
             KEEP=_keep(e, step, scope),
             BODY=load(name),
             LIMIT=_limit(e, scope),
@@ -189,7 +189,7 @@ for COUNTER, ITEM in enumerate(ITEMS):
         ITEM=item,
         **holes,
         breathe=e.constant(breathe, "breathe"),
-        COLLECTION=e.value(step.collection, scope),
+        COLLECTION=_collection(e, step, scope),
         KEEP=_keep(e, step, scope),
         RESPONSE=response,
         META=meta,
@@ -262,29 +262,38 @@ def _collection(e: Emitter, step: nodes.For, scope: Scope) -> ast.expr:
     )
 
 
-_TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_TURNED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<=", "in": "contains"}
 
 
 def _comparisons(condition: nodes.Expression, variable: str) -> list[tuple[str, str, nodes.Expression]]:
     """The fields of an element that a condition compares with something that does not hang on the element."""
     if not isinstance(condition, nodes.Binary):
         return []
-    if condition.operator == "and":
-        return _comparisons(condition.left, variable) + _comparisons(condition.right, variable)
-    if condition.operator not in _TURNED:
-        return []
-    sides = (
-        (condition.left, condition.operator, condition.right),
-        (condition.right, _TURNED[condition.operator], condition.left),
-    )
-    for field, operator, wanted in sides:
-        if not isinstance(field, nodes.Member) or "." in field.key:
-            continue
-        of = field.target
-        of_element = isinstance(of, nodes.Current) or (isinstance(of, nodes.Name) and of.name == variable)
-        if of_element and variable not in free_names(wanted) and not reads_current(wanted):
-            return [(field.key, operator, wanted)]
+    left, operator, right = condition.left, condition.operator, condition.right
+    if operator == "and":
+        return _comparisons(left, variable) + _comparisons(right, variable)
+    sides = [(right, _TURNED[operator], left)] if operator in _TURNED else []
+    if operator != "in":
+        sides.insert(0, (left, operator, right))
+    for of, compared, wanted in sides if operator in (*_TURNED, "contains") else ():
+        field = _field(of, variable)
+        if field is not None and variable not in free_names(wanted) and not reads_current(wanted):
+            return [(field, compared, wanted)]
     return []
+
+
+def _field(expression: nodes.Expression, variable: str) -> str | None:
+    """The path of a field of an element: `.a.b`. A `length` below the first level may be that of a list."""
+    keys: list[str] = []
+    while isinstance(expression, nodes.Member):
+        keys.insert(0, expression.key)
+        expression = expression.target
+    of_element = isinstance(expression, nodes.Current) or (
+        isinstance(expression, nodes.Name) and expression.name == variable
+    )
+    if not keys or not of_element or any("." in key for key in keys) or "length" in keys[1:]:
+        return None
+    return ".".join(keys)
 
 
 def _limit(e: Emitter, scope: Scope) -> ast.expr:
