@@ -5,7 +5,10 @@ and a column without a value reads as null. With it the row is `{key, data}`. Or
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -15,8 +18,8 @@ from reqon.http.messages import Reply, Request, SourceSettings
 from reqon.http.retry import RetryPolicy
 from reqon.stores.base import WriteCounts, absent
 from reqon.stores.config import ChosenStore
-from reqon.stores.filters import EVERYTHING, Clause, StoreFilter, chosen, matches
-from reqon.values import Record, Value, encode, equal_json
+from reqon.stores.filters import EVERYTHING, Clause, StoreFilter, chosen
+from reqon.values import JsonError, Record, Value, decode, encode, equal_json
 
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 3
@@ -24,13 +27,16 @@ PAGE = 1000
 _ROWS = 500
 _URL_CHARACTERS = 6000  # many servers stop at 8,000
 _RETRY = RetryPolicy(max_attempts=ATTEMPTS, max_delay_seconds=5)
-_COMPARED = frozenset(("eq", "gt", "gte", "lt", "lte"))
+_ORDERS = frozenset(("gt", "gte", "lt", "lte"))
+_EXACT = 2**53
 Records: TypeAlias = list[Record]
 Names: TypeAlias = list[str]
 
 
 class PostgrestAdapter:
     """One table, as a `StoreAdapter` with all optional methods."""
+
+    filter_operators = ("eq", "neq", "gt", "gte", "lt", "lte", "contains")
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class PostgrestAdapter:
         self._path = "/" + quote(table, safe="")
         self._column = data_column
         self._blind = blind
+        self._numeric: dict[str, bool] = {}
         self._slots = asyncio.Semaphore(pool_size)
         settings = SourceSettings(
             name=table,
@@ -214,7 +221,7 @@ class PostgrestAdapter:
 
     async def count(self, filter: StoreFilter | None = None) -> int:  # noqa: A002  # documented so
         if filter is not None and filter.clauses:
-            return len([key async for key, _ in self.iterate(StoreFilter(filter.where))])
+            return len([key async for key, _ in self.iterate(filter)])
         reply = await self._send("HEAD", [("select", self.key)], "count", prefer="count=exact")
         total = _total(reply)
         if total is None:
@@ -230,7 +237,7 @@ class PostgrestAdapter:
         wanted = filter or EVERYTHING
         if wanted.limit == 0:
             return []
-        found = [record async for _, record in self.iterate(StoreFilter(wanted.where))]
+        found = [record async for _, record in self.iterate(wanted)]
         return chosen(found, StoreFilter(limit=wanted.limit, offset=wanted.offset))
 
     async def keys(self, filter: StoreFilter | None = None) -> Names:  # noqa: A002  # as in list
@@ -245,19 +252,21 @@ class PostgrestAdapter:
         batch_size: int = PAGE,  # noqa: ARG002  # pages are of one size
     ) -> AsyncIterator[tuple[str, Record]]:
         """Keys and records in the order of keys, page by page."""
-        clauses = (filter or EVERYTHING).clauses
-        narrowed = [condition for clause in clauses if (condition := self._condition(clause)) is not None]
+        wanted = replace(filter or EVERYTHING, limit=None, offset=0)
+        narrowed = [condition for clause in wanted.clauses for condition in await self._conditions(clause)]
         async for row in self._narrowed(narrowed):
             key, record = self._entry(row)
-            if matches(record, clauses):
+            if wanted.admits(record):
                 yield key, record
 
     async def _narrowed(self, conditions: Sequence[tuple[str, str]]) -> AsyncIterator[Record]:
+        given = False
         try:
             async for row in self._every(conditions):
+                given = True
                 yield row
         except StoreError as error:
-            if not conditions or error.status is None or error.status >= 500:
+            if given or not conditions or error.status is None or error.status >= 500:
                 raise
             # A column that is not there, or a value it cannot be compared with: then the server leaves out nothing.
             async for row in self._every([]):
@@ -276,26 +285,59 @@ class PostgrestAdapter:
                 return
             last = self._entry(rows[-1])[0]
 
-    def _condition(self, clause: Clause) -> tuple[str, str] | None:
-        """What the server can leave out already: all that match stay in; what is left is looked at here."""
+    async def _conditions(self, clause: Clause) -> Sequence[tuple[str, str]]:
+        """What the server can leave out already: all that match stay in; what is left is looked at here.
+
+        It compares as the column's type does, which may be a text that reads as a number, or JSON. So numbers have an
+        order only where a column is known to hold nothing else, and texts, whose order is the database's own, none.
+        """
         operator, value = clause["operator"], clause["value"]
         first, *rest = clause["field"].split(".")
         if self._column:
             first, rest = self._column, [first, *rest]
-            if operator != "eq" or not isinstance(value, str):
-                return None
         name = "->".join([first, *rest[:-1]]) + (f"->>{rest[-1]}" if rest else "")
-        if rest and not isinstance(value, str):
-            return None
-        if operator == "neq" and value is not None and not rest:
-            return "or", f"({name}.neq.{_quoted(_literal(value))},{name}.is.null)"
-        if value is None:
-            return None
-        if operator in _COMPARED and isinstance(value, str | int | float):
-            return name, f"{operator}.{_literal(value)}"
+        if operator == "eq" and isinstance(value, str):
+            return [_equal_text(name, value, inside=bool(rest))]
+        if rest:
+            return []
+        if operator == "neq" and value is None:
+            return [(name, "not.is.null")]
         if operator == "contains" and isinstance(value, str) and not any(c in value for c in "*%_\\"):
-            return name, f"like.*{value}*"
-        return None
+            return [(name, f"like.*{value}*")]
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= _EXACT:
+            return []
+        # A number of many digits reads as one of seventeen here: what is near stays in.
+        if operator == "eq":
+            return [(name, f"gt.{math.floor(value) - 1}"), (name, f"lt.{math.ceil(value) + 1}")]
+        if operator in _ORDERS and await self._is_numeric(name):
+            near = math.floor(value) - 1 if operator in ("gt", "gte") else math.ceil(value) + 1
+            return [(name, f"{operator}.{near}")]
+        return []
+
+    async def _is_numeric(self, column: str) -> bool:
+        """Whether a column holds numbers and can hold nothing else; of one without values nothing is known."""
+        if column not in self._numeric:
+            try:
+                reply = await self._send("GET", [("select", column), (column, "not.is.null"), ("limit", "1")], "list")
+                rows = self._rows(reply, "list")
+                if not rows:
+                    return False
+                found = all(type(value) in (int, float) for value in rows[0].values())
+                self._numeric[column] = found and not await self._holds_json(column)
+            except StoreError as error:
+                if error.status is None or error.status >= 500:
+                    raise
+                self._numeric[column] = False
+        return self._numeric[column]
+
+    async def _holds_json(self, column: str) -> bool:
+        try:
+            await self._send("GET", [("select", self.key), (column, "cs.5"), ("limit", "1")], "list")
+        except StoreError as error:
+            if error.code == "42883":  # the type has no operator for "contains", which JSON has
+                return False
+            raise
+        return True
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -378,13 +420,18 @@ class PostgrestAdapter:
 _COUNTED = "return=minimal,count=exact"
 
 
+def _equal_text(name: str, value: str, *, inside: bool) -> tuple[str, str]:
+    if not inside:
+        with suppress(JsonError):
+            decode(value.encode("utf-8", "surrogatepass"))
+            # A column of JSON would take it for what it says.
+            return "or", f"({name}.eq.{_quoted(value)},{name}.eq.{_quoted(encode(value).decode())})"
+    return name, f"eq.{value}"
+
+
 def _quoted(value: str) -> str:
     """A value inside of parentheses."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _literal(value: Value) -> str:
-    return value if isinstance(value, str) else encode(value).decode()
 
 
 def _total(reply: Reply) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from reqon.errors import StoreError
 from reqon.stores.adapter import Adapter
 from reqon.stores.base import LocalStore, WriteCounts, WriteMode
-from reqon.stores.filters import Clause, StoreFilter, chosen
+from reqon.stores.filters import OPERATORS, Clause, StoreFilter, chosen
 from reqon.testing.check import Check
 from reqon.values import Record, equal_json
 
@@ -47,6 +47,7 @@ class _Local:
     """A memory or file store as an adapter."""
 
     thread_safe = True
+    filter_operators = tuple(OPERATORS)
 
     def __init__(self, store: LocalStore) -> None:
         self._store = store
@@ -171,6 +172,29 @@ async def _a_filter_compares_json(store: Adapter) -> None:
     assert [record["key"] for record in await store.list(StoreFilter({"n": 1}))] == ["a"]
 
 
+# What a filter that is rechecked must leave: all for which a comparison of the language holds, or fails.
+_MUST_STAY: Sequence[tuple[str, str, Any, str]] = (
+    ("n", "eq", 1, "a"), ("n", "eq", "1", "e"), ("n", "eq", True, "c"), ("n", "eq", None, "df"),
+    ("n", "neq", 1, "bcdef"), ("n", "neq", None, "abce"), ("n", "gt", 0, "abce"), ("n", "gte", 2, "bce"),
+    ("n", "lt", 2, "ace"), ("n", "lte", 0, "ce"), ("name", "gt", "apple", "bcd"), ("name", "lt", "b", "ade"),
+    ("name", "gt", "B", "abcde"), ("name", "contains", "an", "bd"), ("name", "contains", "%_*", "de"),
+    ("tags", "contains", 1, "a"), ("in.n", "gt", 1, "b"), ("in.n", "eq", 1, "ac"),
+)  # fmt: skip
+
+
+async def _a_filter_that_is_rechecked_loses_nothing(store: Adapter) -> None:
+    await store.write(list(_FRUIT.items()), WriteMode.REPLACE)
+    known = store.filter_operators or ()
+    for field, operator, value, needed in _MUST_STAY:
+        if operator not in known:
+            continue
+        wanted = StoreFilter([Clause(field=field, operator=operator, value=value)], rechecked=True)
+        found = {record["key"] for record in await store.list(wanted)}
+        assert found >= set(needed), (
+            f"{field} {operator} {value!r}, rechecked: {', '.join(sorted(set(needed) - found))} must stay in"
+        )
+
+
 async def _a_list_can_be_cut(store: Adapter) -> None:
     await store.write([(f"k{n}", {"n": n, "even": n % 2 == 0}) for n in range(8)], WriteMode.REPLACE)
     even = {"even": True}
@@ -262,6 +286,7 @@ _CHECKS: Sequence[tuple[str, Body]] = [
     ("a cleared store is empty", _a_cleared_store_is_empty),
     ("a list is in the order of insertion", _order),
     ("a filter compares JSON values", _a_filter_compares_json),
+    ("a filter that is rechecked loses nothing", _a_filter_that_is_rechecked_loses_nothing),
     ("a list can be cut", _a_list_can_be_cut),
     ("odd keys stay apart", _odd_keys_stay_apart),
     ("a batch says what it changed, equal keys in order", _a_batch_says_what_it_changed),

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,12 @@ class Async:
                 yield key, record
 
 
+class Asked(Plain):
+    """One that is asked for all that a loop compares."""
+
+    filter_operators = ("eq", "neq", "gt", "gte", "lt", "lte", "contains")
+
+
 def checks() -> list[Check]:
     return store_suite(Plain)
 
@@ -126,10 +133,21 @@ def test_a_table_passes(check: Callable[[Make], Check], kind: str, databases: di
     check(lambda: sql(kind, databases))()
 
 
-@pytest.mark.parametrize("make", [Plain, Async])
+@pytest.mark.parametrize("make", [Plain, Async, Asked])
 @each
 def test_an_adapter_of_a_users_own_passes(check: Callable[[Make], Check], make: Make) -> None:
     check(make)()
+
+
+def test_the_suite_finds_an_adapter_that_compares_too_strictly() -> None:
+    class Strict(Asked):
+        def list(self, filter: StoreFilter | None = None) -> "list[Record]":  # noqa: A002
+            return super().list(replace(filter, rechecked=False) if filter is not None else None)
+
+    check = named("a filter that is rechecked loses nothing")
+    check(Asked)()
+    with pytest.raises(AssertionError, match="n eq None, rechecked: f must stay in"):
+        check(Strict)()
 
 
 def test_the_suite_finds_an_adapter_that_forgets() -> None:

@@ -72,6 +72,7 @@ class _Refused(Exception):  # noqa: N818  # an answer
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits for the client's delayed acknowledgement
     server_of: PostgrestServer
 
     def log_message(self, *_: object) -> None:
@@ -159,6 +160,8 @@ class _Query:
             test = sql.SQL("{} {} {}").format(left, sql.SQL(_OPERATORS[operator]), sql.Literal(value))
         elif operator == "like":
             test = sql.SQL("{} LIKE {}").format(left, sql.Literal(value.replace("*", "%")))
+        elif operator == "cs":
+            test = sql.SQL("{} @> {}").format(left, sql.Literal(value))
         elif operator == "is" and value in ("null", "true", "false"):
             test = sql.SQL("{} IS {}").format(left, sql.SQL(value))
         elif operator == "in":
