@@ -9,7 +9,7 @@ from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.state.choice import StateStores
-from reqon.state.records import ExecutionRecord, to_dict
+from reqon.state.records import ExecutionRecord, ExecutionStatus, to_dict
 from reqon.values import Record, decode, encode
 from reqon_daemon.control import call
 from reqon_daemon.explain import sentences
@@ -42,11 +42,14 @@ def why(stores: StateStores, mission: str, *, clock: Clock = SYSTEM) -> tuple[Re
             raise
         known = _without_daemon(stores, mission, clock)
     answer: Record = decode(encode({**known, "last": _last(stores, mission)}))
+    succeeded = _last(stores, mission, ExecutionStatus.COMPLETED)
+    if succeeded is not None:  # the ledger knows of the daemon's runs only
+        answer["lastSuccess"] = max(answer["lastSuccess"] or "", succeeded["completedAt"])
     return answer, sentences(answer, clock.now(), str(stores.directory.path))
 
 
-def _last(stores: StateStores, mission: str) -> Record | None:
-    found = next(iter(stores.list(mission, limit=1)), None)
+def _last(stores: StateStores, mission: str, status: ExecutionStatus | None = None) -> Record | None:
+    found = next(iter(stores.list(mission, limit=1, status=status)), None)
     return None if found is None else _record(found)
 
 

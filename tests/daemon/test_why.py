@@ -191,3 +191,7 @@ def test_a_mission_that_only_ran_by_hand_is_known_by_its_records(api: OrdersApi,
     told = reqon("why", "Orders", cwd=tmp_path)
     assert "and succeeded after" in told.out
     assert "Due times" not in told.out
+    api.fail(500, "/orders", times=9)
+    assert reqon("orders.vague", cwd=tmp_path).code == 1
+    told = reqon("why", "Orders", cwd=tmp_path)
+    assert "and failed after" in told.out and "It last succeeded 20" in told.out, "before, by hand"
