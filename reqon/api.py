@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
 from reqon.clock import SYSTEM, Clock
@@ -22,7 +22,7 @@ from reqon.http.transport import Answering, FunctionTransport, Transport
 from reqon.lang.check import Registered
 from reqon.lang.loader import load, load_text
 from reqon.lang.program import MissionProgram, Program
-from reqon.listeners import Listeners, RunListener
+from reqon.listeners import Listeners, RunListener, refuse_wrong_listeners
 from reqon.observe.emitter import EventEmitter
 from reqon.runner import Additions, Outcome, Runner, RunnerSettings
 from reqon.running.settings import checkpoint_seconds
@@ -213,7 +213,7 @@ async def execute(source: str | Program | MissionProgram, **options: Unpack[Exec
         ConfigurationError, StateError: credentials, options, state directory; what exits with 3 on the command line.
         ResumeRefusedError: it cannot be resumed, and why.
         AlreadyRunningError: the mission runs, and does not run twice at once.
-        TypeError: an option that there is not.
+        TypeError: an option that there is not, or one that is given by something of another kind.
     """
     return await _execute(source, options)
 
@@ -227,7 +227,7 @@ async def _execute(
 ) -> ExecutionResult:
     """`execute`, with the extensions and hooks of the process or of one `Reqon`."""
     _refuse_unknown(options)
-    program = await _parsed(source, options, registries, hooks) if isinstance(source, str) else source
+    program = await _parsed(source, options, registries, hooks) if isinstance(source, str) else _made(source)
     mission = program if isinstance(program, MissionProgram) else _chosen(program, options.get("mission"))
     await hooks.before_execute(mission)
     runner = _KeepingRunner(_settings(options), options, registries, hooks)
@@ -250,6 +250,13 @@ async def _execute(
     result = runner.result(plan, outcome)
     await hooks.after_execute(result)
     return result
+
+
+def _made(program: Any) -> Program | MissionProgram:
+    if isinstance(program, Program | MissionProgram):
+        return program
+    kind = type(program).__name__
+    raise TypeError(f"execute() runs a mission's text or program, not {kind}; to run a file: from_file(path)")
 
 
 async def _parsed(source: str, options: ExecutionOptions, registries: Registries, hooks: Hooks) -> Program:
@@ -289,6 +296,8 @@ def _registered(
 
 def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True, registries: Registries = GLOBAL) -> Program:
     _refuse_unknown(options)
+    if not path.exists():
+        raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
     if not folders and not path.is_file():
         raise ConfigurationError(
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"
@@ -304,6 +313,7 @@ def _refuse_unknown(options: ExecutionOptions) -> None:
         if name not in known:
             hint = did_you_mean(name, known, "options")
             raise TypeError(f"'{name}' is no option of execute(); {hint}")
+    refuse_wrong_listeners(options)
 
 
 def _sound(program: Program) -> Program:

@@ -122,6 +122,16 @@ _SYNTAX = frozenset(("syntax", "comparison-chain", "pipe-needs-call", "range-not
 USERS_FAULTS = (ArithmeticError, AttributeError, LookupError, OSError, builtins.RuntimeError, TypeError, ValueError)
 
 
+def refuse_uncallable(name: str, thing: object) -> None:
+    """What users register under a name is called later: say now that it cannot be.
+
+    Raises:
+        TypeError: it is no function, class or other callable.
+    """
+    if not callable(thing):
+        raise TypeError(f"'{name}' needs a function or a class, not {type(thing).__name__}")
+
+
 class ParseError(ReqonError):
     """The text does not fit the language."""
 

@@ -1,7 +1,7 @@
 """Everybody who hears of one run of the Python API: callbacks, hooks, emitter, logger, traces."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, Self
 
 from reqon.callbacks import CircuitBreakerCallbacks, ProgressCallbacks, RateLimitCallbacks, Teller
@@ -17,6 +17,29 @@ class RunListener(Protocol):
     """Whoever can be attached to a run's events: a structured logger, or your own."""
 
     def attach(self, bus: EventBus) -> Callable[[], None]: ...
+
+
+_GIVEN_BY = {
+    "progress_callbacks": (ProgressCallbacks, "ProgressCallbacks(on_progress=…)"),
+    "rate_limit_callbacks": (RateLimitCallbacks, "RateLimitCallbacks(on_waiting=…)"),
+    "circuit_breaker_callbacks": (CircuitBreakerCallbacks, "CircuitBreakerCallbacks(on_open=…)"),
+    "event_emitter": (EventEmitter, "create_emitter()"),
+}
+
+
+def refuse_wrong_listeners(options: Mapping[str, object]) -> None:
+    """Look at what `execute` is given for listening before anything begins.
+
+    Raises:
+        TypeError: one is of another kind; the message says what it is made by.
+    """
+    for name, (kind, made) in _GIVEN_BY.items():
+        given = options.get(name)
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(f"write {name}={made}, not {type(given).__name__}")
+    logger = options.get("logger")
+    if logger is not None and not hasattr(logger, "attach"):
+        raise TypeError(f"write logger=create_structured_logger(), not {type(logger).__name__}")
 
 
 class Listeners:

@@ -505,3 +505,34 @@ async def test_registered_functions_can_be_called(options: Any) -> None:
         assert all(r["loud"].isupper() for r in result.stores["customers"].records())
     finally:
         REGISTERED.pop("shout")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "says"),
+    [
+        (Path("m.vague"), {}, r"a mission's text .*, not PosixPath; to run a file: from_file\(path\)"),
+        (
+            CUSTOMERS,
+            {"progress_callbacks": {"on_progress": print}},
+            r"progress_callbacks=ProgressCallbacks\(.*not dict",
+        ),
+        (CUSTOMERS, {"rate_limit_callbacks": print}, r"rate_limit_callbacks=RateLimitCallbacks\("),
+        (CUSTOMERS, {"circuit_breaker_callbacks": {}}, r"circuit_breaker_callbacks=CircuitBreakerCallbacks\("),
+        (CUSTOMERS, {"event_emitter": print}, r"event_emitter=create_emitter\(\)"),
+        (CUSTOMERS, {"logger": print}, r"logger=create_structured_logger\(\)"),
+    ],
+)
+async def test_what_is_given_by_the_wrong_kind_is_refused_by_its_name(
+    source: Any, options: Any, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        await execute(source, state_dir=tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_is_not_there_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.vague' does not exist") as missing:
+        await from_file(tmp_path / "none.vague")
+    with pytest.raises(ConfigurationError, match="is no mission file") as folder:
+        await from_file(tmp_path)
+    assert (missing.value.hint, folder.value.hint) == ("check the path", "from_path(path) runs a mission folder")

@@ -25,7 +25,7 @@ from reqon import (
 )
 from reqon.lang import nodes
 from reqon.observe.outputs import BufferOutput
-from reqon.runtime.registries import GLOBAL, Registries
+from reqon.runtime.registries import GLOBAL
 from reqon.values import changed
 from tests.support.clocks import FakeClock
 
@@ -94,6 +94,15 @@ async def test_requests_are_answered_by_a_function(options: Any) -> None:
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [None, {"id": 1}, (200, {}), (200, {}, "text"), ("200", {}, b""), (200, None, b"")])
+async def test_an_answer_of_the_wrong_form_is_the_functions_fault(given: Any, options: Any) -> None:
+    result = await execute(text('get "/x"'), http_transport=lambda *_: given, **options)
+    (error,) = result.errors
+    assert error.type == "extension" and "http_transport must give status, headers and body" in error.message
+    result = await execute(text('get "/x"'), http_transport=lambda *_: given[9], **options)
+    assert result.errors[0].type == "extension" and "http_transport failed: " in result.errors[0].message
 
 
 async def test_a_registered_word_is_a_step(options: Any) -> None:
@@ -347,7 +356,8 @@ def _always(adapter: object) -> Callable[..., object]:
 
 
 def test_names_are_identifiers_built_ins_stay_and_a_second_time_replaces(caplog: pytest.LogCaptureFixture) -> None:
-    app: Registries = Reqon()
+    app = Reqon()
+    number: Any = 3
     for register, ours in (
         (app.register_function, "length"),
         (app.register_auth_provider, "bearer"),
@@ -362,10 +372,15 @@ def test_names_are_identifiers_built_ins_stay_and_a_second_time_replaces(caplog:
         register("mine", thing)
         with caplog.at_level(logging.DEBUG, "reqon"):
             register("mine", thing)
+        with pytest.raises(TypeError, match="'three' needs a function or a class, not int"):
+            register("three", number)
         assert "mine is registered again" in caplog.text
         caplog.clear()
     with pytest.raises(ConfigurationError, match="built in"):
         app.register_store_adapter("file", print)
+    for add in (app.register_store_adapter, app.hooks.on_error.tap):
+        with pytest.raises(TypeError, match="'three' needs a function or a class, not int"):
+            add("three", number)
 
 
 async def test_a_plugin_is_installed_once(options: Any) -> None:
@@ -466,6 +481,9 @@ async def test_a_visitor_changes_a_copy_of_a_program(options: Any) -> None:
     assert result.success and result.stores["out"].records() == [{"id": "same"}]
     assert other.missions[0].definition_hash != program.missions[0].definition_hash
     assert transform(program, object()).missions == program.missions
+    slip: Any = type("Slip", (), {"visit_stores_step": print})()
+    with pytest.raises(AttributeError, match=r"visit_stores_step visits nothing; did you mean 'visit_store_step'"):
+        transform(program, slip)
     assert len(program.missions[0].actions["A"].steps) == 2
 
 

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from reqon.errors import USERS_FAULTS, ExtensionError
+
 
 class TransportError(Exception):
     """No usable answer. `kind` is network, timeout, too_large, parse, unsupported_content or origin_blocked.
@@ -109,12 +111,22 @@ class FunctionTransport:
         timeout_seconds: float,  # noqa: ARG002  # the protocol's
         limit: int,
     ) -> RawAnswer:
-        made = self._answer(method, url, headers, body)
-        status, given, content = await made if inspect.isawaitable(made) else made
+        match await self._made(method, url, headers, body):
+            case (int() as status, Mapping() as given, bytes() as content):
+                pass
+            case other:
+                raise ExtensionError(f"http_transport must give status, headers and body (bytes), not {other!r}")
         if len(content) > limit:
             raise TransportError(f"the answer has more than {limit} bytes", kind="too_large", sent=True)
         pairs = tuple((name.encode(), value.encode()) for name, value in given.items())
         return RawAnswer(status, "", _FoundHeaders(given), pairs, content)
+
+    async def _made(self, *request: Any) -> Any:
+        try:
+            made: Any = self._answer(*request)
+            return await made if inspect.isawaitable(made) else made
+        except USERS_FAULTS as error:
+            raise ExtensionError(f"http_transport failed: {type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from reqon.diagnostics import did_you_mean
 from reqon.lang import nodes
 from reqon.lang.canonical import canonical
 from reqon.lang.program import MissionProgram, Program
@@ -42,7 +43,14 @@ def transform(program: P, visitor: object) -> P:
     For each step of each action, inner ones first, `visitor.visit_<kind>_step(node)` is called if there is such a
     method: visit_fetch_step, visit_store_step, visit_for_step, … It answers the node that takes the step's place, a
     list of nodes, an empty one to leave it out, or None to keep it.
+
+    Raises:
+        AttributeError: the visitor has a method `visit_…` of another name.
     """
+    known = [f"visit_{word}_step" for word in _WORDS.values()]
+    for name in dir(visitor):
+        if name.startswith("visit_") and name not in known:
+            raise AttributeError(f"{name} visits nothing; {did_you_mean(name, known, 'visitors')}")
     if isinstance(program, Program):
         units = tuple(
             replace(unit, missions=tuple(_mission(mission, visitor) for mission in unit.missions))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from reqon.errors import USERS_FAULTS, ExtensionError, ReqonError
+from reqon.errors import USERS_FAULTS, ExtensionError, ReqonError, refuse_uncallable
 
 log = logging.getLogger("reqon")
 
@@ -22,6 +22,7 @@ class Hook:
 
     def tap(self, name: str, function: HookFunction) -> None:
         """Call `function` at this moment; `name` says whose it is."""
+        refuse_uncallable(name, function)
         self._taps.append((name, function))
 
     def __bool__(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reqon.errors import SemanticError
+from reqon.errors import SemanticError, refuse_uncallable
 from reqon.http.auth import BUILT_IN as AUTH_KINDS
 from reqon.http.auth import Fields
 from reqon.http.pagination import CustomStrategy
@@ -42,7 +42,7 @@ class Registries:
         Raises:
             SemanticError: the name is no identifier, or a built-in's.
         """
-        _note(name, self.functions)
+        _note(name, function, self.functions)
         register_function(name, function, self.functions)
 
     def register_store_adapter(self, name: str, factory: stores.AdapterFactory) -> None:
@@ -51,8 +51,8 @@ class Registries:
         Raises:
             ConfigurationError: the name is no identifier, or one of ours.
         """
-        _note(name, self.adapters)
         stores.check_adapter_name(name)
+        _note(name, factory, self.adapters)
         self.adapters[name] = factory
 
     def register_auth_provider(self, name: str, factory: AuthFactory) -> None:
@@ -101,11 +101,12 @@ def _add(name: str, thing: Any, into: dict[str, Any], ours: Any, kind: str) -> N
         raise SemanticError(f"'{name}' is no identifier", hint="use letters, digits and _")
     if name in ours:
         raise SemanticError(f"'{name}' is a built-in {kind} and cannot be replaced")
-    _note(name, into)
+    _note(name, thing, into)
     into[name] = thing
 
 
-def _note(name: str, into: Mapping[str, object]) -> None:
+def _note(name: str, thing: object, into: Mapping[str, object]) -> None:
+    refuse_uncallable(name, thing)
     if name in into:
         log.debug("%s is registered again: the new one counts", name)
 
