@@ -20,7 +20,7 @@ from reqon.errors import ConfigurationError, ParseError, ReqonError
 from reqon.extensions import registered, specifications_in
 from reqon.http.transport import Answering, FunctionTransport, Transport
 from reqon.lang.check import Registered
-from reqon.lang.loader import load, load_text
+from reqon.lang.loader import load, load_text, no_such_path
 from reqon.lang.program import MissionProgram, Program
 from reqon.listeners import Listeners, RunListener, refuse_wrong_listeners
 from reqon.observe.emitter import EventEmitter
@@ -297,7 +297,7 @@ def _registered(
 def _loaded(path: Path, options: ExecutionOptions, *, folders: bool = True, registries: Registries = GLOBAL) -> Program:
     _refuse_unknown(options)
     if not path.exists():
-        raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
+        raise no_such_path(path)
     if not folders and not path.is_file():
         raise ConfigurationError(
             f"'{path}' is no mission file", code="path-not-found", hint="from_path(path) runs a mission folder"

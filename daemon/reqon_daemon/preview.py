@@ -8,6 +8,7 @@ from pathlib import Path
 from reqon.clock import SYSTEM, Clock
 from reqon.errors import ConfigurationError
 from reqon.lang.cron import read_cron
+from reqon.lang.kinds import zone_hint
 from reqon.runtime.plan import Plan
 from reqon.state.directory import StateDirectory
 from reqon_daemon.ledger import Ledger, Standing
@@ -27,7 +28,7 @@ def next_runs(text: str, timezone: str | None = None, *, count: int = 5, clock: 
     try:
         where = zone(timezone) if timezone is not None else system_zone()
     except LookupError as error:
-        raise ConfigurationError(str(error), code="bad-timezone", hint="an IANA name, such as Europe/London") from error
+        raise ConfigurationError(str(error), code="bad-timezone", hint=zone_hint(str(timezone))) from error
     schedule = Schedule(rule=cron_rule(fields, where), text=text, zone=where)
     found: list[datetime] = []
     at = clock.now()

@@ -16,7 +16,8 @@ import structlog
 
 from reqon import collector, events
 from reqon.clock import SYSTEM, Clock, rfc3339
-from reqon.errors import ConfigurationError, ReqonError, SemanticError, StateError
+from reqon.errors import ReqonError, SemanticError, StateError
+from reqon.lang.loader import no_such_path
 from reqon.runner import Runner, RunnerSettings
 from reqon.running.settings import checkpoint_seconds
 from reqon.state.records import Trigger
@@ -229,10 +230,10 @@ class Service:
         """The state directory, its lock, the ports, the missions, alerts: what `once` needs too."""
         for path in self.settings.paths:
             if not path.exists():
-                raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
+                raise no_such_path(path)
         await self._take_state(stack)
-        for option in self.settings.without_effect:
-            log.warning("an option has no effect in a daemon", option=option)
+        for option, why in self.settings.without_effect.items():
+            log.warning("an option has no effect", option=option, reason=why)
         self._go_on()
         self._bind(stack)
         self.ledger = Ledger(self.runner.directory, clock=self.clock, happenings=self.happenings)

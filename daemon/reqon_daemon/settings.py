@@ -110,8 +110,8 @@ def _option(read: Reader, default: Any = None, *, secret: bool = False, **names:
     return field(default=default, repr=not secret, metadata=metadata)
 
 
-_WITHOUT_EFFECT = ("output",)
-_OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")  # nothing without --webhook
+_OF_WEBHOOKS = ("webhook_host", "webhook_port", "webhook_url")
+_OF_ALERTS = ("alert_url", "alert_repeat")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +183,14 @@ class DaemonSettings:
         return settings
 
     @property
-    def without_effect(self) -> tuple[str, ...]:
-        """The options that were given, but that do nothing: in a daemon, or without another one."""
-        needless = _WITHOUT_EFFECT if self.webhook else (*_WITHOUT_EFFECT, *_OF_WEBHOOKS)
-        return tuple(f"--{_shown(name)}" for name in needless if self.source_of(name) != DEFAULT)
+    def without_effect(self) -> dict[str, str]:
+        """The options that were given, but that do nothing: in a daemon, or without another one; and why."""
+        reasons = {"output": "it is for runs that end"}
+        if not self.webhook:
+            reasons |= dict.fromkeys(_OF_WEBHOOKS, "no calls are received: add --webhook")
+        if not self.alert_on_failure:
+            reasons |= dict.fromkeys(_OF_ALERTS, "alerts are off: add --alert-on-failure")
+        return {f"--{_shown(name)}": why for name, why in reasons.items() if self.source_of(name) != DEFAULT}
 
     @property
     def resume_options(self) -> tuple[str, ...]:

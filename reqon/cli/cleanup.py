@@ -11,6 +11,7 @@ from reqon.cli.flags import ForMachines, StateDir
 from reqon.cli.options import Argument, Option
 from reqon.cli.state import state_stores
 from reqon.clock import SYSTEM
+from reqon.diagnostics import did_you_mean
 from reqon.errors import ConfigurationError, StateError
 from reqon.state.records import ExecutionRecord, ExecutionStatus, is_newer
 from reqon.state.retention import expired
@@ -38,7 +39,9 @@ def cleanup(
     backend = state_stores(state_dir, state_store)
     if mission is not None and not backend.list(mission, limit=1):
         raise ConfigurationError(
-            f"no execution of a mission '{mission}' is recorded", code="unknown-mission", hint="see reqon status"
+            f"no execution of a mission '{mission}' is recorded",
+            code="unknown-mission",
+            hint=did_you_mean(mission, [r.mission for r in backend.latest()], "recorded missions"),
         )
     now = SYSTEM.now()
     if everything:

@@ -10,6 +10,7 @@ from reqon.diagnostics import Source
 from reqon.errors import ConfigurationError
 from reqon.files import write_report
 from reqon.lang.folders import SUFFIXES, path_order
+from reqon.lang.loader import no_such_path
 from reqon.lang.parser import parse
 from reqon.lang.printer import to_text
 
@@ -45,7 +46,7 @@ def _files(paths: list[Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         else:
-            raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path")
+            raise no_such_path(path)
     return list(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from reqon.cli.environment import environment
 from reqon.cli.exits import Done
 from reqon.cli.flags import AuthFile, EnvFile, MissionNames, OutputPath, Paths, Quiet, StateDir, Verbose
 from reqon.cli.oneshot import OneShot
-from reqon.cli.options import Option
+from reqon.cli.options import Option, parameters
 from reqon.cli.services import service
 from reqon.errors import ConfigurationError
 from reqon.runner import RunnerSettings
@@ -168,6 +168,7 @@ def run(
         from reqon.cli.cron import show_cron  # noqa: PLC0415
 
         raise Done(show_cron(validate_cron, timezone))
+    _refuse_companions(given)
     if not paths:
         raise ConfigurationError("no mission file or folder was named", hint="reqon ./missions/, or reqon --help")
     if daemon and once:
@@ -186,7 +187,7 @@ def run(
             raise Done(service("daemon")({**flags, "paths": tuple(paths)}))
     if explain:
         if not resume:
-            raise ConfigurationError("--explain goes with --resume", code="bad-option", hint="--resume --explain")
+            raise _goes_with("--explain", "--resume", "--resume --explain")
         from reqon.cli.explaining import explained  # noqa: PLC0415  # only where asked for
 
         explained(paths, execution, force, mission or (), False, env, state_dir, state_store)
@@ -236,12 +237,28 @@ def run(
     raise Done(job.run())
 
 
+def _refuse_companions(given: Mapping[str, Any]) -> None:
+    """Refuse flags that have no effect without another one, which was probably forgotten."""
+    if given["timezone"]:
+        raise _goes_with("--timezone", "--validate-cron", 'in a mission write timezone: "Europe/Oslo"')
+    if given["force"] and not given["resume"]:
+        raise _goes_with("--force", "--resume", "--resume --force")
+    for parameter in () if given["daemon"] or given["once"] else parameters(run):
+        written = parameter.written
+        if isinstance(written, Option) and written.panel == _DAEMON and given[parameter.name] not in (None, False):
+            raise _goes_with(written.flags[0], "--daemon", f"--daemon {written.flags[0]} …")
+
+
+def _goes_with(flag: str, other: str, hint: str) -> ConfigurationError:
+    return ConfigurationError(f"{flag} goes with {other}", code="bad-option", hint=hint)
+
+
 def _webhooks(asked: Asked, host: str | None, port: int | None, url: str | None) -> Any:
     """The webhook server that was asked for; None: none was. The others are the flags that were given."""
     if not asked.webhook:
         for flag, value in (("--webhook-host", host), ("--webhook-port", port), ("--webhook-url", url)):
             if value is not None:
-                raise ConfigurationError(f"{flag} goes with --webhook", code="bad-option", hint=f"--webhook {flag} …")
+                raise _goes_with(flag, "--webhook", f"--webhook {flag} …")
         return None
     from reqon.webhooks.server import DEFAULT_HOST, DEFAULT_PORT, WebhookServer  # noqa: PLC0415  # only where asked for
 

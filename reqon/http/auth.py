@@ -136,7 +136,8 @@ def load_auth_file(path: Path, environment: Mapping[str, str], *, warn: Warn = _
         if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
             warn(f"{path} can be read by other users; `chmod 600 {path}` keeps the credentials yours")
     except OSError as error:
-        raise ConfigurationError(f"cannot read the auth file {path}: {error.strerror}") from error
+        message = f"cannot read the auth file {path}: {error.strerror}"
+        raise ConfigurationError(message, hint="check the path and its rights") from error
     except (StateError, ReqonError) as error:
         raise ConfigurationError(f"the auth file {path} cannot be used: {error.message}") from error
     if not isinstance(content, dict) or not all(isinstance(record, dict) for record in content.values()):

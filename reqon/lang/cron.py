@@ -3,6 +3,7 @@
 Both day fields must match when both are restricted; crontab(5) would take either, so that draws a warning.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +23,7 @@ MACROS = {
     "@hourly": "0 * * * *",
 }
 
+_YEARS = re.compile(r"\d{4}[-,/*\d]*")
 _FIELDS_HINT = "fields are minute, hour, day of month, month, day of week"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -188,11 +190,12 @@ def _wrong_count(words: list[_Word], findings: _Findings) -> None:
     plural = "field" if count == 1 else "fields"
     message = f"cron expression has {count} {plural}, expected 5"
     if count in (6, 7):
-        five = " ".join(word.text for word in words[1:6])
-        findings.error(
-            message,
-            hint=f'there is no field for seconds: write "{five}", or schedule: every 30 seconds',
-        )
+        texts = [word.text for word in words]
+        if count == 6 and _YEARS.fullmatch(texts[5]):
+            hint = f'there is no field for the year: write "{" ".join(texts[:5])}"'
+        else:
+            hint = f'there is no field for seconds: write "{" ".join(texts[1:6])}", or schedule: every 30 seconds'
+        findings.error(message, hint=hint)
     elif count == 4 and words[0].text.startswith("*"):
         findings.error(message, hint=f'{_FIELDS_HINT}; for example "{" ".join(w.text for w in words)} *".')
     else:

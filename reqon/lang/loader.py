@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reqon.diagnostics import Diagnostic, Source
+from reqon.diagnostics import Diagnostic, Source, nearest
 from reqon.errors import ConfigurationError
 from reqon.lang import nodes
 from reqon.lang.canonical import canonical
@@ -39,6 +39,16 @@ _CONSEQUENCES = frozenset(
 )
 
 
+def no_such_path(path: Path) -> ConfigurationError:
+    """What to say of a path that leads nowhere: what beside it was probably meant."""
+    try:
+        meant = nearest(path.name, [beside.name for beside in path.parent.iterdir()])
+    except OSError:
+        meant = None
+    hint = f"did you mean '{path.with_name(meant)}'?" if meant else "check the path"
+    return ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint=hint)
+
+
 def load(paths: Sequence[Path], *, known: Registered = NOTHING_REGISTERED, skip: Collection[Path] = ()) -> Program:
     """All units that the paths mean, checked; files are named in findings as the paths were given.
 
@@ -54,7 +64,7 @@ def load(paths: Sequence[Path], *, known: Registered = NOTHING_REGISTERED, skip:
         try:
             found = units_of(path, skip=skip)
         except FileNotFoundError:
-            raise ConfigurationError(f"'{path}' does not exist", code="path-not-found", hint="check the path") from None
+            raise no_such_path(path) from None
         except OSError as error:
             message = f"'{path}' cannot be read: {error.strerror or error}"
             raise ConfigurationError(message, code="path-not-readable") from error

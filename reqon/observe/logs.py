@@ -29,6 +29,10 @@ _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "erro
 Entry = MutableMapping[str, Any]
 
 
+def _not_among(variable: str, words: str, word: str) -> ConfigurationError:
+    return ConfigurationError(f"{variable} must be {words}, not '{word}'", code="bad-option")
+
+
 def configure(
     *,
     stream: IO[str] | None = None,
@@ -47,10 +51,10 @@ def configure(
     stream = sys.stderr if stream is None else stream
     chosen = form or environment.get("REQON_LOG_FORMAT") or ("text" if stream.isatty() else "json")
     if chosen not in FORMATS:
-        raise ConfigurationError(f"log format must be json, logfmt or text, not '{chosen}'")
+        raise _not_among("REQON_LOG_FORMAT", "json, logfmt or text", chosen)
     least = (level or environment.get("REQON_LOG_LEVEL") or "info").lower()
     if least not in LEVELS:
-        raise ConfigurationError(f"log level must be debug, info, warn or error, not '{least}'")
+        raise _not_among("REQON_LOG_LEVEL", "debug, info, warn or error", least)
     render: Callable[[Entry], str] = {"json": as_json, "logfmt": as_logfmt, "text": _text_renderer(stream)}[chosen]
     shared: list[Any] = [structlog.contextvars.merge_contextvars, _level, _timestamp]
     structlog.configure(

@@ -90,7 +90,8 @@ def load_store_config(path: Path, environment: Mapping[str, str]) -> Mapping[str
     try:
         content = decode(DISK.read(path.resolve(strict=True), _FILE_LIMIT))
     except OSError as error:
-        raise ConfigurationError(f"cannot read the store configuration {path}: {error.strerror}") from error
+        message = f"cannot read the store configuration {path}: {error.strerror}"
+        raise ConfigurationError(message, hint="check the path and its rights") from error
     except ReqonError as error:
         raise ConfigurationError(f"the store configuration {path} cannot be used: {error.message}") from error
     return store_entries(content, environment, str(path))

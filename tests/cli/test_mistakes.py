@@ -194,6 +194,18 @@ def test_two_missions_of_one_name_name_both_files(tmp_path: Path) -> None:
         (["cleanup", "Unknown", "--all"], "Unknown"),
         (["--validate-cron", "61 * * * *"], "61"),
         (["--daemon"], "no mission file"),
+        (["god.vague"], "did you mean 'good.vague'?"),
+        (["check", "./god.vague"], "did you mean 'good.vague'?"),
+        (["good.vague", "--timezone", "Europe/Oslo"], "--timezone goes with --validate-cron"),
+        (["good.vague", "--daemon", "--timezone", "Europe/Oslo"], "--timezone goes with --validate-cron"),
+        (["--validate-cron", "0 9 * * *", "--timezone", "Europe/Olso"], "did you mean 'Europe/Oslo'?"),
+        (["--validate-cron", "0 9 * * 1-5 2027"], 'there is no field for the year: write "0 9 * * 1-5"'),
+        (["--validate-cron", "0 0 9 * * 1-5"], 'there is no field for seconds: write "0 9 * * 1-5"'),
+        (["good.vague", "--metrics-port", "9090"], "--metrics-port goes with --daemon"),
+        (["good.vague", "--dry-run", "--alert-on-failure"], "--alert-on-failure goes with --daemon"),
+        (["good.vague", "--force"], "--force goes with --resume"),
+        (["good.vague", "--store-config", "nowhere.json"], "hint: check the path"),
+        (["good.vague", "--auth", "nowhere.json"], "hint: check the path"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -226,6 +238,17 @@ def test_a_path_that_is_called_like_a_command_is_written_with_its_folder(tmp_pat
     (tmp_path / "status" / "good.vague").write_text(GOOD)
     assert "Good: completed" in reqon("./status", cwd=tmp_path).out
     assert "STATUS" in reqon("status", cwd=tmp_path).out
+
+
+@pytest.mark.parametrize("flags", [["--verbose"], ["--daemon"]])
+@pytest.mark.parametrize("variable", ["REQON_LOG_LEVEL", "REQON_LOG_FORMAT"])
+def test_a_form_of_logs_that_there_is_not_names_its_variable(variable: str, flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "good.vague").write_text(GOOD)
+    ended = reqon("good.vague", *flags, cwd=tmp_path, variables={variable: "loud"})
+    assert ended.code == 3, ended.text
+    assert (
+        f"{variable} must be " in ended.err and "not 'loud' [bad-option]" in ended.err and "Traceback" not in ended.err
+    )
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("statsu", "status"), ("hitsory", "history"), ("test-alrt", "test-alert")])

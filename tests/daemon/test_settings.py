@@ -110,9 +110,13 @@ def test_secrets_are_hidden_in_what_is_shown() -> None:
 
 
 def test_options_that_do_nothing_yet_are_named_when_they_are_given() -> None:
-    assert DaemonSettings.read({}, environ={}).without_effect == ()
-    given = DaemonSettings.read({"output": "out", "check_interval": "5s"}, environ={"REQON_WEBHOOK_PORT": "3000"})
-    assert given.without_effect == ("--output", "--webhook-port")
+    assert DaemonSettings.read({}, environ={}).without_effect == {}
+    variables = {"REQON_WEBHOOK_PORT": "3000", "REQON_ALERT_URLS": "log:"}
+    given = DaemonSettings.read({"output": "out", "check_interval": "5s"}, environ=variables)
+    assert list(given.without_effect) == ["--output", "--webhook-port", "--alert-url"]
+    assert given.without_effect["--alert-url"] == "alerts are off: add --alert-on-failure"
+    given = DaemonSettings.read({"webhook": True, "alert_on_failure": True}, environ=variables)
+    assert given.without_effect == {}
 
 
 def test_checkpoints_come_as_often_as_the_variable_says(tmp_path: Path) -> None:
