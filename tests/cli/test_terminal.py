@@ -94,11 +94,3 @@ async def test_no_terminal_is_told_what_an_api_said_as_it_is(api: ScriptedServer
         text = await shown(*words, typed=typed)
         assert not re.search("\x1b\\]0;|\x1b\\[2J|[\x07\x9b\u2028\u2029]", text), (words, text)
         assert not re.search(r"^\s*FAKE", text, re.MULTILINE), (words, text)
-
-
-@pytest.mark.parametrize("variable", ["REQON_LOG_FORMAT", "REQON_LOG_LEVEL"])
-def test_a_form_of_logs_that_is_none_is_a_configuration_error(variable: str, tmp_path: Path) -> None:
-    (tmp_path / "m.vague").write_text('mission M { store s: memory("s") action A { store { id: 1 } -> s } run A }')
-    ended = reqon("m.vague", "--verbose", cwd=tmp_path, variables={variable: "loud"})
-    assert ended.code == 3
-    assert ended.err.startswith("error: log ") and "not 'loud'" in ended.err
