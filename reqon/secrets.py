@@ -1,6 +1,7 @@
 """What must never be shown: one registry that every output goes through (spec/runtime.md 3.7)."""
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ _SECRET_HEADER = re.compile(
 _SECRET_PARAMETER = frozenset(
     ("key", "api_key", "apikey", "token", "access_token", "auth", "password", "secret", "sig", "signature", "code")
 )
+_HEX = re.compile("%[0-9A-F]{2}")
 _QUERY_PAIR = re.compile(r"([?&])([^=&#\s]+)=([^&#\s\"'<>]*)")
 _WRITTEN_PAIR = re.compile(r"([?&])([^=&#\s]+)=([^&#\s\"'<>{]+)")
 
@@ -29,9 +31,14 @@ def _forms(value: str | None) -> set[str]:
     """How a secret may be written; nothing for one that is too short."""
     if not value or len(value) < _SHORTEST:
         return set()
-    encoded = base64.b64encode(value.encode()).decode()
-    forms = {value, quote(value, safe=""), quote_plus(value), encoded, encoded.rstrip("=")}
-    return forms | {value.replace("\\", "\\\\").replace('"', '\\"'), ascii(value)[1:-1]}
+    packed = base64.b64encode(value.encode()).decode(), base64.urlsafe_b64encode(value.encode()).decode()
+    forms = {value, *packed, *(one.rstrip("=") for one in packed)}
+    for url in (quote(value, safe=""), quote(value), quote_plus(value)):
+        forms |= {url, _HEX.sub(lambda m: m[0].lower(), url)}
+    for written in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+        # Some APIs escape the slash as well.
+        forms |= {written, written.replace("/", "\\/")}
+    return forms | {ascii(value)[1:-1]}
 
 
 class SecretRegistry:
@@ -40,6 +47,7 @@ class SecretRegistry:
     def __init__(self) -> None:
         self._forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._longest = 0
         self._headers: set[str] = set()
         self._parameters: set[str] = set(_SECRET_PARAMETER)
 
@@ -69,6 +77,7 @@ class SecretRegistry:
     def _compile(self) -> None:
         # Longest first: a secret that contains another one is masked as a whole.
         ordered = sorted(self._forms, key=len, reverse=True)
+        self._longest = len(ordered[0]) if ordered else 0
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def add_header(self, name: str) -> None:
@@ -82,6 +91,10 @@ class SecretRegistry:
     def redact(self, text: str) -> str:
         """The text with every known secret, and every telling query parameter, written `***`."""
         return self._redact(text, _QUERY_PAIR)
+
+    def excerpt(self, text: str, longest: int) -> str:
+        """The first `longest` characters of the redacted text: half a secret at the cut would be one, too."""
+        return self.redact(text[: longest + self._longest])[:longest]
 
     def redact_source(self, text: str) -> str:
         """Redact a piece of a mission's text: `{placeholders}` of telling parameters stay, they have no value yet."""

@@ -8,6 +8,7 @@ from reqon.http.body import decode_body
 from reqon.http.messages import Headers, SourceSettings
 from reqon.http.retry import is_retryable_status
 from reqon.http.transport import RawAnswer, TransportError
+from reqon.secrets import SECRETS
 from reqon.values import Value
 
 _SAID_FIELDS = ("error", "message", "detail", "title", "error_description")
@@ -111,5 +112,5 @@ def _said(body: Value) -> str | None:
         said = said.get("message") or said.get("detail")
     if not isinstance(said, str) or said.lstrip()[:1] in ("", "<"):
         return None
-    text = "".join(c if c.isprintable() else " " for c in said[:_SAID_CHARACTERS])
+    text = "".join(c if c.isprintable() else " " for c in SECRETS.excerpt(said, _SAID_CHARACTERS))
     return f'the API says: "{text}"'

@@ -340,7 +340,7 @@ class OAuthTokens:
             named = code if isinstance(code, str) and code.isascii() and code.isprintable() else None
             if 300 <= answer.status < 400:
                 raise self._failed(None, "the token endpoint redirects; tokenUrl must be its final address")
-            raise self._failed(named[:100] if named else None, f"HTTP {answer.status}")
+            raise self._failed(SECRETS.excerpt(named, 100) if named else None, f"HTTP {answer.status}")
         if not isinstance(access, str) or not access:
             raise self._failed(None, "the token endpoint's answer holds no access_token")
         if str(body.get("token_type") or "bearer").lower() != "bearer":

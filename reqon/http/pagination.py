@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 
 from reqon.errors import USERS_FAULTS, PaginationError
 from reqon.http.addresses import origin_of
+from reqon.secrets import SECRETS
 from reqon.values import Record, Value, encode
 
 _USUAL_FIELDS = ("data", "items", "results", "records", "values", "value", "entries", "list", "content", "rows")
@@ -323,7 +324,7 @@ def _mark(cursor: Value) -> str:
 
 
 def _pagination(reason: str, message: str, value: str) -> PaginationError:
-    error = PaginationError(f"{message}: {value[:200]}", kind="pagination")
+    error = PaginationError(f"{message}: {SECRETS.excerpt(value, 200)}", kind="pagination")
     error.reason = reason
     return error
 

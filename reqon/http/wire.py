@@ -25,6 +25,7 @@ MAX_HEADER_LINES = 200
 _ROUTES = 1024
 _NOT_ALLOWED = "address not allowed: "
 _NOT_ALLOWED_TEXT = re.compile(re.escape(_NOT_ALLOWED) + r"[^,\]]*")
+_BYTES = re.compile(r"[\s:]*(?:\n|\bb['\"])")
 _LENGTH = istr("Content-Length")
 _CODING = istr("Content-Encoding")
 
@@ -236,10 +237,11 @@ def _translated(error: Exception, timeout_seconds: float, route: AiohttpRoute) -
     if isinstance(error, aiohttp.ClientPayloadError):
         return TransportError("the answer was cut off", kind="network", sent=True)
     if isinstance(error, aiohttp.ClientResponseError):
-        if "too long" in error.message.lower() or "too many" in error.message.lower() or "bytes in" in error.message:
-            return TransportError(f"the answer's headers are too large: {error.message}", kind="too_large", sent=True)
-        first = error.message.strip().splitlines()[0] if error.message.strip() else "malformed"
-        return TransportError(f"the server does not speak HTTP: {first[:200]}", kind="network", sent=True)
+        # Behind it stand bytes as the server sent them, cut anywhere: a part of a secret could be among them.
+        said = _BYTES.split(error.message.strip(), maxsplit=1)[0]
+        if any(word in said.lower() for word in ("too long", "too many", "bytes in", "more than")):
+            return TransportError(f"the answer's headers are too large: {said}", kind="too_large", sent=True)
+        return TransportError(f"the server does not speak HTTP: {said[:200] or 'malformed'}", kind="network", sent=True)
     if isinstance(error, OSError):
         return TransportError(f"the connection broke: {error.strerror or error}", kind="network", sent=True)
     return TransportError(f"the exchange failed: {error}", kind="network", sent=True)

@@ -7,6 +7,7 @@ from typing import NoReturn
 from reqon.errors import EvaluatorError
 from reqon.lang.handles import PagedResult, StoreHandle
 from reqon.lang.instants import instant_text, read_instant
+from reqon.secrets import SECRETS
 from reqon.values import JsonError, Value, encode, milliseconds
 
 # One value: 64 MiB of text, or as many bytes of list slots (spec/reliability.md 6).
@@ -54,7 +55,7 @@ def described(value: Value) -> str:
     if kind == "store":
         return f"the store '{value.name}'"
     shown = f'"{value}"' if kind == "string" else text(value)
-    return f"the {kind} {shown}" if len(shown) <= _SHOWN else f"the {kind} {shown[:_SHOWN]}…"
+    return f"the {kind} {shown}" if len(shown) <= _SHOWN else f"the {kind} {SECRETS.excerpt(shown, _SHOWN)}…"
 
 
 def is_object(value: Value) -> bool:

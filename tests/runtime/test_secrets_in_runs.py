@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.support.clocks import FakeClock
 from tests.support.missions import parse_mission
 from tests.support.servers import Answer, ScriptedServer, redirect, reply
 
-MARK = 'K1/marked+"secret" value='
+MARK = 'K1/marked+"secret" välue='
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,26 @@ async def hang_up(_: Any, writer: Any) -> None:
     writer.transport.abort()
 
 
+def written(one: str) -> list[str]:
+    """A text as URLs, JSON and base64 hold it."""
+    urls = [quote(one, safe=""), quote(one), quote_plus(one)]
+    texts = [json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]]
+    packed = [base64.b64encode(one.encode()).decode(), base64.urlsafe_b64encode(one.encode()).decode()]
+    lower = [re.sub("%..", lambda m: m[0].lower(), url) for url in urls]
+    return [*urls, *lower, *texts, *(text.replace("/", "\\/") for text in texts), *packed]
+
+
 ENDS: dict[str, Answer] = {
     "success": reply(data=[{"id": "1"}]),
-    "400 that echoes it": reply(400, data={"error": f"bad: {MARK}", "echo": [MARK, quote(MARK, safe="")]}),
+    "400 that echoes it": reply(400, data={"error": f"bad: {MARK}", "echo": [MARK, *written(MARK)]}),
     "401": reply(401, data={"message": MARK}),
     "404 in HTML": reply(404, body=f"<p>{MARK}</p>".encode(), content_type="text/html"),
     "429": reply(429, data={"error": MARK}, headers={"Retry-After": "2"}),
     "500": reply(500, data={"error": {"message": MARK}}),
+    "400 that is cut inside it": reply(400, data={"error": "x" * (300 - 12) + MARK}),
+    "a value that is cut inside it": reply(data="x" * 25 + MARK),
+    "a long value that is cut inside it": reply(data="x" * 50 + MARK),
+    "a header line that is cut inside it": b"HTTP/1.1 200 OK\r\nX: " + MARK.encode() * 3000 + b"\r\n\r\n",
     "no JSON": reply(body=f"{{{MARK}".encode()),
     "a broken line": hang_up,
     "a redirect elsewhere": redirect(f"http://elsewhere.invalid/?token={quote(MARK, safe='')}"),
@@ -81,11 +95,10 @@ ENDS: dict[str, Answer] = {
 
 def forms() -> set[str]:
     plain = {MARK, f"access {MARK}", f"{MARK}2"}
-    out = set(plain)
+    out = plain | {one[:10] for one in plain}  # half of one, too
     for one in plain:
-        out |= {quote(one, safe=""), quote_plus(one), json.dumps(one)[1:-1], encode(one).decode()[1:-1]}
-        out |= {base64.b64encode(one.encode()).decode(), base64.b64encode(f"u:{one}".encode()).decode()}
-        out |= {base64.b64encode(f"c:{one}".encode()).decode()}
+        out |= {*written(one), encode(one).decode()[1:-1]}
+        out |= {base64.b64encode(f"{name}:{one}".encode()).decode() for name in "uc"}
     return out
 
 

@@ -307,7 +307,7 @@ def as_records(value: Value, each: bool, response: Value = None) -> Record | Seq
 
 
 def _begin(text: str) -> str:
-    return repr(text[:60] + "…" if len(text) > 60 else text)
+    return repr(SECRETS.excerpt(text, 60) + "…" if len(text) > 60 else text)
 
 
 def _object(record: Value, index: int) -> Record:
