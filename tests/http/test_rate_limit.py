@@ -173,6 +173,22 @@ def test_only_long_waits_are_kept_and_they_hold_after_a_restart() -> None:
     assert late.next_slot(5000) == 5000
 
 
+def test_a_used_up_window_holds_after_a_restart_and_is_over_with_its_end() -> None:
+    limiter = RateLimiter()
+    learn(limiter, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "90"})
+    kept = limiter.keep(0, WALL)
+    assert kept == {"blockedUntil": None, "remaining": 0, "resetAt": "2026-03-01T08:01:30.000Z"}
+    again = RateLimiter()
+    again.restore(kept, 5000, WALL + timedelta(seconds=30))
+    assert again.next_slot(5000) == pytest.approx(5060)
+    assert again.held_until(5059) == pytest.approx(5060)
+    assert again.next_slot(5061) == 5061 and again.remaining is None
+    for other in ({**kept, "remaining": 3}, {**kept, "resetAt": None}, {**kept, "resetAt": 7}, {}):
+        limiter = RateLimiter()
+        limiter.restore(other, 5000, WALL)
+        assert limiter.next_slot(5000) == 5000
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["X-RateLimit-Remaining", "X-RateLimit-Limit", "X-RateLimit-Reset", "RateLimit"]),
