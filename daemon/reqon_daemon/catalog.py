@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Protocol
 
 from reqon.clock import SYSTEM, Clock
 from reqon.diagnostics import Diagnostic
 from reqon.errors import ReqonError
-from reqon.lang.folders import units_of
+from reqon.lang.folders import refuse_no_file, units_of
 from reqon.lang.loader import load as load_paths
 from reqon.lang.program import MissionProgram, Unit
 from reqon_daemon.policy import Evaluate, Policy, constant, policy_of
@@ -318,7 +318,9 @@ class Folders:
 def content_hash(path: Path) -> str | None:
     """The hash of a file's content; None if it isn't there. What cannot be read is there, unlike itself later."""
     try:
-        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        refuse_no_file(path)
+        with path.open("rb") as file:
+            return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

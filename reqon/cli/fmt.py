@@ -9,7 +9,7 @@ from reqon.cli.options import Argument, Option
 from reqon.diagnostics import Source
 from reqon.errors import ConfigurationError
 from reqon.files import write_report
-from reqon.lang.folders import SUFFIXES, path_order
+from reqon.lang.folders import SUFFIXES, path_order, refuse_no_file
 from reqon.lang.loader import no_such_path
 from reqon.lang.parser import parse
 from reqon.lang.printer import to_text
@@ -57,6 +57,7 @@ def _is_mission_text(below: Path) -> bool:
 
 def _read(file: Path) -> str:
     try:
+        refuse_no_file(file)
         return file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"'{file}' cannot be read: {error}", code="path-not-readable") from error

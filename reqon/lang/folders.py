@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,16 @@ def mission_files(path: Path, *, at_most: int) -> Iterator[Path]:
         OSError: a folder cannot be read, or they hold more than `at_most` files and folders.
     """
     yield from _files_below(path, set(), frozenset((os.path.realpath(path),)), _Counted(at_most))
+
+
+def refuse_no_file(path: Path) -> None:
+    """Let nobody wait for a pipe, or read a device, that lies among mission files. The shell's own may be named.
+
+    Raises:
+        OSError: it is neither a regular file nor below /dev; or it isn't there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode) and not str(path).startswith("/dev/"):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def path_order(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from reqon.diagnostics import Diagnostic, Source, Span
 from reqon.lang import nodes
+from reqon.lang.folders import refuse_no_file
 from reqon.lang.parser import parse
 
 MAX_BYTES = 1024 * 1024
@@ -79,6 +80,7 @@ class Texts:
 def _source(path: Path) -> tuple[Source, Diagnostic | None]:
     name = str(path)
     try:
+        refuse_no_file(path)
         # One byte more than allowed is enough to see that a file is too large; a device may have no size at all.
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

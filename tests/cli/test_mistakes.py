@@ -1,5 +1,9 @@
 """What is wrong is said where it is, with what to do; and the exit code tells whose turn it is (spec/daemon.md 1)."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,6 +138,32 @@ def test_where_nothing_is_sent_a_missing_token_only_warns(command: list[str], tm
     assert ended.code == 0, ended.text
     assert "protected.vague:2:10: warning: " in ended.err
     assert "REQON_SHOP_TOKEN" in ended.err
+
+
+NO_FILES = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+@pytest.mark.parametrize("command", [["check"], ["fmt", "--check"], ["plan"], ["run", "--keep-going"]])
+def test_nothing_waits_for_what_is_no_file(command: list[str], make: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "missions").mkdir()
+    (tmp_path / "missions" / "good.vague").write_text(GOOD)
+    make(tmp_path / "missions" / "odd.vague")
+    ended = reqon(*command, "missions", cwd=tmp_path, seconds=60)
+    assert ended.code == (3 if command[0] == "fmt" else 2), ended.text
+    assert "missions/odd.vague" in ended.err and "cannot be read" in ended.err
+
+
+def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+    """As the shell's <(…) does."""
+    command = [sys.executable, "-m", "reqon", "check", "/dev/stdin"]
+    ended = subprocess.run(command, input=GOOD, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "1 mission checked\n"), ended.stderr
 
 
 def test_one_broken_file_stops_all_unless_told_to_keep_going(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -205,6 +205,27 @@ async def test_a_bad_schedule_is_refused_with_its_place_and_the_others_run(tmp_p
     span = done.broken[str(path)][0].span
     assert span is not None
     assert (span.line, span.column > 2) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to("nowhere"),
+    ],
+)
+async def test_what_is_no_file_is_refused_and_nobody_waits_for_it(make: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "a.vague").write_text(text("A"))
+    make(tmp_path / "odd.vague")
+    found = catalog(tmp_path)
+    done = await asyncio.wait_for(found.reload(settle=False), 60)
+    assert (done.added, done.refused) == (("A",), (str(tmp_path / "odd.vague"),))
+    assert not await asyncio.wait_for(found.reload(), 60)
+    (tmp_path / "odd.vague").unlink()
+    (tmp_path / "odd.vague").write_text(text("B"))
+    assert (await found.reload()).added == ("B",)
 
 
 async def test_a_mission_folder_is_one_unit(tmp_path: Path) -> None:
