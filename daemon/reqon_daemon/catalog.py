@@ -321,7 +321,6 @@ def content_hash(path: Path) -> str | None:
         refuse_no_file(path)
         with path.open("rb") as file:
             return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except OSError as error:
-        return f"unreadable: {error.errno}"
+        is_gone = isinstance(error, FileNotFoundError | NotADirectoryError) and not path.is_symlink()
+        return None if is_gone else f"unreadable: {error.errno}"
