@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -522,6 +522,7 @@ async def get_execution_state(
     """A mission's last execution, or the one of this id; None if there is none. `to_dict()` gives its JSON form.
 
     Raises:
+        ConfigurationError: no such state store.
         StateError: it is there, but cannot be read.
     """
 
@@ -545,24 +546,42 @@ async def get_execution_history(
 ) -> list[ExecutionRecord]:
     """Past executions, of one mission or of all, newest first; `limit=None`: every one.
 
+    `since`: those that began then or later; a moment without a time zone is UTC.
+
     Raises:
-        ConfigurationError: no such status. StateError: the state cannot be read.
+        ConfigurationError: no such status, no such state store.
+        StateError: the state cannot be read.
+        TypeError: `since` is no datetime.
     """
     wanted = None if status is None else _status(status)
+    if since is not None and not isinstance(since, datetime):
+        raise TypeError(f"since is a datetime, not a {type(since).__name__}")
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
     return await _look(
         lambda stores: stores.list(mission, limit=limit, since=since, status=wanted), state_dir, state_store
     )
 
 
 async def clear_sync_checkpoints(*, state_dir: Path | str | None = None, state_store: str | None = None) -> int:
-    """Forget how far everything is synced, so that the next runs fetch all of it; how many entries went."""
+    """Forget how far everything is synced, so that the next runs fetch all of it; how many entries went.
+
+    Raises:
+        ConfigurationError: no such state store.
+        StateError: the state cannot be read or written. A file of entries that is damaged is set aside.
+    """
     return await _look(lambda stores: stores.clear_sync(None), state_dir, state_store)
 
 
 async def clear_sync_checkpoint(
     key: str, *, state_dir: Path | str | None = None, state_store: str | None = None
 ) -> bool:
-    """Forget one entry of `sync-checkpoints.json`, such as `API-/customers`; whether it was there."""
+    """Forget one entry of `sync-checkpoints.json`, such as `API-/customers`; whether it was there.
+
+    Raises:
+        ConfigurationError: no such state store.
+        StateError: the state cannot be read or written; what is damaged is left as it is.
+    """
     return await _look(lambda stores: stores.clear_sync(key) > 0, state_dir, state_store)
 
 

@@ -24,17 +24,29 @@ T = TypeVar("T")
 
 
 def execute_sync(source: str | Program | MissionProgram, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
-    """As `execute`, for scripts."""
+    """As `execute`, for scripts.
+
+    Raises:
+        As `execute`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(execute(source, **options))
 
 
 def from_file_sync(path: Path | str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
-    """As `from_file`, for scripts."""
+    """As `from_file`, for scripts.
+
+    Raises:
+        As `from_file`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(from_file(path, **options))
 
 
 def from_path_sync(path: Path | str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
-    """As `from_path`, for scripts."""
+    """As `from_path`, for scripts.
+
+    Raises:
+        As `from_path`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(from_path(path, **options))
 
 
@@ -45,7 +57,11 @@ def get_execution_state_sync(
     state_dir: Path | str | None = None,
     state_store: str | None = None,
 ) -> ExecutionRecord | None:
-    """As `get_execution_state`, for scripts."""
+    """As `get_execution_state`, for scripts.
+
+    Raises:
+        As `get_execution_state`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(get_execution_state(mission, execution_id, state_dir=state_dir, state_store=state_store))
 
 
@@ -58,7 +74,11 @@ def get_execution_history_sync(
     state_dir: Path | str | None = None,
     state_store: str | None = None,
 ) -> list[ExecutionRecord]:
-    """As `get_execution_history`, for scripts."""
+    """As `get_execution_history`, for scripts.
+
+    Raises:
+        As `get_execution_history`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     asked = get_execution_history(
         mission, limit=limit, since=since, status=status, state_dir=state_dir, state_store=state_store
     )
@@ -66,14 +86,22 @@ def get_execution_history_sync(
 
 
 def clear_sync_checkpoints_sync(*, state_dir: Path | str | None = None, state_store: str | None = None) -> int:
-    """As `clear_sync_checkpoints`, for scripts."""
+    """As `clear_sync_checkpoints`, for scripts.
+
+    Raises:
+        As `clear_sync_checkpoints`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(clear_sync_checkpoints(state_dir=state_dir, state_store=state_store))
 
 
 def clear_sync_checkpoint_sync(
     key: str, *, state_dir: Path | str | None = None, state_store: str | None = None
 ) -> bool:
-    """As `clear_sync_checkpoint`, for scripts."""
+    """As `clear_sync_checkpoint`, for scripts.
+
+    Raises:
+        As `clear_sync_checkpoint`; RuntimeError: an event loop runs here, where it is awaited instead.
+    """
     return _blocking(clear_sync_checkpoint(key, state_dir=state_dir, state_store=state_store))
 
 

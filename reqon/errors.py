@@ -70,14 +70,17 @@ class ReqonError(Exception):
 
     @property
     def message(self) -> str:
+        """What is wrong, secrets masked: the first finding's."""
         return self.diagnostics[0].message
 
     @property
     def hint(self) -> str | None:
+        """What to do about it, if that can be said."""
         return self.diagnostics[0].hint
 
     @property
     def span(self) -> Span | None:
+        """Where in a mission's text, if that is known."""
         return self.diagnostics[0].span
 
     @property

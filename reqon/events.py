@@ -52,6 +52,7 @@ class Emitted:
 
     @property
     def type(self) -> str:
+        """The public name of what happened, such as `fetch.complete`."""
         return self.event.type
 
     def __getattr__(self, name: str) -> Any:

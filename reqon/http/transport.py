@@ -95,9 +95,11 @@ class FunctionTransport:
         self._answer = answer
 
     def route(self, origin: str, *, trusted: bool, connect_timeout_seconds: float) -> Route:  # noqa: ARG002  # the protocol's
+        """All origins are the function's, whether the mission named them or not."""
         return _FunctionRoute(origin)
 
     def headers(self, pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+        """A mapping that finds names whatever their case."""
         return _FoundHeaders(pairs)
 
     async def exchange(
@@ -111,6 +113,12 @@ class FunctionTransport:
         timeout_seconds: float,  # noqa: ARG002  # the protocol's
         limit: int,
     ) -> RawAnswer:
+        """What the function answers to one request.
+
+        Raises:
+            TransportError: what it raised, or the answer is larger than `limit` bytes.
+            ExtensionError: it gave something else, or raised something else.
+        """
         match await self._made(method, url, headers, body):
             case (int() as status, Mapping() as given, bytes() as content):
                 pass

@@ -57,15 +57,19 @@ class StructuredLogger:
         self._parent_span_id = parent_span_id
 
     def debug(self, message: str, context: Mapping[str, Value] | None = None) -> None:
+        """Write a line of level debug, with fields of its own."""
         self._log("debug", message, context)
 
     def info(self, message: str, context: Mapping[str, Value] | None = None) -> None:
+        """Write a line of level info, with fields of its own."""
         self._log("info", message, context)
 
     def warn(self, message: str, context: Mapping[str, Value] | None = None) -> None:
+        """Write a line of level warn, with fields of its own."""
         self._log("warn", message, context)
 
     def error(self, message: str, context: Mapping[str, Value] | None = None) -> None:
+        """Write a line of level error, with fields of its own."""
         self._log("error", message, context)
 
     def child(self, context: Mapping[str, Value]) -> "StructuredLogger":

@@ -72,6 +72,7 @@ class ConsoleOutput:
         self._stream = stream
 
     def write(self, entry: LogEntry) -> None:
+        """Write the line, and flush."""
         stream = self._stream()
         level = f"{entry.level.upper():<5}"
         if stream.isatty() if self._colors is None else self._colors:
@@ -115,6 +116,7 @@ class JsonLinesOutput:
         self._stream = stream
 
     def write(self, entry: LogEntry) -> None:
+        """Write the line, and flush."""
         stream = sys.stdout if self._stream is None else self._stream
         if callable(stream):
             stream = stream()
@@ -130,6 +132,7 @@ class BufferOutput:
         self.entries: list[LogEntry] = []
 
     def write(self, entry: LogEntry) -> None:
+        """Keep the line; the oldest goes above the limit."""
         self.entries.append(entry)
         if len(self.entries) > self._limit:
             del self.entries[: len(self.entries) - self._limit]
@@ -145,6 +148,7 @@ class BufferOutput:
         return [e for e in self.entries if level in (None, e.level) and (where is None or where(e))]
 
     def clear(self) -> None:
+        """Keep none of them any longer."""
         self.entries.clear()
 
 
@@ -156,6 +160,7 @@ class EventOutput:
         self._busy = False
 
     def write(self, entry: LogEntry) -> None:
+        """Tell the emitter's handlers, unless one of them wrote the line."""
         if self._busy:
             return  # a handler that logs must not hear of that for ever
         self._busy = True
@@ -183,6 +188,7 @@ class OTelLogOutput:
         self._lines: OrderedDict[str, list[LogEntry]] = OrderedDict()
 
     def write(self, entry: LogEntry) -> None:
+        """Keep the line for its span, or give the span that it ends to the exporter."""
         at = nanoseconds(entry.timestamp)
         if entry.span_id is None:
             self._exporter.export((self._span(entry, entry.message, generate_span_id(), at, at),))

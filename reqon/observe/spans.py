@@ -98,26 +98,32 @@ class SpanBuilder:
         self._span = Span(name=name, trace_id="", span_id="")
 
     def set_trace_id(self, trace_id: str) -> Self:
+        """The trace that it belongs to: 32 hex digits. Without, it gets one of its own."""
         self._span.trace_id = trace_id
         return self
 
     def set_span_id(self, span_id: str) -> Self:
+        """Its id: 16 hex digits. Without, one is made."""
         self._span.span_id = span_id
         return self
 
     def set_parent(self, span_id: str) -> Self:
+        """The id of the span that it stands under."""
         self._span.parent_id = span_id
         return self
 
     def set_attribute(self, name: str, value: Value) -> Self:
+        """A fact about it: a JSON value."""
         self._span.attributes[name] = value
         return self
 
     def set_start_time(self, at: datetime) -> Self:
+        """When it began, an aware datetime. Without, it has no length."""
         self._span.start = nanoseconds(at)
         return self
 
     def add_event(self, name: str, attributes: Mapping[str, Value] | None = None, at: datetime | None = None) -> Self:
+        """Something that happened within it, now unless told otherwise; 128 are kept, the others counted."""
         self._span.add_event(name, nanoseconds(at or SYSTEM.now()), attributes or {})
         return self
 

@@ -41,10 +41,12 @@ class WriteCounts:
         )
 
     def copy(self) -> "WriteCounts":
+        """The totals as they are now."""
         return WriteCounts(self.added, self.updated, self.unchanged, self.deleted)
 
     @property
     def written(self) -> int:
+        """How many records were written, those that were there already included."""
         return self.added + self.updated + self.unchanged
 
 
@@ -115,7 +117,8 @@ class StoreAdapter(Protocol):
     What it raises becomes a StoreError; keys are texts, records JSON objects.
     """
 
-    def get(self, key: str) -> MaybeAwaitable[Record | None]: ...
+    def get(self, key: str) -> MaybeAwaitable[Record | None]:
+        """The record of a key, None if there is none."""
 
     def set(self, key: str, value: Record) -> MaybeAwaitable[None]:
         """Insert, or replace the whole record; that keeps its place in the order."""

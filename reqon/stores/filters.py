@@ -34,6 +34,7 @@ class StoreFilter:
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
+        """`where` as clauses, each `{field, operator, value}`."""
         if isinstance(self.where, Mapping):
             return tuple(Clause(field=name, operator="eq", value=value) for name, value in self.where.items())
         return tuple(self.where)

@@ -77,6 +77,7 @@ class WebhookServer:
 
     @property
     def is_open(self) -> bool:
+        """Whether it listens."""
         return self._listener is not None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ class WebhookServer:
 
     @property
     def clock(self) -> Clock:
+        """What its times and timeouts go by."""
         return self._clock
 
 
