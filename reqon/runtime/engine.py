@@ -238,8 +238,8 @@ class Engine:
         frame = Frame(x, name, key, response)
         x.emit(ActionStarted(action_name=name, stage_index=stage, attempt=x.record.attempt), action=name)
         position = x.resume.position(key) if x.resume is not None else None
-        start = self._restore(frame, position) if position is not None else 0
         try:
+            start = self._restore(frame, position) if position is not None else 0
             if x.hooks.before_action:
                 await x.hooks.before_action(name)
             await self._all_steps(frame, plan, start)

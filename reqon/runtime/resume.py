@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from reqon.files import DamagedFileError
 from reqon.state.backend import BodyRef, Journal, JournalEntry
 from reqon.state.compaction import InnerRound, holds, is_behind
 from reqon.values import Value, decode
@@ -125,16 +126,26 @@ class ResumePoint:
         """The point, and the writes to memory stores in order.
 
         `positions` is what each file store really holds: an entry that relies on more does not count (O2).
+
+        Raises:
+            DamagedFileError: an entry is none of ours.
         """
         point = cls(journal)
         memory: list[MemoryWrites] = []
         counts = 0  # of the writes to memory stores those that something relies on; the others are done again
         for entry in journal.entries():
-            if entry.kind == "memory":
-                memory.append(point._memory_writes(entry.fields))
-                continue
             relied = point.relied
-            point._take(entry, positions)
+            try:
+                if entry.kind == "memory":
+                    memory.append(point._memory_writes(entry.fields))
+                else:
+                    point._take(entry, positions)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                # No checksum told: somebody else wrote it, or a database lost a part of it.
+                raise DamagedFileError(
+                    f"the journal is damaged: an entry '{entry.kind}' is not as it was written ({error!r})",
+                    hint="run the mission without --resume to begin anew",
+                ) from error
             if point.relied > relied:
                 counts = len(memory)
         del memory[counts:]

@@ -277,6 +277,9 @@ def _database(directory: StateDirectory) -> Iterator[Finding]:
     path = directory.database
     if not path.exists():
         return
+    if not path.stat().st_size:
+        yield Finding("sqlite", ERROR, f"{path} is empty", "restore it; the next run moves it to quarantine/")
+        return
     try:
         with closing(_opened(directory)) as connection:
             (layout,) = connection.execute("PRAGMA user_version").fetchone()

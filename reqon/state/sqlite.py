@@ -4,9 +4,12 @@ WAL mode: a commit survives SIGKILL, and with `synchronous=FULL` a power loss to
 Locks stay files of the state directory, since the kernel frees them with their owner and a database does not.
 """
 
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
@@ -67,7 +70,24 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         path = self.directory.database
+        if not _has_content(path):
+            with self.directory.shared_lock(path):  # whoever makes it has written to it before the lock is free
+                self._make(path)
+                return self._connect(path)
+        return self._connect(path)
+
+    def _make(self, path: Path) -> None:
+        """Make the file, unless somebody was quicker. An empty file, to SQLite a new database, is damage."""
+        if _has_content(path):
+            return
+        if os.path.lexists(path):
+            beside = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+            for one in filter(os.path.lexists, beside):
+                if self.directory.quarantine(one, "is empty", kind="database") is None:
+                    raise StateError(f"{path} is empty, and it cannot be moved to quarantine")
         create_exclusive(path)  # ours alone; the files beside it take its mode
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -151,3 +171,18 @@ class SqliteBackend(TableBackend):
 
     def __init__(self, directory: StateDirectory, *, journal_max: int = DEFAULT_MAX_BYTES) -> None:
         super().__init__(directory, Database(directory), journal_max=journal_max)
+
+
+def _has_content(path: Path) -> bool:
+    """Whether there is a file with something in it.
+
+    Raises:
+        StateError: something else than a file stands there.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        raise StateError(f"{path} is no regular file", hint="move it away to begin without it; nothing writes over it")
+    return found.st_size > 0

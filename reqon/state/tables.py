@@ -5,6 +5,7 @@ commit is made durable, and who tells whether an owner lives: see `Database`, an
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -29,7 +30,7 @@ from reqon.state.records import (
     is_newer,
     to_json,
 )
-from reqon.values import OWN_DEPTH, Value, decode
+from reqon.values import OWN_DEPTH, JsonError, Value, decode
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -44,7 +45,7 @@ WITH RECURSIVE names (mission) AS (
     SELECT (SELECT min(r.mission) FROM records AS r WHERE r.mission > names.mission)
     FROM names WHERE names.mission IS NOT NULL
 )
-SELECT r.name, r.record FROM names JOIN records AS r ON r.mission = names.mission
+SELECT r.name, r.record, r.mission FROM names JOIN records AS r ON r.mission = names.mission
 WHERE r.begun = (SELECT max(n.begun) FROM records AS n WHERE n.mission = names.mission) ORDER BY r.mission, r.id DESC
 """
 _BYTES = (
@@ -191,16 +192,34 @@ class TableBackend:
             tests.append("status IN ('running', 'interrupted')")
         query = f"SELECT name, record FROM records WHERE {' AND '.join(tests)} ORDER BY begun DESC, id DESC"  # noqa: S608  # fixed texts
         if limit is not None and status not in (_RUNNING, _INTERRUPTED):
-            query += f" LIMIT {max(0, limit):d}"
+            return [self._shown(record) for record in self._first(max(0, limit), query, *values)]
         shown = (self._shown(record) for record in self._read(query, *values))
         found = [record for record in shown if status in (None, record.status)]
         return found if limit is None else found[: max(0, limit)]
 
+    def _first(self, limit: int, query: str, *values: Value) -> Sequence[ExecutionRecord]:
+        """The first good records of a query: a damaged one hides none behind it."""
+        found: list[ExecutionRecord] = []
+        looked = 0
+        while len(found) < limit and self.database.exists:
+            wanted = limit - len(found)
+            rows = self.database.rows(f"{query} LIMIT {wanted:d} OFFSET {looked:d}", *values)
+            found += self._good(rows)
+            looked += len(rows)
+            if len(rows) < wanted:
+                break
+        return found
+
     def latest(self) -> Sequence[ExecutionRecord]:
+        if not self.database.exists:
+            return []
         newest: dict[str, ExecutionRecord] = {}
-        for record in self._read(_LATEST):
+        rows = self.database.rows(_LATEST)
+        for record in self._good(rows):
             newest.setdefault(record.mission, record)
-        return [self._shown(record) for record in newest.values()]
+        damaged = [mission for _, _, mission in rows if mission not in newest]
+        newest |= {mission: record for mission in damaged for record in self.list(mission, limit=1)}
+        return [self._shown(newest[mission]) for mission in sorted(newest)]
 
     def orphans(self, mission: str | None = None) -> Sequence[ExecutionRecord]:
         found = self._read("SELECT name, record FROM records WHERE status = 'running' ORDER BY begun DESC")
@@ -232,10 +251,13 @@ class TableBackend:
         return int(size) + self.directory.log_bytes(record.execution_id)
 
     def _read(self, query: str, *values: Value) -> Sequence[ExecutionRecord]:
-        if not self.database.exists:
-            return []  # looking makes nothing
+        # Looking makes nothing.
+        return self._good(self.database.rows(query, *values)) if self.database.exists else []
+
+    def _good(self, rows: Sequence[Row]) -> Sequence[ExecutionRecord]:
+        """The records of rows that begin with name and content; a damaged one is told of and stays where it is."""
         records = []
-        for name, data, *_ in self.database.rows(query, *values):
+        for name, data, *_ in rows:
             try:
                 records.append(from_json(data, file_name=name))
             except (DamagedFileError, NewerRecordError) as error:
@@ -274,7 +296,19 @@ class TableBackend:
         if not self.database.exists:
             return {}
         rows = self.database.rows("SELECT key, last_sync, items FROM sync WHERE mission = ?", mission)
-        return {key: SyncCheckpoint(parse_rfc3339(at), items, mission) for key, at, items in rows}
+        return {key: self._sync_checkpoint(mission, key, at, items) for key, at, items in rows}
+
+    def _sync_checkpoint(self, mission: str, key: str, at: Value, items: Value) -> SyncCheckpoint:
+        try:
+            if not isinstance(items, int):
+                raise TypeError  # noqa: TRY301  # one fault among others
+            return SyncCheckpoint(parse_rfc3339(at), items, mission)
+        except (TypeError, AttributeError, ValueError, OverflowError):
+            raise DamagedFileError(
+                f"the sync checkpoint {key!r} of {mission} in {self.database.shown} cannot be used: it has no time, or "
+                "a wrong number of items. Without it nobody knows what is synced",
+                hint=f"mend it, or ask for a full sync: clear_sync_checkpoint({key!r})",
+            ) from None
 
     def put_sync(self, mission: str, changes: Mapping[str, SyncCheckpoint]) -> None:
         now = self.directory.clock.now()
@@ -323,6 +357,7 @@ class TableJournal(NumberedJournal):
         self._buffer: list[Entry] = []
         self._dirty = False
         self._passing = 0  # bytes of entries that later ones may have superseded
+        self._damaged: int | None = None  # the entry from which on nothing counts
 
     def _add(self, kind: str, fields: bytes, body: bytes | None) -> BodyRef | None:
         number = self._next
@@ -335,11 +370,20 @@ class TableJournal(NumberedJournal):
         return None if body is None else BodyRef(number, len(body))
 
     def _look(self) -> None:
+        if self._damaged is not None:
+            self._set_aside(self._damaged)
+            self._damaged = None
         if not self._database.exists:
             self._next, self._size, self._full = 0, 0, False
             return
         ((number, size, full),) = self._database.rows(_JOURNAL_END, self._name)
         self._next, self._size, self._full = number, int(size), bool(full)
+
+    def _set_aside(self, number: int) -> None:
+        """Keep the entries from here on under another name, where nothing reads them, so that new ones count."""
+        name = f"{self._name} damaged {rfc3339(self._backend.directory.clock.now())}"
+        move = "UPDATE journal SET name = ? WHERE name = ? AND n >= ?"
+        self._database.change(lambda s: s.execute(move, (name, self._name, number)), durable=True, single=True)
 
     def write(self) -> None:
         self._commit(durable=False)
@@ -375,7 +419,7 @@ class TableJournal(NumberedJournal):
         passing: list[tuple[int, JournalEntry]] = []
         for row in self._database.rows(query, self._name, *PASSING):
             sizes[row[0]] = len(row[2]) + (row[3] or 0)
-            passing.append((row[0], _entry(*row)))
+            passing.append((row[0], self._entry(*row)))
         gone = list(superseded(passing, safe))
         if not gone:
             return
@@ -390,7 +434,12 @@ class TableJournal(NumberedJournal):
     def entries(self) -> Iterator[JournalEntry]:
         query = "SELECT n, kind, fields, length(body) FROM journal WHERE name = ? ORDER BY n"
         for row in self._database.rows(query, self._name) if self.exists else ():
-            entry = _entry(*row)
+            try:
+                entry = self._entry(*row)
+            except DamagedFileError as error:
+                self._damaged = row[0]
+                self._backend.directory.warn_once(f"{error.message}; what precedes counts")
+                return
             self._full = self._full or entry.kind == "full"
             yield entry
 
@@ -402,13 +451,36 @@ class TableJournal(NumberedJournal):
             f"SELECT n, kind, fields, length(body) FROM journal WHERE name = ? AND kind IN ({marks}) "  # noqa: S608  # marks
             "ORDER BY n DESC LIMIT 1"
         )
-        return next((_entry(*row) for row in self._database.rows(query, self._name, *kinds)), None)
+        # Whoever only shows where a run is has no use for a fault here; `entries` will find it.
+        with suppress(DamagedFileError):
+            return next((self._entry(*row) for row in self._database.rows(query, self._name, *kinds)), None)
+        return None
 
     def read_body(self, ref: BodyRef) -> bytes:
         rows = self._database.rows("SELECT body FROM journal WHERE name = ? AND n = ?", self._name, ref.offset)
         if not rows or rows[0][0] is None:
             raise DamagedFileError(f"the journal of {self._name} has no entry {ref.offset}")
-        return bytes(rows[0][0])
+        body = bytes(rows[0][0])
+        try:
+            decode(body)
+        except JsonError as error:
+            raise self._fault(ref.offset, error.message) from error
+        return body
+
+    def _entry(self, number: int, kind: str, fields: bytes, length: int | None) -> JournalEntry:
+        try:
+            known = decode(fields, depth=OWN_DEPTH)
+        except JsonError as error:
+            raise self._fault(number, error.message) from error
+        if not isinstance(known, dict):
+            raise self._fault(number, "it is no JSON object")
+        return JournalEntry(kind, known, None if length is None else BodyRef(number, length))
+
+    def _fault(self, number: int, reason: str) -> DamagedFileError:
+        return DamagedFileError(
+            f"entry {number} of the journal {self._name} in {self._database.shown} is damaged: {reason}",
+            hint="run the mission without --resume to begin anew",
+        )
 
     @property
     def exists(self) -> bool:
@@ -426,7 +498,3 @@ class TableJournal(NumberedJournal):
                 remove = "DELETE FROM journal WHERE name = ?"
                 self._database.change(lambda s: s.execute(remove, (self._name,)), durable=False, single=True)
             self._next, self._size, self._full, self._dirty = -1, 0, False, False
-
-
-def _entry(number: int, kind: str, fields: bytes, length: int | None) -> JournalEntry:
-    return JournalEntry(kind, decode(fields, depth=OWN_DEPTH), None if length is None else BodyRef(number, length))
