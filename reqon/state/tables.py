@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import count
 from threading import RLock
 from typing import Any, Protocol, TypeVar
+from zlib import crc32
 
 from reqon.clock import parse_rfc3339, rfc3339
 from reqon.errors import StateError
@@ -357,10 +358,12 @@ class TableJournal(NumberedJournal):
         self._buffer: list[Entry] = []
         self._dirty = False
         self._passing = 0  # bytes of entries that later ones may have superseded
+        self._sums: dict[int, bytes] = {}  # of bodies, by the number of their entry
         self._damaged: int | None = None  # the entry from which on nothing counts
 
     def _add(self, kind: str, fields: bytes, body: bytes | None) -> BodyRef | None:
         number = self._next
+        fields += b"\t%08x%08x" % (crc32(fields), crc32(body or b""))
         self._buffer.append((number, kind, fields, body))
         self._next += 1
         length = len(fields) + len(body or b"")
@@ -461,15 +464,18 @@ class TableJournal(NumberedJournal):
         if not rows or rows[0][0] is None:
             raise DamagedFileError(f"the journal of {self._name} has no entry {ref.offset}")
         body = bytes(rows[0][0])
-        try:
-            decode(body)
-        except JsonError as error:
-            raise self._fault(ref.offset, error.message) from error
+        if self._sums.get(ref.offset, b"%08x" % crc32(body)) != b"%08x" % crc32(body):
+            raise self._fault(ref.offset, "its body has another checksum")
         return body
 
     def _entry(self, number: int, kind: str, fields: bytes, length: int | None) -> JournalEntry:
+        content, tab, sums = bytes(fields).partition(b"\t")  # a tab inside a text is escaped
+        if tab and sums[:8] != b"%08x" % crc32(content):
+            raise self._fault(number, "it has another checksum")
+        if tab and length is not None:
+            self._sums[number] = sums[8:]
         try:
-            known = decode(fields, depth=OWN_DEPTH)
+            known = decode(content, depth=OWN_DEPTH)
         except JsonError as error:
             raise self._fault(number, error.message) from error
         if not isinstance(known, dict):

@@ -112,6 +112,19 @@ class TestSqliteBackend(StateContract):
         assert len(warned) == 1
         backend.close()
 
+    def test_entries_from_before_they_had_checksums_are_read(
+        self, backend: SqliteBackend, directory: StateDirectory
+    ) -> None:
+        """D10."""
+        journal = backend.journal(record := backend.create(a_record()))
+        journal.append("page", {"n": 1}, body=b"[1, 2]")
+        journal.sync()
+        with sqlite3.connect(directory.database) as connection:
+            connection.execute("UPDATE journal SET fields = CAST(substr(fields, 1, length(fields) - 17) AS BLOB)")
+        connection.close()
+        (entry,) = (again := backend.journal(record)).entries()
+        assert (entry.fields, entry.body is not None and again.read_body(entry.body)) == ({"n": 1}, b"[1, 2]")
+
     def test_one_thread_appends_while_another_syncs(self, backend: SqliteBackend) -> None:
         record = backend.create(a_record())
         journal = backend.journal(record)
