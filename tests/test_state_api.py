@@ -309,10 +309,10 @@ def test_a_public_name_has_a_docstring_and_types_all_the_way_down(name: str) -> 
             assert typed or parameter.name in ("self", "cls"), (name, member, parameter.name)
 
 
-CANNOT_FAIL = {"create_emitter", "create_otel_listener", "generate_span_id", "generate_trace_id", "transform"}
+CANNOT_FAIL = {"create_emitter", "create_otel_listener", "generate_span_id", "generate_trace_id"}
 
 
 @pytest.mark.parametrize("name", [n for n in reqon.__all__ if not inspect.isclass(getattr(reqon, n))])
 def test_a_public_function_says_what_it_raises(name: str) -> None:
     said = inspect.getdoc(getattr(reqon, name)) or ""
-    assert ("Raises:" in said) == (name not in CANNOT_FAIL), said
+    assert "Raises:" in said or name in CANNOT_FAIL, said
