@@ -70,8 +70,11 @@ def served(folder: Path) -> Iterator[OrdersApi]:
 
 def test_check_works_without_the_network(folder: Path) -> None:
     mission(folder, spec="http://127.0.0.1:9/openapi.json")
+    text = (folder / "m.vague").read_text()
+    (folder / "m.vague").write_text(text.replace("action A {", "let region = 1\n  action A { let id = 2"))
     ended = reqon("check", "m.vague", "--offline", cwd=folder)
     assert ended.code == 0
+    assert "unused" not in ended.err, "a call may take any variable for a parameter in its path"
     assert "warning: the specification http://127.0.0.1:9/openapi.json was not downloaded yet" in ended.err
     online = reqon("check", "m.vague", cwd=folder)
     assert online.code == 3

@@ -97,6 +97,9 @@ class Requests:
             return
         operations = self.operations(source) if self.operations is not None else None
         if operations is None:
+            # Any variable in sight may stand for a parameter in its path.
+            for variable in (*scope.visible(), *self.expressions.names.lets):
+                self._is_variable(variable, operation.span, scope)
             return
         parameters = operations.get(operation.text)
         if parameters is None:
