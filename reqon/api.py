@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -499,7 +500,7 @@ def _show(runner: Runner, plan: Plan) -> None:
 
     runner.read_credentials()
     runner.read_store_config()
-    dry = DryRun(plan, store=lambda name: runner.chosen_store(plan, name))
+    dry = DryRun(plan, partial(runner.chosen_store, plan), partial(runner.peek_store, plan))
     for settings in dry.settings().values():
         try:
             runner.credentials(settings)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class OneShot:
         self._name_unused(runner, missions)
         for mission in missions:
             plan = runner.plan(mission)
-            dry = DryRun(plan, store=lambda name, plan=plan: runner.chosen_store(plan, name))  # type: ignore[misc]
+            dry = DryRun(plan, partial(runner.chosen_store, plan), partial(runner.peek_store, plan))
             for name, settings in dry.settings().items():
                 try:
                     runner.credentials(settings)

@@ -31,7 +31,8 @@ from reqon.state.choice import StateStores
 from reqon.state.directory import StateDirectory
 from reqon.state.records import ExecutionRecord, ExecutionStatus, StoreTotals
 from reqon.stores.config import ChosenStore, StoreConfiguration, load_store_config, store_entries
-from reqon.stores.registry import chosen_store, known_adapters, open_store
+from reqon.stores.memory import MemoryStore
+from reqon.stores.registry import Places, chosen_store, known_adapters, open_store, peek_store
 
 if TYPE_CHECKING:
     from reqon.http.openapi.loading import Specifications
@@ -261,6 +262,22 @@ class Shared:
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
+
+    def peek_store(self, plan: Plan, name: str) -> MemoryStore | None:
+        """A copy of what a local store of the mission holds, for who only looks; None where that is not known.
+
+        Raises:
+            ConfigurationError, StoreError: a run would not start.
+        """
+        chosen = self.chosen_store(plan, name)
+        if chosen is None:
+            return None
+        try:
+            return peek_store(
+                chosen, Places(directory=self.directory.stores, mission_directory=mission_directory(plan))
+            )
+        except ReqonError as error:
+            raise error.locate(plan.program.stores[name].adapter.span) from error
 
     def dead_letters_of(self, plan: Plan) -> Path | None:
         """The mission's own dead-letter file, if it has one."""

@@ -1,8 +1,9 @@
 """A dry run: what a mission would do, walked without doing it (spec/runtime.md 18).
 
-No socket is opened, nothing is written, no record is made. A `call` whose answer has a schema is answered with made-up
-data, and what follows from that is walked as it would go. All other answers are unknown: what depends on them is shown
-by its expression, every arm and every loop body that they decide about is walked once.
+No socket is opened, nothing is written, no record is made. What local stores hold is known, and what the walk would
+write into them, as long as that is certain. A `call` whose answer has a schema is answered with made-up data, and what
+follows from that is walked as it would go. All other answers are unknown: what depends on them is shown by its
+expression, every arm and every loop body that they decide about is walked once.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +17,10 @@ from reqon.lang.placeholders import Placeholder, split
 from reqon.runtime.plan import Plan
 from reqon.runtime.settings import store_settings
 from reqon.runtime.sources import operation_of
-from reqon.runtime.supposed import UNKNOWN, Supposed
+from reqon.runtime.supposed import UNKNOWN, Overlay, Supposed
 from reqon.secrets import SECRETS
 from reqon.stores.config import ChosenStore
+from reqon.stores.memory import MemoryStore
 from reqon.values import Value
 
 _STRATEGIES = {
@@ -29,17 +31,29 @@ _STRATEGIES = {
 }
 
 
+_SHOWN = 10  # items of a loop whose items are known; those that are made up are few
+
+
 class DryRun:
     """Walks one plan. `lines` are what would be done, in order, indented as the mission nests."""
 
-    def __init__(self, plan: Plan, store: Callable[[str], ChosenStore | None] = lambda _: None) -> None:
-        """`store` tells what a store of this name is, and raises what would keep a run from starting."""
+    def __init__(
+        self,
+        plan: Plan,
+        store: Callable[[str], ChosenStore | None] = lambda _: None,
+        peek: Callable[[str], MemoryStore | None] = lambda _: None,
+    ) -> None:
+        """`store` tells what a store of this name is, `peek` gives a copy of what a local one holds.
+
+        Both raise what would keep a run from starting.
+        """
         self.plan = plan
         self._store = store
+        self._overlay = Overlay(peek)
         self.program = plan.program
         self.sources: dict[str, SourceSettings] = {}
         self._walking: list[str] = []
-        self._supposed = Supposed(plan)
+        self._supposed = Supposed(plan, self._overlay)
         self._left = False  # a step that certainly runs has ended the list
 
     def settings(self) -> Mapping[str, SourceSettings]:
@@ -63,6 +77,7 @@ class DryRun:
             chosen = self._store(name)
             where = "" if chosen is None or chosen.kind == written.adapter else f", in {chosen.kind}"
             yield f'  store {name}: {written.adapter}("{written.identifier}"){where}'
+            self._overlay.of(name)
         if self.program.pipeline is None:
             yield "  nothing to run"
         for number, stage in enumerate(self.program.pipeline.stages if self.program.pipeline else (), 1):
@@ -70,17 +85,19 @@ class DryRun:
             together = " together" if stage.parallel else ""
             condition = f", if {_text(stage.condition)}" if stage.condition is not None else ""
             yield f"  stage {number}: {names}{together}{condition}"
+            self._overlay.uncertain += stage.condition is not None
             for action in stage.actions:
                 if stage.parallel:
                     yield f"    {action.text}"
                 yield from self._action(action.text, "      " if stage.parallel else "    ")
+            self._overlay.uncertain -= stage.condition is not None
 
     def _action(self, name: str, indent: str) -> Iterator[str]:
         if name in self._walking:
             return
         self._walking.append(name)
         # Each action has its own variables and its own `response`.
-        around, self._supposed = self._supposed, Supposed(self.plan)
+        around, self._supposed = self._supposed, Supposed(self.plan, self._overlay)
         yield from self._steps(self.program.actions[name].steps, indent)
         self._supposed, self._left = around, False
         self._walking.pop()
@@ -118,15 +135,19 @@ class DryRun:
                 yield from self._checked(step, indent)
             case nodes.StoreStep():
                 yield indent + self._stored(step)
+                self._supposed.store(step)
             case nodes.Delete():
                 yield f"{indent}would delete {step.store.text}[{_text(step.key)}]"
+                self._supposed.delete(step)
             case nodes.Clear():
                 yield f"{indent}would clear {step.store.text}"
+                self._supposed.clear(step)
             case nodes.MatchStep():
                 yield from self._match(step, indent)
             case nodes.Queue():
                 where = step.store.text if step.store is not None else "the dead-letter store"
                 yield f"{indent}would queue the item in {where}"
+                self._overlay.lose(step.store.text if step.store is not None else "dlq")
             case nodes.Abort():
                 message = f": {_text(step.message)}" if step.message is not None else ""
                 yield f"{indent}would abort the mission{message}"
@@ -177,15 +198,25 @@ class DryRun:
             with self._supposed.perhaps():
                 self._supposed.bind(step.variable.text, UNKNOWN)
                 yield from self._steps(step.body, indent + "  ")
-            self._left = False
+            self._perhaps_left()
             return
-        yield f"{head}, {len(items)} made up:" if items else f"{head}: none"
-        for item in items:
+        made_up = self._supposed.made_up(step.collection)
+        yield f"{head}, {len(items)}{' made up' if made_up else ''}:" if items else f"{head}: none"
+        shown = items if made_up else items[:_SHOWN]
+        for item in shown:
             with self._supposed.block():
                 self._supposed.bind(step.variable.text, item)
                 self._supposed.current = (item,)
                 yield from self._steps(step.body, indent + "  ")
             self._left = False
+        if len(shown) < len(items):
+            yield f"{indent}  … and so on for {len(items) - len(shown)} more"
+            self._overlay.lose(*self.program.stores)
+
+    def _perhaps_left(self) -> None:
+        """Behind a block that may have run: if it ended the list, nobody knows whether what follows runs."""
+        self._overlay.uncertain += self._left
+        self._left = False
 
     def _mapped(self, step: nodes.Map) -> None:
         made = self._supposed.mapped(step)
@@ -210,7 +241,7 @@ class DryRun:
         yield f"{indent}  if it fails:"
         with self._supposed.perhaps():
             yield from self._steps(flow.steps_of(step.otherwise), indent + "    ")
-        self._left = False
+        self._perhaps_left()
 
     def _match(self, step: nodes.MatchStep, indent: str) -> Iterator[str]:
         subject = f" {_text(step.subject)}" if step.subject is not None else ""
@@ -224,7 +255,8 @@ class DryRun:
             steps = flow.steps_of(arm.body)
             with self._supposed.perhaps():
                 shown = list(self._steps(steps, indent + "    "))
-            self._left = False
+            self._left = self._left and not isinstance(steps[-1], nodes.Continue)
+            self._perhaps_left()
             yield f"{indent}  {_text(arm.pattern)}{guard} ->" + ("" if shown else " continue")
             yield from shown
 

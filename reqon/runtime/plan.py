@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reqon.clock import SYSTEM, Clock
@@ -15,6 +16,7 @@ from reqon.http.messages import SourceSettings
 from reqon.lang import flow, nodes
 from reqon.lang.compiler import Expressions, Scope, Unit, place_of
 from reqon.lang.functions.world import PlainWorld
+from reqon.lang.operators import StoreHandle
 from reqon.lang.options import MISSION, SCHEDULE
 from reqon.lang.program import MissionProgram
 from reqon.lang.schemas import Schemas
@@ -318,10 +320,11 @@ class Plan:
         *,
         response: tuple[Value, Mapping[str, Value]] | None = None,
         current: tuple[Value] | None = None,
+        stores: Mapping[str, StoreHandle] = MappingProxyType({}),
     ) -> Value:
         """The value of an expression outside of actions: literals, operators, functions, `env`, mission-level lets.
 
-        Who knows more may give variables as `lets`, `response` with what lies behind it, and the current item.
+        Who knows more may give variables as `lets`, `response` with what lies behind it, the current item and stores.
         """
         if isinstance(node, nodes.Literal_):
             return node.value
@@ -331,12 +334,13 @@ class Plan:
         # Under names that no variable has.
         known |= {".response": response[0], ".meta": response[1]} if response is not None else {}
         known |= {".": current[0]} if current is not None else {}
+        known |= {f".store {name}": handle for name, handle in stores.items()}
         scope = Scope(
             names=names,
             current=None if current is None else _item("lets", "."),
             response=None if response is None else _item("lets", ".response"),
             meta=None if response is None else _item("lets", ".meta"),
-            stores={},
+            stores={name: _item("lets", f".store {name}") for name in stores},
             sources=frozenset(self.program.sources),
             schemas=self.program.schemas,
         )

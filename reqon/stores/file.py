@@ -152,14 +152,55 @@ class StoreFile:
                 self.fold()
         except BaseException as error:
             self._let_go()
-            if isinstance(error, UnreadableStoreError):
-                raise
-            if isinstance(error, ReqonError):
-                raise UnreadableStoreError(f"cannot open the store {self.path}: {error.message}") from error
-            if isinstance(error, OSError):
-                file = "" if error.filename in (None, str(self.path)) else f"{error.filename}: "
-                raise UnreadableStoreError(f"cannot open the store {self.path}: {file}{error.strerror}") from error
+            if isinstance(error, ReqonError | OSError) and not isinstance(error, UnreadableStoreError):
+                raise self._unreadable(error) from error
             raise
+
+    def _unreadable(self, error: ReqonError | OSError) -> UnreadableStoreError:
+        if isinstance(error, ReqonError):
+            return UnreadableStoreError(f"cannot open the store {self.path}: {error.message}")
+        file = "" if error.filename in (None, str(self.path)) else f"{error.filename}: "
+        return UnreadableStoreError(f"cannot open the store {self.path}: {file}{error.strerror}")
+
+    def peek(self) -> dict[str, bytes]:
+        """The JSON of each record as it lies there now, for whoever only looks: takes no lock and changes nothing.
+
+        Raises:
+            UnreadableStoreError: a run could not use the files either.
+        """
+        try:
+            while True:
+                found = self._peeked()
+                here = None if self._snapshot is None else os.fstat(self._snapshot).st_ino
+                self._let_go()
+                # Another process may have folded its log into a new snapshot in between.
+                if here == (self.path.stat().st_ino if self.path.exists() else None):
+                    return found
+        except UnreadableStoreError:
+            raise
+        except (ReqonError, OSError) as error:
+            raise self._unreadable(error) from error
+        finally:
+            self._let_go()
+
+    def _peeked(self) -> dict[str, bytes]:
+        self.index.clear()
+        self._open_snapshot()
+        found = dict(zip(self.index, self.read_many(list(self.index)), strict=True))
+        folded = 0
+        with suppress(DamagedFileError):
+            folded = self._folded_lines()
+        with suppress(DamagedFileError):
+            for number, (_, content) in enumerate(self._log.lines()):
+                line = skim(content, _Line)
+                if number < folded:
+                    continue
+                if line.clear:
+                    found.clear()
+                for key in line.delete:
+                    found.pop(key, None)
+                found |= {key: bytes(raw) for key, raw in line.put.items()}
+        return found
 
     def _wait_for_lock(self, wait_seconds: float) -> None:
         deadline = SYSTEM.monotonic() + wait_seconds

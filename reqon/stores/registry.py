@@ -18,7 +18,7 @@ from reqon.stores.config import ChosenStore, StoreConfiguration, choose
 from reqon.stores.file import FileStore, StoreFile, last_number
 from reqon.stores.memory import MemoryStore
 from reqon.stores.remote import RemoteStore
-from reqon.values import Value
+from reqon.values import Value, decode
 
 if TYPE_CHECKING:
     from reqon.http.connections import Connections
@@ -232,17 +232,44 @@ _shared: dict[str, _Shared] = {}
 _sharing = Lock()
 
 
-def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle: bool) -> FileStore:
-    identifier, directory = chosen.identifier, places.directory
-    quarantine = directory.parent / "quarantine"
+PEEK_LIMIT = 64 * 1024 * 1024
+
+
+def peek_store(chosen: ChosenStore, places: Places) -> MemoryStore | None:
+    """A copy of what a local store holds, for a dry run; None: nobody knows without asking, or it is too large.
+
+    Takes no lock, makes and changes nothing.
+
+    Raises:
+        ConfigurationError, StoreError: a run could not open it.
+    """
+    if chosen.kind == "memory":
+        return MemoryStore(chosen.identifier)
+    if chosen.kind != "file":
+        return None
+    path, _, _ = _file_options(chosen, places)
+    if sum(file.stat().st_size for file in (path, path.with_suffix(".log")) if file.exists()) > PEEK_LIMIT:
+        return None
+    copy = MemoryStore(chosen.identifier)
+    copy.put_many([(key, decode(data)) for key, data in StoreFile(path).peek().items()])
+    return copy
+
+
+def _file_options(chosen: ChosenStore, places: Places) -> tuple[Path, str, bool]:
+    """Where a file store lies, its `persist` and its `pretty`."""
+    directory = places.directory
     if own := chosen.option("dir", str, ""):
         directory = places.mission_directory / own
     persist = chosen.option("persist", str, "batch")
     if persist not in _PERSIST:
         raise ConfigurationError(f"persist must be immediate, batch or debounce, not '{persist}'")
     chosen.option("debounceMs", int, 100)
-    pretty = chosen.option("pretty", bool, True)
-    path = _path_of(identifier, directory)
+    return _path_of(chosen.identifier, directory), persist, chosen.option("pretty", bool, True)
+
+
+def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle: bool) -> FileStore:
+    path, persist, pretty = _file_options(chosen, places)
+    quarantine = places.directory.parent / "quarantine"
     with _sharing:
         shared = _shared.get(str(path))
         if shared is None:
@@ -258,7 +285,7 @@ def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle:
         _forget(shared)
         raise
     return FileStore(
-        identifier,
+        chosen.identifier,
         shared.file,
         immediate=persist == "immediate",
         release=lambda: _release(shared),

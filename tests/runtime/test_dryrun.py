@@ -14,6 +14,7 @@ from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.dryrun import DryRun
 from reqon.runtime.plan import Plan
+from reqon.stores.registry import open_store
 from tests.support.clocks import FakeClock
 from tests.support.orders_api import OrdersApi
 from tests.support.processes import reqon
@@ -384,3 +385,92 @@ def test_a_document_from_a_url_comes_from_the_cache_only(tmp_path: Path) -> None
         assert "was not downloaded yet" in ended.err
         assert api.requests() == []
     assert [path.name for path in tmp_path.iterdir()] == ["m.vague"]
+
+
+# --- local stores ----------------------------------------------------------------------------------------------------
+
+JOBS = """
+mission Jobs {
+  source Depot { auth: none, base: "https://depot.example.org" }
+  store jobs: file("jobs")
+  store done: memory("done")
+  action WorkOff {
+    STEPS
+  }
+  run WorkOff
+}
+"""
+
+
+def with_jobs(folder: Path, steps: str, *, state: str = ".vague-data", number: int = 3) -> list[str]:
+    """The lines of a dry run of these steps; `jobs` holds so many, the last ones in its log only."""
+    store = open_store("file", "jobs", {}, directory=folder / state / "stores", mission_directory=folder)
+    for n in range(number):
+        store.put(f"j{n}", {"id": f"j{n}", "attempts": n})
+        if n == number - 2:
+            store.fold()
+    store.flush()  # and left open, as a run beside it has it
+    (folder / "m.vague").write_text(JOBS.replace("STEPS", steps))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    ended = reqon("m.vague", "--dry-run", cwd=folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    store.close()
+    assert ended.code == 0, ended.text
+    return [line.strip() for line in ended.out.splitlines()[4:]]
+
+
+def test_records_of_local_stores_are_walked_without_touching_them(tmp_path: Path) -> None:
+    steps = """
+    for job in jobs where .attempts < 2 { post "/rescan/{job.id}" }
+    for n in [1, 2] { post "/n/{n}" }
+    post "/count" { params: { n: length(jobs), last: jobs["j2"].attempts } }
+    """
+    assert with_jobs(tmp_path, steps) == [
+        "for each job in jobs where .attempts < 2, 2:",
+        "would POST https://depot.example.org/rescan/j0",
+        "would POST https://depot.example.org/rescan/j1",
+        "for each n in [1, 2], 2:",
+        "would POST https://depot.example.org/n/1",
+        "would POST https://depot.example.org/n/2",
+        "would POST https://depot.example.org/count?n=3&last=2",
+    ]
+
+
+def test_what_the_walk_certainly_writes_is_known_behind_it(tmp_path: Path) -> None:
+    steps = """
+    for job in jobs { store { ...job, again: true } -> done { key: .id } }
+    store { id: "j9" } -> jobs
+    delete jobs["j0"]
+    store { attempts: 7 } -> jobs { key: "j1", upsert: true }
+    get "/a" { params: { done: length(done), jobs: length(jobs), id: jobs["j1"].id, now: jobs["j1"].attempts } }
+    clear done
+    get "/b" { params: { done: length(done) } }
+    match response { { error: _ } -> store { id: "x" } -> done, _ -> continue }
+    get "/c" { params: { done: length(done) } }
+    match response { { error: _ } -> skip, _ -> continue }
+    delete jobs["j1"]
+    get "/d" { params: { jobs: length(jobs) } }
+    """
+    url = "would GET https://depot.example.org"
+    assert [line for line in with_jobs(tmp_path, steps) if "GET" in line] == [
+        f"{url}/a?done=3&jobs=3&id=j1&now=7",
+        f"{url}/b?done=0",
+        f"{url}/c?done={{length(done)}}",
+        f"{url}/d?jobs={{length(jobs)}}",
+    ]
+
+
+def test_long_stores_are_shown_by_their_first_records(tmp_path: Path) -> None:
+    lines = with_jobs(tmp_path, 'for job in jobs { post "/rescan/{job.id}" }', number=25)
+    assert lines[0] == "for each job in jobs, 25:" and lines[-2:] == [
+        "would POST https://depot.example.org/rescan/j9", "… and so on for 15 more",
+    ]  # fmt: skip
+
+
+def test_a_store_that_a_run_could_not_open_ends_a_dry_run_too(tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text(JOBS.replace("STEPS", "clear jobs"))
+    (tmp_path / ".vague-data" / "stores").mkdir(parents=True)
+    (tmp_path / ".vague-data" / "stores" / "jobs.json").write_text("{ no JSON")
+    for flags in (["--dry-run"], []):
+        ended = reqon("m.vague", *flags, cwd=tmp_path)
+        assert ended.code == 3 and "m.vague:4:15: error: " in ended.err, ended.text

@@ -32,7 +32,7 @@ Key: TypeAlias = Callable[[Record, int], str]  # of a record, and its number in 
 
 def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, place: Place) -> Scope:
     value = e.temporary(step.value, e.value(step.value, scope), code, "value")
-    mode = e.constant(_mode(step), "mode")
+    mode = e.constant(mode_of(step), "mode")
     options = {o.key: o.value for o in step.options}
     key = options.get("key")
     store = _store(e, step.store.text, step, through=e.caught)
@@ -89,7 +89,8 @@ def emit_store(e: Emitter, step: nodes.StoreStep, scope: Scope, code: Code, plac
     return scope
 
 
-def _mode(step: nodes.StoreStep) -> WriteMode:
+def mode_of(step: nodes.StoreStep) -> WriteMode:
+    """What a store step does to a record that is there."""
     written = {o.key: o.value for o in step.options}
     upsert, partial = _flag(written.get("upsert")), _flag(written.get("partial"))
     if partial is False:
@@ -101,7 +102,7 @@ def _mode(step: nodes.StoreStep) -> WriteMode:
 
 def operation_of(step: nodes.StoreStep) -> str:
     """What a store step does, in the word of its event."""
-    return _OPERATIONS[_mode(step)]
+    return _OPERATIONS[mode_of(step)]
 
 
 def _flag(node: object) -> bool | None:
