@@ -405,7 +405,7 @@ class Lock:
         """Take it without waiting; False if somebody else has it.
 
         Raises:
-            StateError: the file system has no flock, or the file cannot be opened.
+            StateError: the file system has no flock, or the file cannot be opened or written.
         """
         if self._fd is not None:
             return True
@@ -421,10 +421,14 @@ class Lock:
         if not taken:
             os.close(fd)
             return False
+        try:
+            if note:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, note.encode(), 0)
+        except OSError as error:
+            os.close(fd)
+            raise StateError(f"cannot write the lock {self.path}: {error.strerror}") from error
         self._fd = fd
-        if note:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, note.encode(), 0)
         return True
 
     def release(self) -> None:

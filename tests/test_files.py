@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,19 @@ def test_a_lock_is_held_once_and_released(tmp_path: Path) -> None:
     assert second.take()
     second.release()
     assert (tmp_path / "l").exists()
+
+
+def test_a_lock_whose_note_has_no_room_is_an_error_and_not_held(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))
+    try:
+        with pytest.raises(StateError, match=re.escape(str(tmp_path / "lock"))):
+            lock.take(note="4711")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not lock.held
+    assert Lock(tmp_path / "lock").take(note="4711")
 
 
 def test_a_lock_that_is_held_longer_than_one_waits_is_an_error(tmp_path: Path) -> None:

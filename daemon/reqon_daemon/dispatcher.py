@@ -353,7 +353,10 @@ class Dispatcher:
         self._running[job.mission].remove(run)
         retry = None
         if ended is not None:
-            self._amend(job, begun=True, ended=True, execution_id=ended.execution_id)
+            # Where no record tells why it failed, its slot does.
+            untold = ended.outcome is RunOutcome.FAILURE and ended.execution_id is None
+            reason = f"failed: {ended.error}" if untold else None
+            self._amend(job, begun=True, ended=True, execution_id=ended.execution_id, reason=reason)
             self.ledger.update(job.mission, **self._result(run, ended, now))
             retry = self._plan_retry(run, ended)
             if ended.outcome is RunOutcome.SUCCESS:  # whoever made it good, nothing is left to repeat
@@ -375,7 +378,7 @@ class Dispatcher:
             "last_run": run.started_at,
             "last_success": now if success else standing.last_success,
             "last_outcome": ended.outcome.value,
-            "last_execution": ended.execution_id or standing.last_execution,
+            "last_execution": ended.execution_id,
             "last_duration_seconds": round(self.clock.monotonic() - run.began, 3),
             "last_items": ended.record.items_processed if ended.record else standing.last_items,
             "consecutive_failures": 0 if success else failures,

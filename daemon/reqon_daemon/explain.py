@@ -100,7 +100,7 @@ def _what_it_will_do(known: Record, now: datetime) -> Iterator[str]:
 
 
 def _what_it_did(known: Record, now: datetime) -> Iterator[str]:
-    last = known.get("last")
+    last = None if _has_run_unrecorded_since(known) else known.get("last")
     if last is not None and last["status"] != "running":
         yield from _last_run(last, now)
     elif last is None and known.get("lastRun"):
@@ -117,6 +117,14 @@ def _what_it_did(known: Record, now: datetime) -> Iterator[str]:
             yield f"It last succeeded {_when(success, now)}."
         elif last is not None or known.get("lastRun"):
             yield "It has never succeeded here."
+
+
+def _has_run_unrecorded_since(known: Record) -> bool:
+    """Whether a later run than the last that is recorded left no record: the disk was full, say."""
+    last, began = known.get("last"), known.get("lastRun")
+    if last is None or not began or known.get("lastExecution") or known.get("running"):
+        return False
+    return parse_rfc3339(began) > parse_rfc3339(last["startedAt"])
 
 
 def _last_run(last: Record, now: datetime) -> Iterator[str]:

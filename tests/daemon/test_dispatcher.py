@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reqon import events
-from reqon.errors import ConfigurationError, ReqonError
+from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.events import Emitted
 from reqon.http.retry import RetryPolicy
 from reqon.runtime.request import CancelReason, RunRequest
@@ -197,6 +197,29 @@ async def test_a_fault_of_ours_in_one_run_fails_that_run_only(table: Timetable) 
         "Unset": (RunOutcome.FAILURE, "config"),
         "Good": (RunOutcome.SUCCESS, None),
     }
+
+
+async def test_a_run_without_a_record_leaves_its_failure_with_its_slot(table: Timetable) -> None:
+    """On a full disk, for instance: `reqon why` has nothing else to tell from."""
+
+    async def perform(plan: Plan, request: RunRequest) -> ExecutionRecord:
+        if request.trigger is Trigger.MANUAL:
+            return await table._run(plan, request)
+        raise StateError("cannot write the lock: No space left on device")
+
+    table.perform = perform
+    table.open()
+    table.load(mission(schedule=every(60)))
+    async with table.serving():
+        table.dispatcher.trigger("M")
+        await table.pass_seconds(30)
+        assert table.ledger.register("M").last_execution
+        await table.pass_seconds(30)
+    standing = table.ledger.register("M")
+    assert (standing.last_outcome, standing.last_execution, standing.consecutive_failures) == ("failure", None, 1)
+    (decision,) = table.ledger.decisions("M")
+    assert decision.outcome is SlotOutcome.FIRED
+    assert decision.reason == "failed: cannot write the lock: No space left on device"
 
 
 async def test_a_mission_that_another_process_runs_is_skipped(table: Timetable) -> None:

@@ -76,6 +76,27 @@ def test_a_failure_says_where_what_and_how_it_goes_on() -> None:
         assert line in text.splitlines(), text
 
 
+def test_a_run_that_no_record_tells_of_is_the_last_one_all_the_same() -> None:
+    done = {**FAILED, "status": "completed", "error": None, "activeStep": None}
+    later = said(
+        last=done,
+        lastRun="2026-03-01T11:59:30Z",
+        lastOutcome="failure",
+        lastExecution=None,
+        lastDurationSeconds=0.1,
+        lastSuccess="2026-03-01T11:59:03Z",
+        consecutiveFailures=4,
+    ).splitlines()
+    assert "Its last run began 2026-03-01 11:59:30Z (30 seconds ago) and failed after 0.1 s." in later
+    assert "That was failure number 4 in a row." in later
+    assert "It last succeeded 2026-03-01 11:59:03Z (57 seconds ago)." in later
+    assert not any("exec_1" in line for line in later)
+    same = {"lastRun": "2026-03-01T11:58:59Z", "lastOutcome": "success", "lastExecution": "exec_1"}
+    assert "and succeeded after 3.2 s, 1,200 items (exec_1)." in said(last=done, **same)
+    by_hand = {"lastRun": "2026-03-01T10:00:00Z", "lastOutcome": "failure", "lastExecution": None}
+    assert "and succeeded after 3.2 s, 1,200 items (exec_1)." in said(last=done, **by_hand)
+
+
 def test_what_it_waits_for() -> None:
     run = {"executionId": "exec_2", "startedAt": "2026-03-01T11:58:00Z", "trigger": "manual", "attempt": 1}
     limit = {"for": "the rate limit", "source": "Shop", "until": "2026-03-01T12:01:00Z", "reason": "/orders"}
