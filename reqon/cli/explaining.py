@@ -42,7 +42,7 @@ def explained(
     )
     runner = Runner(settings, environment=variables)
     runner.read_store_config()
-    runner.directory.warn = lambda text: show.err(f"warning: {text}")
+    runner.directory.warn = show.warning
     told = []
     for mission in _missions(paths, settings.state_directory, only):
         if execution is not None and not _owns(runner, mission, execution):

@@ -50,7 +50,7 @@ def logs(
 
 def _lines(stores: StateStores, record: ExecutionRecord) -> Iterator[dict[str, Any]]:
     for path in stores.directory.log_files(record.execution_id):
-        yield from _read(path)[0]
+        yield from _read(path, to_end=record.status is not ExecutionStatus.RUNNING)[0]
 
 
 def _followed(stores: StateStores, record: ExecutionRecord) -> Iterator[dict[str, Any]]:
@@ -78,23 +78,31 @@ def _identity(path: Path) -> int:
     return 0
 
 
-def _read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines from a place on, and where they end. What is no line of ours is passed over."""
+def _read(path: Path, offset: int = 0, *, to_end: bool = False) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines from a place on, and where they end. What is no line of ours is passed over, and counted.
+
+    `to_end`: nobody writes any more, so that a line without its end is none.
+    """
     try:
         data = DISK.read(path)[offset:]
     except FileNotFoundError:
         return [], offset
-    except DamagedFileError:
+    except DamagedFileError as error:
+        if not offset:
+            show.warning(error.message)
         return [], offset
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror}") from error
     end = data.rfind(b"\n") + 1
     found = []
-    for line in data[:end].splitlines():
+    lines = data[:end].split(b"\n")[:-1] + [data[end:]] * (to_end and end < len(data))
+    for line in lines:
         with suppress(JsonError):
             value = decode(line)
             if isinstance(value, dict):
                 found.append(value)
+    if bad := len(lines) - len(found):
+        show.warning(f"{path} is damaged: {bad} {'line' if bad == 1 else 'lines'} cannot be read")
     return found, offset + end
 
 

@@ -44,6 +44,11 @@ def rendered(text: str) -> None:
         print(text, file=sys.stderr)  # noqa: T201  # as above
 
 
+def warning(sentence: str) -> None:
+    """`warning: …` on stderr, likewise."""
+    err(f"warning: {sentence}")
+
+
 def as_json(value: Any) -> None:
     """A value on stdout, pretty-printed."""
     block(line_safe(encode(value, pretty=True).decode()))

@@ -120,9 +120,16 @@ class RemoteDocuments:
             return None, None
         try:
             meta = decode(DISK.read(_meta(path), 64 * 1024))
-            if not isinstance(meta, dict) or meta.get("url") != url:
+            if not isinstance(meta, dict) or not isinstance(meta.get("url"), str):
+                log.warning("the kept specification %s cannot be used: its .meta does not say whose it is", path.name)
                 return None, None
-            return DISK.read(path, MAX_BYTES), meta.get("etag")
+            if meta["url"] != url:
+                return None, None
+            data = DISK.read(path, MAX_BYTES)
+            if meta.get("sha256", digest := hashlib.sha256(data).hexdigest()) != digest:
+                log.warning("the kept specification %s cannot be used: it is not what was downloaded", path.name)
+                return None, None
+            return data, meta.get("etag")
         except FileNotFoundError:
             return None, None
         except (OSError, ReqonError) as error:
@@ -139,7 +146,7 @@ class RemoteDocuments:
             # Without its `.meta` a document is none: never the new one under the old one's tag.
             DISK.remove(_meta(path))
             DISK.replace(path, data, "oas-cache")
-            meta: Record = {"url": url, "etag": tag}
+            meta: Record = {"url": url, "etag": tag, "sha256": hashlib.sha256(data).hexdigest()}
             DISK.replace(_meta(path), encode(meta, pretty=True) + b"\n", "oas-cache-meta")
         except OSError as error:
             self._here[url] = data
