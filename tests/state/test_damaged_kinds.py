@@ -150,7 +150,7 @@ async def test_a_damaged_event_is_named_and_kept_and_the_others_are_what_came(
     """D8, for the calls that were taken. It did come: nobody calls again, so that nobody waits for another."""
     caplog.set_level(logging.WARNING)
     bench = Bench(api, tmp_path / "state", clock=SYSTEM, webhooks=server)
-    damaged: list[tuple[object, ...]] = []
+    damaged: list[tuple[str, object]] = []
     calling: list[asyncio.Task[Any]] = []
 
     async def later(url: str) -> None:
