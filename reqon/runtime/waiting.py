@@ -252,7 +252,7 @@ async def _timed_out(f: Frame, ticket: Ticket) -> tuple[Value, Mapping[str, Valu
             room.update(endpoint, EndpointStatus.COMPLETE)
         _passed(f, ticket)
         return await _answer(f, ticket, endpoint.names, timed_out=True)
-    _tell(ticket, received, timed_out=True)
+    _tell(f, ticket, received, timed_out=True)
     attempt = endpoint.registration.attempt
     if terms.on_timeout is not None and attempt < terms.on_timeout.max_attempts:
         await room.reset(endpoint, attempt=attempt + 1)
@@ -278,16 +278,21 @@ async def _answer(
     bodies = [event.body for event in found if event is not None]
     value: Value = (bodies or None) if ticket.terms.many else (bodies[0] if bodies else None)
     f.webhook = value
-    _tell(ticket, len(bodies), timed_out=timed_out)
+    _tell(f, ticket, len(bodies), timed_out=timed_out)
     return value, ticket.room.fields(endpoint)
 
 
-def _tell(ticket: Ticket, received: int, *, timed_out: bool) -> None:
-    ticket.endpoint.tell(
+def _tell(f: Frame, ticket: Ticket, received: int, *, timed_out: bool) -> None:
+    registration = ticket.endpoint.registration
+    # By the wall clock: the wait may have begun in a process before this one.
+    waited = (f.x.now() - registration.created_at).total_seconds()
+    f.x.emit(
         WebhookCompleted(
-            registration_id=ticket.endpoint.id,
+            registration_id=registration.id,
             events_received=received,
             timed_out=timed_out,
             stored_to=ticket.spec.storage,
-        )
+        ),
+        action=registration.action,
+        duration_ms=max(0, round(waited * 1000)),
     )
