@@ -401,6 +401,15 @@ class Lock:
     def held(self) -> bool:
         return self._fd is not None
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is held and keeps others away: not where its file was removed, or another put in its place."""
+        if self._fd is None:
+            return False
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._fd), os.stat(self.path, follow_symlinks=False))
+        return False
+
     def take(self, *, note: str = "") -> bool:
         """Take it without waiting; False if somebody else has it.
 

@@ -158,6 +158,18 @@ def test_a_lock_is_held_once_and_released(tmp_path: Path) -> None:
     assert (tmp_path / "l").exists()
 
 
+def test_a_lock_whose_file_went_or_was_replaced_keeps_nobody_away(tmp_path: Path) -> None:
+    path, aside = tmp_path / "l", tmp_path / "aside"
+    lock, other = Lock(path), Lock(path)
+    seen = [lock.stands, lock.take(), lock.stands]
+    path.rename(aside)
+    seen += [lock.stands, other.take(), other.stands, lock.stands, lock.held]
+    aside.replace(path)
+    seen += [lock.stands, other.stands]
+    lock.release()
+    assert [*seen, lock.stands] == [False, True, True, False, True, True, False, True, True, False, False]
+
+
 def test_a_lock_whose_note_has_no_room_is_an_error_and_not_held(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "lock")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -9,6 +9,7 @@ from reqon.values import encode
 from reqon_daemon.exposition import JSON, Page, Route
 
 TICK_LIMIT_SECONDS = 60.0
+_LOCK_LOST = "the state directory is not this daemon's any more: it was removed or replaced; restart the daemon"
 
 
 @dataclass(slots=True)
@@ -44,7 +45,8 @@ class Health:
     @property
     def reasons(self) -> tuple[str, ...]:
         """All that is wrong, one sentence each, redacted."""
-        return tuple(SECRETS.redact(reason) for reasons in self.concerns.values() for reason in reasons)
+        lost = () if self.phase == "loading" or self.lock_held() else (_LOCK_LOST,)
+        return lost + tuple(SECRETS.redact(reason) for reasons in self.concerns.values() for reason in reasons)
 
     def tick_age_seconds(self) -> float:
         return self.clock.monotonic() - self._ticked
@@ -76,7 +78,7 @@ class Health:
         if age > TICK_LIMIT_SECONDS:
             return Page(f"the scheduler last ticked {age:.0f} s ago\n".encode(), status=503)
         if not self.lock_held():
-            return Page(b"the lock of the state directory is not held\n", status=503)
+            return Page(f"{_LOCK_LOST}\n".encode(), status=503)
         return Page(b"ok\n")
 
     def _ready(self, _headers: Mapping[str, str]) -> Page:

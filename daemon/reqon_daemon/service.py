@@ -262,7 +262,7 @@ class Service:
                 hint="one daemon a directory: stop it, or give this one its own with --state-dir",
             )
         stack.callback(lock.release)
-        self.health.lock_held = lambda: lock.held
+        self.health.lock_held = lambda: lock.stands
 
     async def _receive_webhooks(self) -> None:
         """Calls for interrupted executions are taken from here on, whether or when they are resumed."""

@@ -59,6 +59,9 @@ def test_a_scheduler_that_stopped_ticking_is_not_alive() -> None:
 def test_a_lost_lock_is_not_alive() -> None:
     health = Health(FakeClock(), lock_held=lambda: False)
     assert health.routes()["/-/healthy"]({}).status == 503
+    health.phase = "ready"
+    said = decode(health.routes()["/health"]({}).body)
+    assert said["status"] == "degraded" and "restart" in said["degraded"][0]
 
 
 def test_only_a_ready_daemon_is_ready() -> None:

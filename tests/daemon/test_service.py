@@ -91,6 +91,20 @@ def test_a_scheduled_mission_runs_and_is_seen(missions: Path, state: Path) -> No
         assert daemon.wait() == 0
 
 
+def test_a_daemon_whose_state_directory_went_is_not_alive(missions: Path, state: Path) -> None:
+    """Whatever it wrote there would be lost, and a second daemon could start: whoever watches it restarts it."""
+    (missions / "resting.vague").write_text(RESTING)
+    with DaemonProcess(missions, state) as daemon:
+        daemon.ready()
+        assert daemon.get("/livez")[0] == 200
+        state.rename(state.with_name("moved"))
+        status, body = daemon.get("/livez")
+        assert (status, b"removed or replaced" in body) == (503, True)
+        assert b"removed or replaced" in daemon.get("/health")[1]
+        state.with_name("moved").rename(state)
+        assert daemon.get("/livez")[0] == 200
+
+
 def test_an_idle_daemon_stops_within_a_second(missions: Path, state: Path) -> None:
     """L1."""
     (missions / "resting.vague").write_text(RESTING)
