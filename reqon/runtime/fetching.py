@@ -287,8 +287,7 @@ async def _one(
     x.requests += reply.attempts
     x.retries += max(0, reply.attempts - 1)
     if outermost:
-        items, _ = find_items(reply.value)
-        x.fetched_items += len(items) or (reply.value is not None)
+        x.fetched_items += _counted(reply.value)
         f.raw_response, f.raw_of = reply.raw if reply.is_json and reply.raw else None, reply.value
         effect = {"effect": True} if request.method in EFFECTS else {}
         if (effect or spec.before_loop) and x.journal is not None:
@@ -299,14 +298,19 @@ async def _one(
             )
             x.journal.write()
     if key is not None:
-        items, _ = find_items(reply.value)
-        count = (len(items) or (reply.value is not None)) if reply.attempts else 0
+        count = _counted(reply.value) if reply.attempts else 0
         _note_sync(f, key, reply.sent_at, reply.date, count, spec, reply.value)
     if reply.attempts:
         _tell_completed(f, spec, client, request, reply, started)
     else:
         _tell_kept(f, spec, client, request, reply.status, started)
     return reply.value, meta
+
+
+def _counted(value: Value) -> int:
+    """How many items an answer counts as: those of its list, however few; without a list 1."""
+    items, place = find_items(value)
+    return int(value is not None) if place is None else len(items)
 
 
 def _from_journal(
@@ -352,10 +356,7 @@ def _tell_completed(
 ) -> None:
     x = f.x
     if x.wants(FetchCompleted):
-        if pages is not None:
-            records = pages.pages.count
-        else:
-            records = len(find_items(reply.value)[0]) or (1 if reply.value is not None else 0)
+        records = pages.pages.count if pages is not None else _counted(reply.value)
         x.emit(
             FetchCompleted(
                 source=spec.source,

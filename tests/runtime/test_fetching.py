@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reqon.errors import PaginationError
-from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched, RateLimitHit
+from reqon.events import FetchCompleted, FetchFailed, FetchStarted, PageFetched, RateLimitHit, SyncCheckpointMoved
 from reqon.runtime import paging
 from tests.support.missions import Bench, Ran, mission
 from tests.support.servers import ScriptedServer, Seen, reply
@@ -435,6 +435,21 @@ async def test_the_first_run_sends_nothing_and_the_next_the_checkpoint(
     assert [s.query.get(parameter) for s in api.seen] == [None, sent]
     assert checkpoints(bench)["Api-/x"]["lastSync"].startswith("2026-03-01T09:15:00")
     assert checkpoints(bench)["Api-/x"]["itemsSynced"] == 2 and checkpoints(bench)["Api-/x"]["mission"] == "M"
+
+
+@pytest.mark.parametrize(
+    ("body", "count"), [([], 0), ({"orders": []}, 0), ({"a": {"rows": []}}, 0), ([1, 2], 2), ({"id": 1}, 1), (None, 0)]
+)
+async def test_an_empty_list_counts_as_no_item_wherever_items_are_counted(
+    body: Any, count: int, api: ScriptedServer, bench: Bench
+) -> None:
+    api.on("/x", reply(data=body))
+    bench.listen = (FetchCompleted, SyncCheckpointMoved)
+    ran = (await bench.run(mission('get "/x" { since: lastSync }'))).ok()
+    assert ran.record.items_processed == count and checkpoints(bench)["Api-/x"]["itemsSynced"] == count
+    told = {e.type: e.event for e in ran.events}
+    assert told["fetch.complete"].record_count == count  # type: ignore[attr-defined]
+    assert told["sync.checkpoint"].records_fetched == count  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
