@@ -49,8 +49,13 @@ def effective(flags: Mapping[str, Any], paths: Sequence[Path]) -> Asked:
     if _asked_elsewhere(paths):
         settings = service("settings")({**flags, "paths": tuple(paths)})
         return Asked(**{name: getattr(settings, name) for name in Asked._fields})
-    given = {name: flags[name] for name in Asked._fields if flags.get(name) not in (None, False, [])}
+    given = {name: flags[name] for name in Asked._fields if was_given(flags.get(name))}
     return Asked(**{name: _value(name, value) for name, value in given.items()})
+
+
+def was_given(value: Any) -> bool:
+    """Whether a flag stood on the command line, by its value: 0 is one."""
+    return value is not None and value is not False and value != []
 
 
 def _asked_elsewhere(paths: Sequence[Path]) -> bool:

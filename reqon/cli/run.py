@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from reqon.cli.effective import Asked, effective
+from reqon.cli.effective import Asked, effective, was_given
 from reqon.cli.environment import environment
 from reqon.cli.exits import Done
 from reqon.cli.flags import AuthFile, EnvFile, MissionNames, OutputPath, Paths, Quiet, StateDir, Verbose
@@ -245,7 +245,7 @@ def _refuse_companions(given: Mapping[str, Any]) -> None:
         raise _goes_with("--force", "--resume", "--resume --force")
     for parameter in () if given["daemon"] or given["once"] else parameters(run):
         written = parameter.written
-        if isinstance(written, Option) and written.panel == _DAEMON and given[parameter.name] not in (None, False):
+        if isinstance(written, Option) and written.panel == _DAEMON and was_given(given[parameter.name]):
             raise _goes_with(written.flags[0], "--daemon", f"--daemon {written.flags[0]} …")
 
 

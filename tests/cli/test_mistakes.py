@@ -232,6 +232,7 @@ def test_two_missions_of_one_name_name_both_files(tmp_path: Path) -> None:
         (["--validate-cron", "0 9 * * 1-5 2027"], 'there is no field for the year: write "0 9 * * 1-5"'),
         (["--validate-cron", "0 0 9 * * 1-5"], 'there is no field for seconds: write "0 9 * * 1-5"'),
         (["good.vague", "--metrics-port", "9090"], "--metrics-port goes with --daemon"),
+        (["good.vague", "--metrics-port", "0"], "--metrics-port goes with --daemon"),
         (["good.vague", "--dry-run", "--alert-on-failure"], "--alert-on-failure goes with --daemon"),
         (["good.vague", "--force"], "--force goes with --resume"),
         (["good.vague", "--store-config", "nowhere.json"], "hint: check the path"),

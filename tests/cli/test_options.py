@@ -314,3 +314,10 @@ def test_sizes_mean_the_same_everywhere(text: str, size: int) -> None:
 @pytest.mark.parametrize("length", ["90s", "4h", "30d", "0.5s", "25s"])
 def test_a_duration_is_shown_as_it_is_written(length: str) -> None:
     assert written(seconds("--x", length)) == length
+
+
+def test_port_0_of_webhooks_is_a_free_one_in_single_runs_too(tmp_path: Path) -> None:
+    (tmp_path / "values.vague").write_text(VALUES)
+    ended = reqon("values.vague", "--webhook", "--webhook-port", "0", cwd=tmp_path)
+    port = re.search(r"received at http://127\.0\.0\.1:(\d+); their URLs begin with http://localhost:(\d+)", ended.err)
+    assert port is not None and port[1] == port[2] and port[1] not in ("0", "3000"), ended.text
