@@ -10,6 +10,7 @@ from typing import Any, Literal
 from reqon.secrets import SECRETS
 
 Severity = Literal["error", "warning"]
+_LONGEST = 8 * 1024  # characters of a message that are shown
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -115,7 +116,10 @@ def render(diagnostic: Diagnostic) -> str:
     Secrets that stand on the line are masked; the caret is where its text then is. Messages and hints may quote what an
     API said: control characters in them are escaped.
     """
-    head = escape_controls(f"{diagnostic.severity}: {diagnostic.message} [{diagnostic.code}]")
+    message = diagnostic.message
+    if len(message) > _LONGEST:
+        message = f"{message[:_LONGEST]}…"
+    head = escape_controls(f"{diagnostic.severity}: {message} [{diagnostic.code}]")
     lines = [head]
     span = diagnostic.span
     if span is not None:

@@ -186,7 +186,7 @@ class PageRun:
         if self.started_at is None:
             self.started_at, self.first_date = reply.sent_at, reply.date
         self.decider.advance(body, reply.headers, len(items), reply.url)
-        ended = not items or not self.decider.has_more
+        ended = not self.decider.has_more
         if self.until is not None and not ended:
             meta = {"code": reply.status, "headers": reply.headers}
             ended = bool(self.until(body, meta, self.decider.next_value, self.decider.has_more))

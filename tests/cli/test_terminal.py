@@ -16,6 +16,8 @@ NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\r\nFAKE: a\rFAKE: b\u2028FAKE: c\u20
 SET_ASIDE = 'for i in response.list { get "/failing/{i.n}"\nmatch response { { error: e } -> queue, _ -> continue } }'
 STEPS = {
     "Aborted": "abort response.said",
+    "Flooded": "abort response.long",
+    "Misled": 'get "/x/{response.long}"',
     "Answered": 'get "/failing"',
     "Evaluated": 'abort concat("x", 1 - response.said)',
     "Unmatched": "match response.said { 1 -> continue }",
@@ -41,7 +43,7 @@ LOOKS = """status | status --json | status Aborted | history | history --json | 
 
 @pytest.fixture
 async def api() -> AsyncIterator[ScriptedServer]:
-    body = {"said": NASTY, "list": [{"id": NASTY, "n": 1}]}
+    body = {"said": NASTY, "long": "x" * 5_000_000, "list": [{"id": NASTY, "n": 1}]}
     async with ScriptedServer() as server:
         server.on("/said", reply(data=body))
         yield server.on("*", reply(404, data={"error": NASTY, "message": NASTY}))
@@ -63,6 +65,7 @@ async def test_no_command_prints_what_an_api_said_as_it_is(api: ScriptedServer, 
         assert "Traceback" not in ended.text
         harmless(ended.out, of=words)
         harmless(ended.err, of=words)
+        assert max(map(len, ended.text.splitlines())) < 30_000, words
         return ended
 
     for form in ("text", "logfmt", "json"):

@@ -485,6 +485,25 @@ RULINGS: dict[str, Row] = {
         served={"/p": [reply(data=[1, 2]), reply(data=[])]},
         asked=["/p?page=1", "/p?page=2"],
     ),
+    "a cursor leads on from a page without items": Row(
+        'get "/p" { paginate: cursor(after, 5, "next") }\nstore { id: "v", v: length(response) } -> out',
+        [3],
+        served={
+            "/p": [
+                reply(data={"rows": [], "next": "a"}),
+                reply(data={"rows": [1], "next": "b"}),
+                reply(data={"rows": [], "next": "c"}),
+                reply(data={"rows": [2, 3], "next": None}),
+            ]
+        },
+        asked=["/p", "/p?after=a", "/p?after=b", "/p?after=c"],
+    ),
+    "a link leads on from a page without items": Row(
+        'get "/p" { paginate: link() }\nstore { id: "v", v: length(response) } -> out',
+        [1],
+        served={"/p": [reply(data=[], headers={"Link": '</p?n=2>; rel="next"'}), reply(data=[1])]},
+        asked=["/p", "/p?n=2"],
+    ),
     "too many pages": Row(
         'get "/p" { paginate: page(page, 1), maxPages: 3 }\nstore response -> out',
         {},
