@@ -4,6 +4,7 @@ A machine is a state directory of its own. Time passes by hand: a lease's end is
 """
 
 import asyncio
+import signal
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,33 @@ def test_another_machine_takes_over_when_the_lease_of_a_killed_one_ran_out(
     assert stored(tmp_path / "two") == set(api.customers())
     assert postgres.ask(url, "SELECT count(*) FROM reqon.leases") == [(0,)]
     assert postgres.ask(url, "SELECT count(*) FROM reqon.journal") == [(0,)]
+
+
+def test_a_machine_that_slept_longer_than_its_lease_writes_nothing_more(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    """R2: suspended by SIGSTOP in mid-run until its lease is over and another machine has done the rest."""
+    api.hold("/customers/", at=25)
+    with Process(["customers.vague", "--state-dir", "one"], cwd=tmp_path, variables=variables) as first:
+        assert api.reached.wait(60)
+        first.signal(signal.SIGSTOP)
+        run_out(url)
+        api.release()
+        taken = reqon("customers.vague", "--resume", "--state-dir", "two", cwd=tmp_path, variables=variables)
+        assert taken.code == 0, taken.err
+        done = reqon("status", "Customers", "--json", "--state-dir", "two", cwd=tmp_path, variables=variables).json
+        assert (done["status"], done["attempt"]) == ("completed", 2)
+        rows = postgres.ask(url, "SELECT * FROM reqon.records"), postgres.ask(url, "SELECT * FROM reqon.sync")
+        asked = len(api.requests("/customers/"))
+        first.signal(signal.SIGCONT)
+        ended = first.wait()
+    assert ended.code == 3, ended.text
+    assert "was resumed elsewhere: nothing more of this run is kept [lease-lost]" in ended.err
+    assert "Traceback" not in ended.text
+    assert (postgres.ask(url, "SELECT * FROM reqon.records"), postgres.ask(url, "SELECT * FROM reqon.sync")) == rows
+    assert postgres.ask(url, "SELECT count(*) FROM reqon.journal") == [(0,)]
+    assert postgres.ask(url, "SELECT count(*) FROM reqon.leases") == [(0,)]
+    assert len(api.requests("/customers/")) - asked <= 1, "the request that was on its way when it woke, at most"
 
 
 def test_a_daemon_goes_on_with_what_another_machine_left(

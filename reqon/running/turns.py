@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from reqon.errors import ReqonError
 from reqon.files import Lock
@@ -24,6 +25,11 @@ class AlreadyRunningError(ReqonError):
     exit_code = 0
 
 
+# The missions' locks that this process holds, whichever of its runners took them. Process numbers do not tell: in
+# another container somebody else may have ours.
+_ours: set[Path] = set()
+
+
 @dataclass(slots=True)
 class _Held:
     """A mission's lock, and how many runs of this process share it."""
@@ -31,6 +37,13 @@ class _Held:
     lock: Lock
     lease: MissionLease | None
     runs: int = 0
+
+    def __post_init__(self) -> None:
+        _ours.add(self.lock.path.absolute())
+
+    def release(self) -> None:
+        _ours.discard(self.lock.path.absolute())
+        self.lock.release()
 
 
 class Turns:
@@ -99,11 +112,11 @@ class Turns:
                 if held.lease is not None:
                     await held.lease.give_back()
             finally:
-                held.lock.release()
+                held.release()
 
 
 def _elsewhere(lock: Lock) -> str:
     holder = lock.note()
-    if holder == str(os.getpid()):
+    if lock.path.absolute() in _ours:
         return "already, in this process"
     return "in another process" + (f" (pid {holder})" if holder else "")

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.support.peers import needs
 from tests.support.processes import Process, environment, reqon
 from tests.support.rights import drop_overrides
 
+SUSPENDED_SECONDS = 600 if os.environ.get("REQON_SLOW") else 0
 PAIRS = 100 if os.environ.get("REQON_SLOW") else 10
 MISSION = """
 mission Resting {
@@ -76,14 +78,16 @@ mission Slowly {{
 """
 
 
+@pytest.mark.timeout(3600)
 def test_a_suspended_run_is_left_alone_by_whoever_starts_meanwhile(missions: Path, tmp_path: Path) -> None:
-    """R2: a live owner that does nothing: stopped by SIGSTOP, asked for by a resume, a daemon and a look."""
+    """R2: a live owner that does nothing, in full for ten minutes: asked for by a resume, a daemon and a look."""
     with OrdersApi(orders=5) as api:
         (missions / "slowly.vague").write_text(SLOWLY.format(url=api.url))
         api.hold("/orders", at=1)
         with Process([missions, "--mission", "Slowly", "--state-dir", "state"], cwd=tmp_path) as run:
             assert api.reached.wait(60)
             run.signal(signal.SIGSTOP)
+            time.sleep(SUSPENDED_SECONDS)
             again = reqon(missions, "--mission", "Slowly", "--resume", "--state-dir", "state", cwd=tmp_path)
             assert again.code == 0, again.text
             assert "is running in another process" in again.text
