@@ -71,7 +71,11 @@ def test_of_those_who_come_right_after_a_kill_one_takes_over(number: int, api: O
             soon(lambda: not (one.running and two.running), "one of them refused")
             holder = soon(lambda: record(state), "a record")["owner"]
             assert isinstance(holder, dict)
-            everyone = {one.process.pid: one, two.process.pid: two, daemon.process.pid: daemon}
+            everyone: dict[object, Process | DaemonProcess] = {
+                one.process.pid: one,
+                two.process.pid: two,
+                daemon.process.pid: daemon,
+            }
             taker = everyone[holder["pid"]]
             assert (record(state)["status"], record(state)["attempt"]) == ("running", 2)
             for resume in (one, two):

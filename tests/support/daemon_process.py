@@ -16,16 +16,26 @@ from reqon.values import JsonError, decode
 from reqon_daemon.control import call
 
 ROOT = Path(__file__).parents[2]
+_DYING = """
+import os, runpy, signal, sys
+from reqon.files import arm
+arm(sys.argv.pop(1), lambda _: os.kill(os.getpid(), signal.SIGKILL))
+runpy.run_module("reqon_daemon", run_name="__main__", alter_sys=True)
+"""
 
 
 class DaemonProcess:
     """`python -m reqon_daemon` over a folder of missions, its log read as it comes.
 
-    `options` are settings by name (`alert_on_failure=True`), given as `REQON_…` variables.
+    `options` are settings by name (`alert_on_failure=True`), given as `REQON_…` variables; `dies_at` is the failpoint
+    at which it sends itself SIGKILL.
     """
 
-    def __init__(self, missions: Path, state: Path, **options: object) -> None:
+    def __init__(self, missions: Path, state: Path, *, dies_at: str = "", **options: object) -> None:
         self.state = state
+        self._command = [sys.executable, "-m", "reqon_daemon"]
+        if dies_at:
+            self._command = [sys.executable, "-c", _DYING, dies_at]
         variables = {f"REQON_{name.upper()}": str(value) for name, value in options.items()}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
         self._environment = {
@@ -43,7 +53,7 @@ class DaemonProcess:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "reqon_daemon", str(self._missions)],
+            [*self._command, str(self._missions)],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
