@@ -79,7 +79,7 @@ async def receiver() -> AsyncIterator[AlertTarget]:
 async def test_a_token_that_a_kill_cost_is_alerted_without_a_secret(
     point: str, survives: bool, api: ScriptedServer, receiver: AlertTarget, tmp_path: Path
 ) -> None:
-    """K3: the daemon is killed as the new token comes; the next one has the old one only, and says so. K1, for alerts."""
+    """K3: the daemon is killed as the new token comes; the next has the old one only, and says so. K1, for alerts."""
     authority = Authority(api)
     missions, state = tmp_path / "missions", tmp_path / "state"
     missions.mkdir()
@@ -109,7 +109,7 @@ async def test_a_token_that_a_kill_cost_is_alerted_without_a_secret(
         said = receiver.taken[1].body["alerts"][0]["annotations"]
         assert "no access token for source 'Books': invalid_grant" in said["error"]
         assert "authorise again and replace it in the credentials" in said["hint"]
-    written = b"".join(p.read_bytes() for p in state.rglob("*") if p.is_file() and p.name != "tokens.json")
+    written = b"".join(p.read_bytes() for p in state.rglob("*") if p.is_file() and "tokens.json" not in p.name)
     for secret in authority.secrets:
         for form in forms(secret):
             for one in receiver.taken:

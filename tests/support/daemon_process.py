@@ -31,11 +31,11 @@ class DaemonProcess:
     at which it sends itself SIGKILL.
     """
 
-    def __init__(self, missions: Path, state: Path, *, dies_at: str = "", **options: object) -> None:
+    def __init__(self, missions: Path, state: Path, **options: object) -> None:
         self.state = state
         self._command = [sys.executable, "-m", "reqon_daemon"]
-        if dies_at:
-            self._command = [sys.executable, "-c", _DYING, dies_at]
+        if point := options.pop("dies_at", None):
+            self._command = [sys.executable, "-c", _DYING, str(point)]
         variables = {f"REQON_{name.upper()}": str(value) for name, value in options.items()}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
         self._environment = {
