@@ -137,14 +137,15 @@ class CursorPages:
             return NextRequest(url=self._url)
         return NextRequest(() if self._value is None else ((self.name, self._value),))
 
-    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
+    def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:
         cursor = self.find(body, headers)
         if cursor is None or cursor is False or cursor == "":
             self.has_more, self._value, self._url = False, None, None
             return
-        self.has_more = True
-        _refuse_repeats(self._seen, cursor)
-        if isinstance(cursor, str) and cursor.startswith(("/", "http://", "https://")):
+        self.has_more = _leads_on(self._seen, cursor, item_count)
+        if not self.has_more:
+            self._value, self._url = None, None
+        elif isinstance(cursor, str) and cursor.startswith(("/", "http://", "https://")):
             self._value, self._url = None, follow(url, cursor)
         else:
             self._value, self._url = cursor, None
@@ -180,11 +181,9 @@ class LinkPages:
 
     def advance(self, body: Value, headers: Mapping[str, str], item_count: int, url: str) -> None:  # noqa: ARG002
         target = link_target(headers.get("Link"), self.relation)
-        self.has_more = target is not None
-        self._url = None
-        if target is not None:
-            self._url = follow(url, target)
-            _refuse_repeats(self._seen, self._url)
+        following = None if target is None else follow(url, target)
+        self.has_more = following is not None and _leads_on(self._seen, following, item_count)
+        self._url = following if self.has_more else None
 
     def state(self) -> Record:
         return {"kind": "url" if self.has_more else "end", "value": self._url}
@@ -312,11 +311,19 @@ def link_target(header: str | None, relation: str) -> str | None:
     return None
 
 
-def _refuse_repeats(seen: set[str], cursor: Value) -> None:
+def _leads_on(seen: set[str], cursor: Value, item_count: int) -> bool:
+    """Whether a page's cursor leads to another page: an empty page that names itself again is the last.
+
+    Raises:
+        PaginationError: it was followed before, and brings items again.
+    """
     mark = _mark(cursor)
     if mark in seen:
+        if not item_count:
+            return False
         raise _pagination("cursor_loop", "the API gave the same next page twice; it would never end", mark)
     seen.add(mark)
+    return True
 
 
 def _mark(cursor: Value) -> str:

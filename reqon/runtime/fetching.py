@@ -233,6 +233,10 @@ def _since(x: Execution, spec: SinceSpec, options: Mapping[str, Value], key: str
         value = options.get("since")
     if value is None:
         return None
+    if "sinceFormat" not in options and (
+        type(value) in (int, float) or (isinstance(value, str) and newest(value) is None)
+    ):
+        return value  # an API may count by numbers or tokens of its own
     overlap = options.get("sinceOverlap")
     if overlap is not None and (instant := newest(value)) is not None:
         value = instant - timedelta(seconds=seconds(overlap, 0.0))
