@@ -132,17 +132,28 @@ class Client:
                 status = outcome.status
                 if status >= 400:
                     retry_after = retry_after_seconds(outcome.headers, self._clock.now())
+                answer: Reply | FetchError | None = None
+                if 200 <= status < 300 or status == 304:
+                    try:
+                        answer = self._reply(request, out, outcome, attempt, sent_at)
+                    except FetchError as unreadable:
+                        answer = unreadable
                 if out.own:
                     gate.learn(ticket, outcome, retry_after)
-                    gate.judge(admission, status=status)
+                    if isinstance(answer, FetchError):
+                        gate.undecided(admission)
+                    else:
+                        gate.judge(admission, status=status)
                     if retry_after is not None and status in (429, 503):
                         await gate.keep(retry_after)
                 elif own:
                     gate.undecided(admission)  # a redirect has led elsewhere
                 if self._wants(RequestAnswered):
                     self._tell_of_answer(request, str(status), started)
-                if 200 <= status < 300 or status == 304:
-                    return self._reply(request, out, outcome, attempt, sent_at)
+                if isinstance(answer, FetchError):
+                    raise answer
+                if answer is not None:
+                    return answer
                 if status == 401 and out.may_refresh and not refreshed and await self._renew(request, out, attempt):
                     refreshed = True
                     continue
@@ -154,6 +165,8 @@ class Client:
             failed = self._failed(request, out, outcome, attempt, retry_after)
             if attempt >= last or not self._goes_again(request, out, failed, outcome, attempt):
                 raise failed from (outcome if isinstance(outcome, TransportError) else None)
+            if own and (open_by_now := gate.opened()) is not None:
+                raise self._about(open_by_now, request, out, attempt) from failed
             await self._wait_to_retry(request, policy, failed, attempt, last)
             attempt += 1
 

@@ -9,7 +9,7 @@ from reqon.clock import Clock, rfc3339
 from reqon.errors import CircuitBreakerError, RateLimitError, RateLimitTimeoutError
 from reqon.events import BreakerChanged, Event, RateLimitHit, RateLimitResumed, RateLimitWaiting
 from reqon.http.breaker import Transition
-from reqon.http.limits import Endpoint, Limits
+from reqon.http.limits import Admission, Endpoint, Limits
 from reqon.http.messages import RateLimitSettings, Request, SourceSettings
 from reqon.http.tokens import Tokens
 from reqon.http.transport import RawAnswer
@@ -60,8 +60,22 @@ class Gate:
             return 0
         answer = self._limits.admit()
         self._told_of_breaker(answer.change)
+        if answer.number is None:
+            raise self._refused(answer)
+        return answer.number
+
+    def opened(self) -> CircuitBreakerError | None:
+        """The refusal of a breaker that has opened, so that nobody waits for an attempt that may not go."""
+        if self._breaker is None:
+            return None
+        answer = self._limits.admit()
+        self._told_of_breaker(answer.change)
         if answer.number is not None:
-            return answer.number
+            self._limits.undecided(answer.number)
+            return None
+        return self._refused(answer) if answer.state == "open" else None
+
+    def _refused(self, answer: Admission) -> CircuitBreakerError:
         left = answer.seconds_left
         error = CircuitBreakerError(
             f"the circuit breaker of source '{self._source}' is {answer.state}",
@@ -71,7 +85,7 @@ class Gate:
         )
         error.next_attempt_in = left
         error.opened_at = answer.opened_since
-        raise error
+        return error
 
     def judge(self, admission: int, *, status: int = 0, kind: str | None = None) -> None:
         """Tell the breaker how an attempt ended: with a status, or with a kind of failure."""
