@@ -28,7 +28,7 @@ from reqon.values import milliseconds
 
 def plan(
     paths: Annotated[list[Path], Argument(metavar="PATH...", help="Mission files or folders.")],
-    slots: Annotated[int, Option("--next", metavar="N", min=0, help="So many next runs. [5]")] = 5,
+    slots: Annotated[int, Option("--next", metavar="N", min=0, help="So many next runs.")] = 5,
     mission: MissionNames = None,
     env: EnvFile = None,
     state_dir: StateDir = None,

@@ -4,13 +4,34 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from reqon.cli.effective import Asked, effective, was_given
 from reqon.cli.environment import environment
 from reqon.cli.exits import Done
-from reqon.cli.flags import AuthFile, EnvFile, MissionNames, OutputPath, Paths, Quiet, StateDir, Verbose
+from reqon.cli.flags import (
+    AuthFile,
+    Debug,
+    EnvFile,
+    JournalMax,
+    KeepGoing,
+    MissionNames,
+    NoOasCache,
+    OutputPath,
+    Paths,
+    Quiet,
+    Set,
+    ShutdownGrace,
+    StateDir,
+    StateRetention,
+    StateStore,
+    StoreConfigFile,
+    Verbose,
+    Webhook,
+    WebhookHost,
+    WebhookPort,
+    WebhookUrl,
+)
 from reqon.cli.oneshot import OneShot
 from reqon.cli.options import Option, parameters
 from reqon.cli.services import service
@@ -21,7 +42,6 @@ from reqon.running.settings import checkpoint_seconds
 _DAEMON = "Daemon"
 _RESUME = "Resume"
 _CRON = "Cron texts"
-_WEBHOOKS = "Webhooks"
 
 
 def run(
@@ -46,31 +66,19 @@ def run(
     ] = False,
     mission: MissionNames = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show what would be done; send nothing, write nothing.")] = False,
-    keep_going: Annotated[bool, Option("--keep-going", help="Run what is right when other files are wrong.")] = False,
-    set: Annotated[  # noqa: A002  # its flag's name
-        list[str] | None,
-        Option("--set", metavar="NAME=VALUE", help='What env("NAME") is for these missions (repeatable).'),
-    ] = None,
+    keep_going: KeepGoing = False,
+    set: Set = None,  # noqa: A002  # its flag's name
     auth: AuthFile = None,
     env: EnvFile = None,
-    store_config: Annotated[
-        Path | None,
-        Option("--store-config", metavar="FILE", help="Which databases stand behind sql, nosql and postgrest."),
-    ] = None,
+    store_config: StoreConfigFile = None,
     output: OutputPath = None,
     state_dir: StateDir = None,
-    state_store: Annotated[
-        str | None, Option("--state-store", metavar="NAME", help="Keep all executions in this state store.")
-    ] = None,
-    no_oas_cache: Annotated[
-        bool, Option("--no-oas-cache", help="Download OpenAPI documents anew, and keep what comes.")
-    ] = False,
+    state_store: StateStore = None,
+    no_oas_cache: NoOasCache = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
-    debug: Annotated[bool, Option("--debug", help="Stop before each step and ask what to do, on a terminal.")] = False,
-    journal_max: Annotated[
-        str | None, Option("--journal-max", metavar="SIZE", help="Most bytes of a journal. [1GiB]")
-    ] = None,
+    debug: Debug = False,
+    journal_max: JournalMax = None,
     validate_cron: Annotated[
         str | None,
         Option("--validate-cron", metavar="TEXT", help="Check a cron text and show its next runs.", panel=_CRON),
@@ -78,23 +86,10 @@ def run(
     timezone: Annotated[
         str | None, Option("--timezone", metavar="ZONE", help="The zone it is read in.", panel=_CRON)
     ] = None,
-    webhook: Annotated[bool, Option("--webhook", help="Receive what missions wait for.", panel=_WEBHOOKS)] = False,
-    webhook_host: Annotated[
-        str | None,
-        Option("--webhook-host", metavar="H", help="The address it listens on. [127.0.0.1]", panel=_WEBHOOKS),
-    ] = None,
-    webhook_port: Annotated[
-        int | None, Option("--webhook-port", metavar="N", help="Its port; 0 picks one. [3000]", panel=_WEBHOOKS)
-    ] = None,
-    webhook_url: Annotated[
-        str | None,
-        Option(
-            "--webhook-url",
-            metavar="URL",
-            help="What the URLs for senders begin with. [http://localhost:PORT]",
-            panel=_WEBHOOKS,
-        ),
-    ] = None,
+    webhook: Webhook = False,
+    webhook_host: WebhookHost = None,
+    webhook_port: WebhookPort = None,
+    webhook_url: WebhookUrl = None,
     metrics_port: Annotated[
         int | None,
         Option("--metrics-port", metavar="N", help="Serve Prometheus metrics; 0 picks a port.", panel=_DAEMON),
@@ -151,16 +146,12 @@ def run(
         str | None,
         Option("--worker-memory", metavar="SIZE", help="Kill a worker that holds more; its runs go on.", panel=_DAEMON),
     ] = None,
-    shutdown_grace: Annotated[
-        str | None, Option("--shutdown-grace", metavar="T", help="How long running work may finish. [25s]")
-    ] = None,
+    shutdown_grace: ShutdownGrace = None,
     misfire_grace: Annotated[
         str | None,
         Option("--misfire-grace", metavar="T", help="From when on a start counts as late. [60s]", panel=_DAEMON),
     ] = None,
-    state_retention: Annotated[
-        str | None, Option("--state-retention", metavar="T", help="Keep records this long. [for ever]")
-    ] = None,
+    state_retention: StateRetention = None,
 ) -> None:
     """Run every mission that the paths hold, now; or stay as a daemon."""
     given = dict(locals())

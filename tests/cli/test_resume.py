@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from reqon.cli.options import parameters
+from reqon.cli.resume import resume
+from reqon.cli.run import run
 from tests.support.orders_api import OrdersApi
 from tests.support.processes import Ended, reqon
 
@@ -48,6 +51,14 @@ def test_the_line_that_it_printed_resumes_it(failed: Ended, api: OrdersApi, tmp_
     (record,) = reqon("history", "--json", cwd=tmp_path).json
     assert (record["status"], record["attempt"], record["itemsProcessed"]) == ("completed", 2, 8)
     assert record["trigger"] == "resume"
+
+
+def test_the_command_takes_what_a_run_takes() -> None:
+    """`reqon resume PATH` is `reqon PATH --resume`: what a mission needs to run it needs to go on."""
+    ours = {p.name for p in parameters(resume)}
+    other = {"daemon", "once", "resume", "dry_run", "validate_cron", "timezone"}
+    theirs = {p.name for p in parameters(run) if getattr(p.written, "panel", None) != "Daemon"}
+    assert theirs - other == ours - {"json"}
 
 
 def test_a_changed_mission_is_refused_and_force_starts_it_again(failed: Ended, api: OrdersApi, tmp_path: Path) -> None:
