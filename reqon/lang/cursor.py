@@ -8,6 +8,7 @@ from reqon.lang.lexer import END, MAX_DIAGNOSTICS, NUMBER, QUOTED, RESERVED, STR
 from reqon.lang.nodes import Qualified, Word
 
 MAX_NESTING = 100
+_LOOKS = 10
 
 # Words that declare, with what follows the name then: where such a line begins inside a block, a '}' is missing.
 _DECLARING: Mapping[str, tuple[str, ...]] = {
@@ -265,16 +266,31 @@ class Cursor:
         if kind == END:
             if not self._end_reported:
                 self._end_reported = True
-                self.report("syntax", "'{' is not closed", self.span_of(opening), "add a '}' where its block ends")
+                opening, hint = self._unclosed(opening)
+                self.report("syntax", "'{' is not closed", self.span_of(opening), hint)
             return False
         if kind in until and self.token.breaks and self.declares(self.at) and self._ends(opening):
             if self._closed_at != self.at:
                 self._closed_at = self.at
-                line = self.source.position(opening.start)[0]
+                line = self.source.position(self._unclosed(opening)[0].start)[0]
                 message = f"expected '}}' before {self.found()}"
                 self.report("syntax", message, self.span_of(self.token), f"the '{{' on line {line} is not closed")
             return False
         return True
+
+    def _unclosed(self, outermost: Token) -> tuple[Token, str]:
+        """Which '{' lacks its '}', by the indentation of the lines that begin with one; and what to do."""
+        opened: list[Token] = []
+        # Each look costs the whole text: a text that is wrong all over is not worth many.
+        for token in self.tokens[: self.at] if len(self.diagnostics) < _LOOKS else ():
+            if token.kind == "{":
+                opened.append(token)
+            elif token.kind == "}" and opened:
+                opening = opened.pop()
+                if token.breaks and self._indent(token) < self._indent(opening):
+                    line = self.source.position(token.start)[0]
+                    return opening, f"add a '}}' where its block ends, before line {line}"
+        return outermost, "add a '}' where its block ends"
 
     def _ends(self, opening: Token) -> bool:
         """Whether the declaration that comes next ends a block. A store is misplaced instead if it is indented more."""

@@ -250,6 +250,8 @@ class Parser(DeclarationParser):
 
     def _clause_hint(self, words: tuple[str, ...]) -> str | None:
         word = self.kind
+        if word in ("->", ","):
+            return "stages are joined by then: run A then B"
         if word == "=>":
             return "a function may only be an argument of a call"
         if word == "schedule":
@@ -259,7 +261,9 @@ class Parser(DeclarationParser):
         if self.is_step_word():
             return f"'{word}' is a step; steps stand in an action"
         guess = nearest(word, words) if word.isidentifier() else None
-        return f"did you mean '{guess}'?" if guess else None
+        if guess is not None:
+            return f"did you mean '{guess}'?"
+        return None if self.at else "a mission begins with: mission Name { … }"
 
     def _anything(self) -> Node:
         word, after = self.kind, self.peek()

@@ -386,7 +386,7 @@ def test_a_missing_brace_is_one_finding() -> None:
         "m.vague:6:3: error: expected '}' before 'action' [syntax]\n"
         "      action B { skip }\n"
         "      ^^^^^^\n"
-        "hint: the '{' on line 2 is not closed."
+        "hint: the '{' on line 3 is not closed."
     )
     tree, _ = parse(Source("m", text))
     (mission,) = tree.items
@@ -589,3 +589,19 @@ def test_an_object_after_match_or_validate_needs_parentheses() -> None:
     assert "match ({ … })" in (found.hint or "")
     (found,) = findings(in_action("validate { a: 1 } { assume .a }"))[:1]
     assert "validate ({ … })" in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "mission M {\n  action A {\n    for r in x {\n      skip\n  }\n  run A\n}\n",
+            "                   ^\nhint: add a '}' where its block ends, before line 5.",
+        ),
+        ("mission M { action A { skip }", "1:11: error: '{' is not closed [syntax]"),
+        ("mission M {\n  action A { skip }\n  run A -> B\n}", "hint: stages are joined by then: run A then B."),
+        ("hello world", "hint: a mission begins with: mission Name { … }"),
+    ],
+)
+def test_a_missing_bracket_and_slips_around_missions_are_told_where_they_are(text: str, said: str) -> None:
+    assert said in render_all(parse(Source("t", text))[1])
