@@ -140,7 +140,7 @@ def _text(raw: bytes, charset: str) -> str:
     try:
         if charset in ("utf-8", "utf8"):
             return raw.decode("utf-8-sig")
-        return codecs.decode(raw, codecs.lookup(charset).name) if _is_text_codec(charset) else _refuse(charset)
+        return codecs.decode(raw, codecs.lookup(charset).name) if is_charset(charset) else _refuse(charset)
     except UnicodeError as error:
         where = f": byte {error.start} cannot be decoded" if isinstance(error, UnicodeDecodeError) else ""
         raise FetchError(f"the answer is not {charset[:_SHOWN]}{where}", kind="parse") from error
@@ -151,7 +151,7 @@ def _refuse(charset: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _is_text_codec(charset: str) -> bool:
+def is_charset(charset: str) -> bool:
     """Python's codecs include compressors and others that make no text of bytes."""
     try:
         codec = codecs.lookup(charset)

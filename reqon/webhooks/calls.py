@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import parse_qsl, quote, unquote
 
+from reqon.http.body import is_charset
 from reqon.secrets import SECRETS
 from reqon.values import JsonError, Record, Value, decode
 
@@ -105,9 +106,11 @@ def read_body(call: Call) -> tuple[Value, str | None]:
         except JsonError as error:
             raise BadBodyError(error.message) from error
     try:
-        text = call.body.decode(charset)
-    except (ValueError, LookupError) as error:
-        raise BadBodyError(f"the body is no text in {charset}") from error
+        text = call.body.decode(charset) if is_charset(charset) else None
+    except ValueError:
+        text = None
+    if text is None:
+        raise BadBodyError(f"the body is no text in {charset[:_LONGEST_ID]}")
     if kind == "application/x-www-form-urlencoded":
         return _form(text), text
     if not written:

@@ -340,6 +340,12 @@ async def test_a_signed_call_waits_until_its_secret_is_known_again(hooks: Hooks)
         ("text/plain", b"\xff\xfe", 400),
         ("text/plain; charset=hex", b"00", 400),
         ("text/plain; charset=nonsense", b"00", 400),
+        # Ways to write text that take for ever, or of which half a character comes out.
+        ("text/plain; charset=punycode", b"abc-", 400),
+        ("text/plain; charset=idna", b"abc", 400),
+        ("text/plain; charset=unicode_escape", b"\\ud800", 400),
+        ("text/plain; charset=utf-7", b"+2AA-", 400),
+        ("application/json", b'"\\ud800"', 400),
         ("application/octet-stream", b"\x00\xff", 400),
     ],
 )
