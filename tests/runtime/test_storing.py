@@ -264,6 +264,39 @@ async def test_queue_of_a_list_queues_each_element(bench: Bench) -> None:
     assert list(ran.ok().stores["rejects"]) == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("pages", "options"),
+    [
+        ([[{"id": 1}, {"n": 2}], [None, 4]], "paginate: page(page, 2), maxPages: 3"),
+        ([{"data": [{"id": 1}, {"n": 2}]}, {"data": [None, 4]}, {"data": []}], "paginate: page(page, 2)"),
+        ([[{"id": 1}, {"n": 2}, None, 4]], "timeout: 1000"),
+    ],
+)
+async def test_queue_of_whatever_stands_for_a_list_queues_each_element(
+    pages: list[Any], options: str, api: ScriptedServer, bench: Bench
+) -> None:
+    """A null among them is an element, not the failure."""
+    api.on("/x", *(reply(data=page) for page in pages), reply(data=[]))
+    steps = f'get "/x" {{ {options} }}\nqueue rejects {{ item: response }}'
+    kept = (await bench.run(mission(steps, stores=REJECTS))).ok().stores["rejects"]
+    first, second, third, fourth = kept.values()
+    assert first == {"id": 1}
+    assert second["n"] == 2 and third["value"] is None and fourth["value"] == 4
+    assert all(key == str(record["id"]) for key, record in kept.items())
+
+
+@pytest.mark.parametrize(
+    ("written", "key"), [("item: { id: null, n: 1 }", None), ('key: "k9"', "k9"), ('item: { n: 1 }, key: ""', None)]
+)
+async def test_a_dead_letter_is_deleted_by_its_id(written: str, key: str | None, bench: Bench) -> None:
+    """The key in force is its id where it brings none, or null."""
+    steps = f"match ({{ id: 7 }}) {{ _ -> {{ queue rejects {{ {written} }} }} }}"
+    (letter,) = (await bench.run(mission(steps, stores=REJECTS))).ok().stores["rejects"].items()
+    assert letter[0] == letter[1]["id"] and letter[0] == (key or letter[0])
+    again = "for r in rejects { delete rejects[r.id] }"
+    assert (await bench.run(mission(f"{steps}\n{again}", stores=REJECTS))).ok().stores["rejects"] == {}
+
+
 async def test_queue_as_a_whole_arm_leaves_the_iteration(api: ScriptedServer, bench: Bench) -> None:
     api.on("/1", reply(404, data={})).on("/2", reply(data={"id": 2}))
     steps = """

@@ -12,6 +12,7 @@ from reqon.events import DeadLettered
 from reqon.http.failures import is_retryable
 from reqon.lang import nodes
 from reqon.lang.compiler import Scope
+from reqon.lang.forms import elements
 from reqon.lang.operators import Backed, ErrorResponse, PagedResult, StoreHandle, described
 from reqon.lang.operators import text as text_of
 from reqon.runtime.codegen import Code, expression, load
@@ -336,17 +337,21 @@ def set_aside(
     x = f.x
     if store is None:
         store = x.dead_letters().store
-    for number, one in enumerate(item if isinstance(item, list) else [item]):
-        record = one if one is not None else _failure(f, matched, around, store)
+    given = elements(item)
+    is_failure = given is None and item is None
+    for number, one in enumerate([item] if given is None else list(given)):
+        record = _failure(f, matched, around, store) if is_failure else one
         if not isinstance(record, dict):
             record = {"value": record}
         made = key(record) if key is not None else record.get("id")
         if made is None or made == "":
             made = derived_key("dlq_", x.record.execution_id, f"{f.origin}:{path}", f.index, *indices, number)
         text = key_text(made)
-        store.put(text, record if "id" in record else {"id": text, **record}, WriteMode.REPLACE)
+        if is_failure or record.get("id") is None:
+            record = {"id": text, **{name: value for name, value in record.items() if name != "id"}}
+        store.put(text, record, WriteMode.REPLACE)
         if x.wants(DeadLettered):
-            retryable = record.get("retryable") if one is None else None
+            retryable = record.get("retryable") if is_failure else None
             x.emit(DeadLettered(store_name=store.name, key=text, retryable=retryable), action=f.action)
     store.flush()
 
