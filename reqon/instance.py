@@ -38,7 +38,10 @@ class Reqon(Registries):
 
         Raises:
             ConfigurationError: another version of it is installed already.
+            TypeError: it is no plugin.
         """
+        if not (hasattr(plugin, "name") and hasattr(plugin, "version") and callable(getattr(plugin, "install", None))):
+            raise TypeError(f"a plugin has name, version and install(reqon); {type(plugin).__name__} has not")
         name, version = str(plugin.name), str(plugin.version)
         known = self.plugins.get(name)
         if known is not None:

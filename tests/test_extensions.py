@@ -401,6 +401,9 @@ async def test_a_plugin_is_installed_once(options: Any) -> None:
     plugin.version = "2"
     with pytest.raises(ConfigurationError, match="version 1 is installed"):
         app.use(plugin)
+    function: Any = print
+    with pytest.raises(TypeError, match="a plugin has name, version and install"):
+        app.use(function)
 
 
 async def test_hooks_are_called_in_order_around_everything(options: Any) -> None:

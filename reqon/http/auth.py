@@ -3,11 +3,12 @@
 import re
 import stat
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from reqon.diagnostics import nearest
 from reqon.errors import ConfigurationError, ReqonError, StateError
 from reqon.files import DISK
 from reqon.http.messages import SourceSettings
@@ -228,7 +229,7 @@ def credentials_for(
     try:
         if records:
             return _merged(settings, records, warn)
-        _refuse_nothing(settings)
+        _refuse_nothing(settings, [*(given or {}), *(auth_file or {})])
     except ConfigurationError as error:
         error.option, error.source_name = "auth", settings.name
         raise
@@ -265,13 +266,16 @@ def _type_of(fields: Fields) -> str:
     return "bearer" if "token" in fields else "none"
 
 
-def _refuse_nothing(settings: SourceSettings) -> None:
+def _refuse_nothing(settings: SourceSettings, named: Collection[str]) -> None:
+    """`named`: the sources for which there are credentials."""
     if settings.auth is None or settings.auth not in _NEEDED or (settings.auth == "api_key" and settings.headers):
         return
+    meant = nearest(settings.name, named)
+    there = f', which has "{meant}"' if meant else ""
     variables = " and ".join(_variable(settings, name) for name in _NEEDED[settings.auth])
     raise ConfigurationError(
         f"source '{settings.name}' has auth: {settings.auth}, but no credentials were found",
-        hint=f'set {variables}, or add "{settings.name}" to the file given with --auth',
+        hint=f'set {variables}, or add "{settings.name}" to the file given with --auth{there}',
     )
 
 

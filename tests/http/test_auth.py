@@ -70,6 +70,10 @@ def test_missing_credentials_name_the_variable_to_set() -> None:
     with pytest.raises(ConfigurationError) as caught:
         found(auth="basic")
     assert "REQON_DEPOT_USERNAME and REQON_DEPOT_PASSWORD" in (caught.value.hint or "")
+    slip = {"depot": {"username": "ann", "password": "x"}}
+    with pytest.raises(ConfigurationError) as caught:
+        credentials_for(SourceSettings(name="Depot", base="https://x", auth="basic"), slip, {})
+    assert (caught.value.hint or "").endswith('add "Depot" to the file given with --auth, which has "depot"')
 
 
 def test_records_merge_field_by_field_the_file_first() -> None:
