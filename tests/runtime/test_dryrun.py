@@ -15,9 +15,10 @@ from reqon.lang.walk import walk
 from reqon.runtime.dryrun import DryRun
 from reqon.runtime.plan import Plan
 from reqon.stores.registry import open_store
+from reqon.values import encode
 from tests.support.clocks import FakeClock
 from tests.support.orders_api import OrdersApi
-from tests.support.processes import reqon
+from tests.support.processes import ROOT, reqon
 from tests.support.specs import document, written
 
 EVERYTHING = """
@@ -194,6 +195,68 @@ def test_nothing_is_sent_and_nothing_is_written(files: Path, flags: list[str]) -
         assert "SHOP_TOKEN" in ended.err
         assert api.requests() == []
     assert [path.name for path in files.iterdir()] == ["m.vague"]
+
+
+# All that could reach for the network or a database: tokens, stores, limits, webhooks, traces, alerts, heartbeats.
+FAR = """
+mission Far {
+  source Depot {
+    auth: oauth2, base: "https://depot.example.org", retry: { maxAttempts: 5 }, circuitBreaker: true,
+    rateLimit: { requestsPerMinute: 1 }, propagateTrace: true,
+    oauth: { tokenUrl: "https://id.example.org/token", clientId: "c", clientSecret: env("DEPOT_SECRET") }
+  }
+  store rows: sql("rows")
+  store lines: sql("lines")
+  store parts: postgrest("parts")
+  action A {
+    for n in [1, 2, 3] { get "/rows/{n}" { since: lastSync, paginate: page(page, 2), until: response.done } }
+    store response -> rows { key: .id }
+    store response -> lines
+    for part in parts { post "/parts/{part.id}" { retry: { maxAttempts: 3 } } }
+    wait { path: "/hook", timeout: 1 hour }
+    match response { { error: _ } -> queue, _ -> clear rows }
+  }
+  run A
+}
+"""
+WATCHED = """
+import sys
+
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "sqlite3.connect"):
+        print("opened:", event, arguments[1:], file=sys.stderr)
+
+sys.addaudithook(watch)
+"""
+DAEMON = ["--daemon", "--metrics-port", "0", "--alert-on-failure", "--alert-url", "https://hooks.example.org"]
+
+
+@pytest.mark.parametrize("flags", [[], [*DAEMON, "--heartbeat-url", "https://beat.example.org"]])
+def test_no_socket_and_no_database_is_opened(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "far.vague").write_text(FAR)
+    stores = {"sql": {"url": "postgresql://u:p@db.example.org/x"}, "lines": {"type": "sqlite"}}
+    stores["postgrest"] = {"url": "https://rest.example.org"}
+    (tmp_path / "stores.json").write_bytes(encode(stores))
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(WATCHED)
+    before = sorted(tmp_path.rglob("*"))
+    variables = {
+        "PYTHONPATH": f"{tmp_path / 'hook'}:{ROOT}:{ROOT / 'daemon'}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "DEPOT_SECRET": "s3cret-of-depot",
+        "REQON_OTEL_ENDPOINT": "http://127.0.0.1:4318/v1/traces",
+    }
+    arguments = ["far.vague", "--dry-run", "--webhook", "--store-config", "stores.json", *flags]
+    ended = reqon(*arguments, cwd=tmp_path, variables=variables)
+    assert ended.code == 0 and "would wait for a webhook at /hook" in ended.out, ended.text
+    assert "opened:" not in ended.err
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "near.vague").write_text(
+        'mission N { source S { auth: none, base: "http://127.0.0.1:9", retry: { maxAttempts: 1 } } '
+        'action A { get "/x" } run A }'
+    )
+    seen = reqon("near.vague", cwd=tmp_path, variables=variables)
+    assert "opened:" in seen.err, "what a run opens is seen"
 
 
 def test_a_dry_run_leaves_what_is_there_untouched(files: Path) -> None:
