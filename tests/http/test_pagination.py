@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from reqon.http.pagination import (
     link_target,
     with_items,
 )
+from reqon.values import decode, encode
 
 URL = "https://api.example/v1/parcels?x=1"
 NONE = Headers()
@@ -157,24 +159,42 @@ def test_links_are_followed_to_their_end() -> None:
     assert not pages.has_more
 
 
-def strategies() -> list[tuple[Pagination, Pagination, list[dict[str, Any]]]]:
+def strategies() -> list[tuple[Pagination, Pagination]]:
+    """Pairs of one kind each."""
+
+    def pair(make: Callable[[], Pagination]) -> tuple[Pagination, Pagination]:
+        return make(), make()
+
     return [
-        (OffsetPages("o", 2, short_stops=False), OffsetPages("o", 2, short_stops=False), [{}, {}, {}]),
-        (NumberedPages("p", 2, short_stops=False), NumberedPages("p", 2, short_stops=False), [{}, {}, {}]),
-        (CursorPages("c", cursor_of), CursorPages("c", cursor_of), [{"next": 0}, {"next": "/v1/x"}, {"next": None}]),
+        pair(lambda: OffsetPages("o", 2, short_stops=True)),
+        pair(lambda: NumberedPages("p", 2, short_stops=True)),
+        pair(lambda: CursorPages("c", cursor_of)),
+        pair(LinkPages),
+        pair(lambda: CustomPages("saved", Saved)),
     ]
 
 
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", range(5))
 @pytest.mark.parametrize("done", range(4))
 def test_a_restored_strategy_goes_on_where_it_stood(index: int, done: int) -> None:
-    first, second, bodies = strategies()[index]
-    for body in bodies[:done]:
-        first.advance(body, NONE, 2, URL)
-    second.restore(first.state())
-    assert (second.has_more, second.next_value) == (first.has_more, first.next_value)
-    if first.has_more:
+    """Through JSON, and to the same end as one that never stopped."""
+    first, second = strategies()[index]
+    places = ["/v1/x?page=2", "/v1/x?page=3", None]
+    pages = [
+        ({"next": place, "t": place}, Headers({"Link": f'<{place}>; rel="next"'} if place else {}), 2 if place else 1)
+        for place in places
+    ]
+    for body, headers, count in pages[:done]:
+        first.advance(body, headers, count, URL)
+    second.restore(decode(encode(first.state())))
+    for body, headers, count in [*pages[done:], (None, NONE, 0)]:
+        assert (second.has_more, second.next_value) == (first.has_more, first.next_value)
+        if not first.has_more:
+            break
         assert second.next_request() == first.next_request()
+        first.advance(body, headers, count, URL)
+        second.advance(body, headers, count, URL)
+    assert not second.has_more
 
 
 class Tokens:

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from reqon.state.records import ExecutionStatus
-from reqon.state.retention import expired, parse_duration
+from reqon.state.retention import expired, parse_age, parse_duration
 from tests.support.state_contract import T0, a_record
 
 
@@ -20,6 +20,13 @@ from tests.support.state_contract import T0, a_record
         ("5 min", 300),
         ("2 mins", 120),
         ("45s", 45),
+        ("2 sec", 2),
+        ("1 second", 1),
+        ("1 minute", 60),
+        ("1 hour", 3600),
+        ("3 milliseconds", 0.003),
+        ("1 week", 7 * 86_400),
+        ("36500 days", 36_500 * 86_400),
         ("1.5 h", 5400),
         ("500", 0.5),
         ("250ms", 0.25),
@@ -32,11 +39,20 @@ def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "d", "7 fortnights", "-3d", "3 d 4 h", "1e9d", "99999999999w", "٣d x", "ds", "3ss", "7mss"]
+    "text",
+    ["", "d", "7 fortnights", "-3d", "3 d 4 h", "1e9d", "99999999999w", "36501 days", "٣d x", "ds", "3ss", "7mss"],
 )
 def test_what_is_no_duration_says_what_is(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|hundred years"):
         parse_duration(text)
+
+
+def test_an_age_needs_its_unit() -> None:
+    """`cleanup --older-than 7` must not mean 7 ms."""
+    assert parse_age("7 d ") == 7 * 86_400
+    for text in ("7", "7 ", "0.5"):
+        with pytest.raises(ValueError, match="unit"):
+            parse_age(text)
 
 
 def test_what_ended_longer_ago_goes_and_what_runs_stays() -> None:
