@@ -2,11 +2,13 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
+from reqon import Reqon
 from reqon.events import Event
 from reqon.runner import RunnerSettings
 from tests.support.missions import Bench, Ran, mission
@@ -293,7 +295,7 @@ async def shown(bench: Bench, api: ScriptedServer, text: str) -> str:
     told = [f"{e!r} {e.to_dict()}" for e in ran.events]
     told += [f"{e} {e!r} {e.format()} {e.to_dict()}" for e in ran.outcome.errors]
     files = [p.read_bytes().decode(errors="replace") for p in bench.state.rglob("*")
-             if p.is_file() and "stores" not in p.parts]  # fmt: skip
+             if p.is_file() and "stores" not in p.parts and p.name != "tokens.json"]  # fmt: skip
     return "\n".join([*told, repr(ran.record), *files])
 
 
@@ -316,6 +318,51 @@ async def test_headers_are_hidden_by_their_names(name: str, api: ScriptedServer,
         steps = 'get "/x"'
     text = await shown(bench, api, mission(steps))
     assert "V4lue" not in text
+
+
+def echo(seen: Seen) -> bytes:
+    """An answer that tells what it was sent."""
+    sent = [value for name, value in seen.headers.items() if name in ("authorization", "x-signed")]
+    return reply(400, data={"error": f"sent <{sent[0]}>"})
+
+
+async def test_a_token_that_a_jump_brought_is_not_shown(api: ScriptedServer, bench: Bench) -> None:
+    api.on("/login", reply(data={"token": "adopted-one"})).on(
+        "/x", lambda seen: echo(seen) if "adopted" in seen.headers["authorization"] else reply(401, data={})
+    )
+    steps = """get "/x"
+      match response { { code: 401 } -> jump Login then retry, { error: e } -> abort e, _ -> continue }"""
+    for auth, field in (("bearer", "token"), ("oauth2", "accessToken")):
+        bench.settings = RunnerSettings(auth={"Api": {"type": auth, field: f"old-one-{auth}"}})
+        bench.state = bench.state / auth
+        text = await shown(bench, api, secured(steps, auth).replace("run A", 'action Login { post "/login" } run A'))
+        assert "<Bearer ***>" in text and "old-one" not in text
+        assert "adopted-one" not in text
+
+
+@pytest.mark.parametrize("headers", [None, {"X-Signed": "signed-by-vault"}])
+async def test_what_a_provider_gives_is_not_shown(headers: Any, api: ScriptedServer, tmp_path: Path) -> None:
+    class Vault:
+        def __init__(self, config: Any) -> None:
+            assert config["seed"] == "seed-of-vault"
+
+        async def get_token(self) -> str:
+            return "token-of-vault"
+
+    class Signing(Vault):
+        async def get_headers(self) -> Any:
+            return headers
+
+    app = Reqon()
+    app.register_auth_provider("vault", Signing if headers else Vault)
+    api.on("*", echo)
+    text = f'mission M {{ source Api {{ auth: vault, base: "{api.url}" }} action A {{ get "/x" }} run A }}'
+    auth = {"Api": {"type": "vault", "seed": "seed-of-vault"}}
+    result = await app.execute(text, state_dir=tmp_path, auth=auth)
+    files = [p.read_bytes().decode(errors="replace") for p in tmp_path.rglob("*") if p.is_file()]
+    said = "".join([repr(result.errors), *files])
+    assert ("<***>" if headers else "<Bearer ***>") in said
+    assert not any(secret in said for secret in ("token-of-vault", "signed-by-vault", "seed-of-vault"))
 
 
 @pytest.mark.parametrize(
