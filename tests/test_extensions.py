@@ -455,10 +455,17 @@ async def test_a_hook_before_something_fails_the_run_and_one_after_it_is_logged(
     assert [r.getMessage().split()[1] for r in caplog.records if "of late" in r.getMessage()] == [
         "after_parse", "after_step", "after_action", "after_execute",
     ]  # fmt: skip
-    third = Reqon()
-    third.hooks.before_execute.tap("guard", broken)
-    with pytest.raises(ExtensionError, match="before_execute of guard"):
-        await third.execute(text("let x = 1"), **options)
+    for name in ("before_parse", "before_execute"):
+        third = Reqon()
+        getattr(third.hooks, name).tap("guard", broken)
+        with pytest.raises(ExtensionError, match=f"{name} of guard"):
+            await third.execute(text("let x = 1"), **options)
+    fourth = Reqon()
+    fourth.hooks.before_step.tap("guard", broken)
+    fourth.hooks.on_error.tap("late", broken)
+    result = await fourth.execute(text("let x = 1"), **options)
+    assert [error.message for error in result.errors] == ["hook before_step of guard failed: ValueError: no"]
+    assert "hook on_error of late failed" in caplog.text
 
 
 # --- transform -------------------------------------------------------------------------------------------------------

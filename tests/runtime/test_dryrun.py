@@ -273,6 +273,14 @@ def test_a_dry_run_needs_no_directory_that_can_be_written(files: Path) -> None:
     assert ended.code == 0
 
 
+@pytest.mark.parametrize("word", ["1", "true", "TRUE", "yes", "0", "false", "no", ""])
+def test_the_variable_takes_the_words_of_yes_and_no(word: str, tmp_path: Path) -> None:
+    (tmp_path / "m.vague").write_text('mission M { store s: file("s") action A { store { id: 1 } -> s } run A }')
+    ended = reqon("m.vague", cwd=tmp_path, REQON_DRY_RUN=word)
+    assert ended.code == 0
+    assert (tmp_path / ".vague-data").exists() is (word in ("0", "false", "no", ""))
+
+
 def test_wrong_text_and_configuration_are_wrong_in_a_dry_run_too(files: Path) -> None:
     assert reqon("m.vague", "--dry-run", cwd=files).code == 3
     (files / "m.vague").write_text("mission M { run Nothing }")
