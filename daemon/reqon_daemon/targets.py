@@ -191,7 +191,7 @@ class HttpTarget:
         except TimeoutError:
             return Outcome(Answer.LATER, f"no answer within {self.seconds:.0f} s")
         except (aiohttp.ClientError, OSError) as error:
-            return Outcome(Answer.LATER, SECRETS.redact(f"{type(error).__name__}: {error}"))
+            return Outcome(Answer.LATER, SECRETS.redact(_unreached(error)))
         except ValueError:
             return Outcome(Answer.REJECTED, "its URL cannot be used")
 
@@ -435,3 +435,18 @@ def log_notice(entry: Entry) -> None:
         alert_id=entry.id,
         **notes,
     )
+
+
+def _unreached(error: Exception) -> str:
+    """Why a target gave no answer."""
+    from aiohttp import ClientConnectorDNSError, ClientConnectorError  # noqa: PLC0415  # loaded by whoever raised it
+
+    match error:
+        case ClientConnectorDNSError():
+            return f"the name '{error.host}' cannot be resolved"
+        case ClientConnectorError():
+            number = error.os_error.errno
+            reason = os.strerror(number) if number else f"{error.os_error}"
+            return f"{error.host}:{error.port} cannot be reached: {reason}"
+        case _:
+            return f"{type(error).__name__}: {error}"

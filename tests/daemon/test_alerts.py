@@ -811,6 +811,19 @@ async def test_a_command_that_fails_or_hangs_is_tried_later(tmp_path: Path) -> N
     assert (await missing.send(_entry("t"))).answer is Answer.LATER
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/hook", "127.0.0.1:9 cannot be reached: Connection refused"),
+        ("http://nowhere.invalid/hook", "the name 'nowhere.invalid' cannot be resolved"),
+    ],
+)
+async def test_a_target_that_cannot_be_reached_is_said_in_words(url: str, reason: str) -> None:
+    target = parse_target(url)
+    assert await target.send(_entry(target.key)) == Outcome(Answer.LATER, reason)
+    await target.close()
+
+
 @apprise_imported
 async def test_other_services_are_told_by_apprise(tmp_path: Path) -> None:
     """Its plugin for JSON stands for all of them: it alone can be had on this machine."""
