@@ -73,6 +73,7 @@ class OneShot:
         if sends:
             load_client_ahead()
         runner = self.runner
+        self._log(runner)
         runner.open()
         self._name_unused(runner, missions)
         collector.settle()
@@ -138,7 +139,7 @@ class OneShot:
         return missions
 
     async def _all(self, runner: Runner, missions: Sequence[MissionProgram]) -> list[Outcome | ReqonError]:
-        bars = self._listen(runner)
+        bars = self._bars(runner)
         traces = self._trace(runner)
         outcomes: list[Outcome | ReqonError] = []
         task = asyncio.current_task()
@@ -220,17 +221,19 @@ class OneShot:
         words = ["reqon", *map(str, self.paths), *self.given, "--resume", "--execution", outcome.record.execution_id]
         return shlex.join(words)
 
-    def _listen(self, runner: Runner) -> Any:
+    def _log(self, runner: Runner) -> None:
+        """Before the state directory is opened, about which there may be something to say."""
         if self.verbose:
             from reqon.observe import logs  # noqa: PLC0415  # structlog costs 80 ms
 
             logs.EventLog(runner.bus, level=logs.configure())
-            return None
+            return
         from reqon.observe.plain import PlainWarnings  # noqa: PLC0415
 
-        if not self.quiet:
-            PlainWarnings(runner.bus)
-        if self.quiet or self.debug or not sys.stderr.isatty():
+        PlainWarnings(None if self.quiet else runner.bus)
+
+    def _bars(self, runner: Runner) -> Any:
+        if self.verbose or self.quiet or self.debug or not sys.stderr.isatty():
             return None
         from rich.console import Console  # noqa: PLC0415  # only a terminal has bars
 

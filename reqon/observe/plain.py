@@ -38,12 +38,16 @@ def safe_field(value: Any) -> Any:
 
 
 class PlainWarnings(logging.Handler):
-    """`warning: …` on stderr for what the log would say at warning level or above. No logging library is imported."""
+    """`warning: …` on stderr for what the log would say at warning level or above. No logging library is imported.
 
-    def __init__(self, bus: EventBus) -> None:
-        super().__init__(logging.WARNING)
-        bus.on(Noticed, self._noticed)
-        bus.on(FetchRetried, self._retried)
+    Without a bus: errors only.
+    """
+
+    def __init__(self, bus: EventBus | None) -> None:
+        super().__init__(logging.ERROR if bus is None else logging.WARNING)
+        if bus is not None:
+            bus.on(Noticed, self._noticed)
+            bus.on(FetchRetried, self._retried)
         logger = logging.getLogger("reqon")
         logger.handlers[:] = [self]
         logger.propagate = False

@@ -50,7 +50,10 @@ def parse_age(text: str) -> float:
     Raises:
         ValueError: no such duration, or a mere number, which might be meant in days.
     """
-    seconds = parse_duration(text)
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise ValueError(str(error).replace(", or milliseconds", " or 4w")) from None
     if not text.strip()[-1:].isalpha():
         raise ValueError(f"{text!r} has no unit; write 30d, 7 days, 12h, 90m, 45s or 4w")
     return seconds

@@ -214,6 +214,24 @@ def test_cleanup_leaves_what_runs_and_what_a_newer_version_wrote(home: Path) -> 
     assert {r["executionId"] for r in records(home)} == set(ended.json["skipped"])
 
 
+def test_what_is_said_of_the_directory_at_the_start_is_a_warning_and_quiet_hides_it(home: Path) -> None:
+    (home / ".vague-data").chmod(0o755)
+    loud = reqon("missions/alpha.vague", cwd=home)
+    assert loud.code == 0
+    assert loud.err.startswith("warning: .vague-data can be read by other users (mode 755)")
+    assert reqon("missions/alpha.vague", "--quiet", cwd=home).text == ""
+    assert '"level":"warning"' in reqon("missions/alpha.vague", "-v", cwd=home, REQON_LOG_FORMAT="json").err
+
+
+@pytest.mark.parametrize("age", ["7", "-5d", "x", "", "1e9d", "7 fortnights"])
+def test_an_age_that_is_none_is_refused_with_those_that_are(age: str, home: Path) -> None:
+    kept = records(home)
+    refused = reqon("cleanup", f"--older-than={age}", cwd=home)
+    assert refused.code == 3
+    assert refused.err.splitlines()[1] == "hint: write 30d, 7 days, 12h, 90m, 45s or 4w."
+    assert records(home) == kept
+
+
 def test_a_pipe_that_closes_early_is_no_failure(home: Path) -> None:
     script = f"{sys.executable} -m reqon history --json | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(
