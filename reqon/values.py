@@ -32,6 +32,7 @@ MAX_DEPTH = 250
 OWN_DEPTH = 300  # our own files, which hold such values some levels deeper
 _MAX_DIGITS = 400
 _LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_DIGITS + 1))
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _DIGITS_TO_ZERO = bytes(ord("0") if ord("0") <= c <= ord("9") else c for c in range(256))
 _NOT_BRACKETS = bytes(c for c in range(256) if c not in b"[]{}")
 # orjson reads integers beyond 64 bits as floats; msgspec reads them exactly, as quickly. orjson writes faster.
@@ -142,7 +143,8 @@ def _read(data: bytes | bytearray | memoryview | str, deepest: int) -> Value:
 
 def _refuse_long_numbers(raw: bytes) -> None:
     # 401 digits in a row cover 16 neighbours of every 25th byte: a look at those costs next to nothing.
-    if b"0" * 16 in raw[::25].translate(_DIGITS_TO_ZERO) and _LONG_NUMBER.search(raw):
+    may_be = b"0" * 16 in raw[::25].translate(_DIGITS_TO_ZERO) and _LONG_NUMBER.search(raw)
+    if may_be and _LONG_NUMBER.search(_TEXT.sub(b'""', raw)):  # texts may be as long as they like
         raise JsonError(f"a number has more than {_MAX_DIGITS} digits")
 
 

@@ -79,3 +79,13 @@ def test_a_text_that_carries_more_than_itself_is_a_text_to_others() -> None:
     assert to_builtins(Said(Location.of(span))) == {"place": "a.vague:1:1"}
     with pytest.raises(TypeError, match="object"):
         to_builtins(object())
+
+
+@pytest.mark.parametrize("text", ["7" * 401, "0123456789" * 100, 'say "' + "1" * 500 + '"', "\\" + "2" * 600 + "\\"])
+def test_a_text_may_hold_any_number_of_digits(text: str) -> None:
+    """D9: what was written must be readable; only a number is bounded, also beside such a text."""
+    value = [{"t": text, text: 1}, 2.5]
+    assert decode(encode(value)) == value
+    assert decode(encode(value, pretty=True)) == value
+    with pytest.raises(JsonError, match="a number has more than 400 digits"):
+        decode(encode(value)[:-1] + b", " + b"9" * 401 + b"]")

@@ -12,7 +12,7 @@ import structlog
 from reqon.errors import ReqonError
 from reqon.runner import Runner
 from reqon_daemon.catalog import Catalog
-from reqon_daemon.happenings import Happenings, RunEnded
+from reqon_daemon.happenings import Happenings, RunEnded, RunOutcome
 from reqon_daemon.health import Health
 from reqon_daemon.metrics import Metrics
 from reqon_daemon.plans import plan_of
@@ -25,6 +25,7 @@ LOW_BYTES = 100 * 1024 * 1024
 LOW_SHARE = 0.02
 
 log = structlog.get_logger(__name__)
+_CANNOT_WRITE = "cannot write"  # how errors of the state directory and of stores in it begin, in workers too
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,12 +40,13 @@ class Housekeeping:
     health: Health
     happenings: Happenings
     _ended: dict[str, None] = field(default_factory=dict)  # the missions that ran since they were swept
+    _write_errors: int = 0  # those of which the daemon's condition tells, or told
 
     async def run(self) -> None:
         """Look around until it is cancelled."""
         clock = self.runner.clock
         swept = clock.monotonic()
-        self.happenings.on(RunEnded, lambda happening: self._ended.update({happening.mission: None}))
+        self.happenings.on(RunEnded, self._run_ended)
         while True:
             await self.look()
             if clock.monotonic() - swept >= SWEEP_SECONDS:
@@ -53,6 +55,17 @@ class Housekeeping:
             elif self._ended:
                 await self.sweep(tuple(self._ended))
             await clock.sleep(EVERY_SECONDS)
+
+    def _run_ended(self, happening: RunEnded) -> None:
+        """A disk that refused what a run wrote is the daemon's trouble, until a run has been written down again."""
+        self._ended[happening.mission] = None
+        errors = self.runner.directory.write_errors
+        refused = errors > self._write_errors or (happening.error or "").startswith(_CANNOT_WRITE)
+        self._write_errors = errors
+        if refused:
+            self.health.concern("writes", (f"what {happening.mission} did could not be written down: see the log",))
+        elif happening.outcome is RunOutcome.SUCCESS:
+            self.health.concern("writes")
 
     async def look(self) -> None:
         """Measure the state directory, take over counts of faults."""

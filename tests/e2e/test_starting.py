@@ -70,7 +70,7 @@ def told_apart(*daemons: DaemonProcess) -> tuple[DaemonProcess, DaemonProcess]:
 SLOWLY = """
 mission Slowly {{
   schedule: every 1 hour
-  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 1 }} }}
+  source Shop {{ auth: none, base: "{url}", retry: {{ maxAttempts: 2, initialDelay: 10 }} }}
   store out: file("slowly")
   action Load {{ get "/orders" {{ params: {{ limit: 5 }} }} store response.orders -> out {{ key: .id }} }}
   run Load

@@ -28,7 +28,7 @@ class DaemonProcess:
     """`python -m reqon_daemon` over a folder of missions, its log read as it comes.
 
     `options` are settings by name (`alert_on_failure=True`), given as `REQON_…` variables; `dies_at` is the failpoint
-    at which it sends itself SIGKILL.
+    at which it sends itself SIGKILL, `within` a list of words that stand before the command.
     """
 
     def __init__(self, missions: Path, state: Path, **options: object) -> None:
@@ -36,6 +36,9 @@ class DaemonProcess:
         self._command = [sys.executable, "-m", "reqon_daemon"]
         if point := options.pop("dies_at", None):
             self._command = [sys.executable, "-c", _DYING, str(point)]
+        if within := options.pop("within", None):
+            assert isinstance(within, list)
+            self._command = [*within, *self._command]
         variables = {f"REQON_{name.upper()}": str(value) for name, value in options.items()}
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
         self._environment = {
