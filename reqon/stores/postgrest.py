@@ -27,6 +27,8 @@ PAGE = 1000
 _ROWS = 500
 _URL_CHARACTERS = 6000  # many servers stop at 8,000
 _RETRY = RetryPolicy(max_attempts=ATTEMPTS, max_delay_seconds=5)
+# Parameters of the protocol: a column of such a name cannot be asked about.
+_RESERVED = frozenset(("select", "order", "limit", "offset", "columns", "on_conflict", "or", "and", "not"))
 _ORDERS = frozenset(("gt", "gte", "lt", "lte"))
 _EXACT = 2**53
 Records: TypeAlias = list[Record]
@@ -295,6 +297,8 @@ class PostgrestAdapter:
         first, *rest = clause["field"].split(".")
         if self._column:
             first, rest = self._column, [first, *rest]
+        if first in _RESERVED:
+            return []
         name = "->".join([first, *rest[:-1]]) + (f"->>{rest[-1]}" if rest else "")
         if operator == "eq" and isinstance(value, str):
             return [_equal_text(name, value, inside=bool(rest))]

@@ -248,6 +248,30 @@ async def test_a_cursor_that_is_gone_starts_the_fetch_over(status: int, api: Scr
         assert "cursor_expired" in [getattr(e.event, "reason", None) for e in ran.events]
 
 
+@pytest.mark.parametrize("fails", [1, 2, 3])
+@pytest.mark.parametrize("pages", [(0, 1, 2, 0), (1, 1, 0, 2), (2, 0, 1, 1), (1, 2, 1, 0), (0, 2, 2, 0)])
+async def test_pages_without_a_list_are_resumed_like_others(
+    pages: tuple[int, ...], fails: int, api: ScriptedServer, bench: Bench
+) -> None:
+    """0: a page with an item, 1: without a list, 2: with an empty one."""
+    content = [[{"items": [{"id": n}]}, {}, {"items": []}][kind] for n, kind in enumerate(pages)]
+    broken = {fails}
+
+    def answer(seen: Seen) -> bytes:
+        number = int(seen.query.get("after", "c0")[1:])
+        if number in broken:
+            return reply(500, data={})
+        return reply(data={**content[number], "next": f"c{number + 1}" if number < 3 else None})
+
+    api.on("/x", answer)
+    text = mission('get "/x" { paginate: cursor(after, 1, "next") }\nstore response -> out')
+    assert not (await bench.run(text)).outcome.success
+    broken.clear()
+    api.seen.clear()
+    assert list((await bench.resume(text)).ok().out) == [str(n) for n, kind in enumerate(pages) if kind == 0]
+    assert len(api.seen) == 4 - fails
+
+
 async def test_numbered_pages_are_never_taken_for_expired(api: ScriptedServer, bench: Bench) -> None:
     text = mission('get "/x" { paginate: page(p, 1) }\nstore response -> out')
     api.on("/x", reply(data=[{"id": 1}]), reply(500, data={}))

@@ -237,6 +237,23 @@ def test_the_server_leaves_out_what_it_can(server: PostgrestServer, people: str)
         assert len(set(read)) <= most, (operator, field, value)
 
 
+@pytest.mark.parametrize("column", ["select", "order", "limit", "offset", "columns", "or", "and", "on_conflict"])
+def test_a_column_named_as_a_parameter_is_no_parameter(column: str, server: PostgrestServer) -> None:
+    table = f"t_{secrets.token_hex(4)}"
+    server.execute(f'CREATE TABLE {table} (id text PRIMARY KEY, "{column}" text)')
+    server.execute(f"INSERT INTO {table} VALUES ('a', 'x'), ('b', 'id'), ('c', '1')")
+
+    async def work(store: PostgrestAdapter) -> None:
+        for value, key in (("x", "a"), ("id", "b"), ("1", "c")):
+            for operator in ("eq", "contains"):
+                wanted = StoreFilter([Clause(field=column, operator=operator, value=value)], rechecked=True)
+                found = [row["id"] for row in await store.list(wanted)]
+                assert found == [key], (operator, value)
+
+    run(server, table, work)
+    assert not any(target.count(f"{column}=") > 1 for _, target, _ in server.seen)
+
+
 def test_rows_that_were_given_are_not_given_again(server: PostgrestServer, people: str) -> None:
     server.most = 2
     server.execute(f"INSERT INTO {people} (id, age) SELECT n::text, 1 FROM generate_series(1, 6) n")
