@@ -26,6 +26,7 @@ OnRefresh = Callable[[str, Record], Awaitable[None]]
 _TIMEOUT_SECONDS = 15.0
 _ANSWER_LIMIT = 1024 * 1024
 _TRIES = 3
+_LONGEST_TOKEN = 16 * 1024
 _BUFFER_SECONDS = 300.0
 _LOCK_SECONDS = 60.0
 _LOCK_STEP_SECONDS = 0.05
@@ -334,6 +335,11 @@ class OAuthTokens:
             body = None
         body = body if isinstance(body, dict) else {}
         access, refresh = body.get("access_token"), body.get("refresh_token")
+        for name, token in (("access_token", access), ("refresh_token", refresh)):
+            if isinstance(token, str) and len(token) > _LONGEST_TOKEN:
+                # No header takes it, and all that is shown would be searched for it.
+                why = f"the {name} of the token endpoint has {len(token)} characters, the limit is {_LONGEST_TOKEN}"
+                raise self._failed(None, why)
         SECRETS.add(*(v for v in (access, refresh) if isinstance(v, str)))
         if not 200 <= answer.status < 300:
             code = body.get("error")
@@ -450,6 +456,6 @@ def _seconds(value: Value) -> float | None:
         return None
     try:
         seconds = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return seconds if 0 <= seconds < 1e10 else None

@@ -11,6 +11,7 @@ Backoff = Literal["exponential", "linear", "constant"]
 
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"))
 _NEVER_TAKEN = frozenset((429, 503))  # by these statuses a server says that it has not acted
+_LONGEST_SECONDS = 100 * 365 * 86_400.0  # nobody waits so long, and its end is still a date
 _SECONDS = re.compile(r"\d{1,300}(\.\d{1,20})?")
 
 
@@ -65,12 +66,12 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | No
         return None
     text = text.strip()
     if _SECONDS.fullmatch(text):
-        return float(text)
+        return min(float(text), _LONGEST_SECONDS)
     until = http_date(text)
     if until is None:
         return None
     seconds = (until - (http_date(headers.get("Date")) or now)).total_seconds()
-    return seconds if seconds >= 0 else None
+    return min(seconds, _LONGEST_SECONDS) if seconds >= 0 else None
 
 
 def http_date(text: str | None) -> datetime | None:

@@ -120,6 +120,24 @@ async def test_a_short_token_is_used_for_half_its_life(world: World, authority: 
     assert len(authority.forms) == 2
 
 
+@pytest.mark.parametrize("lifetime", [10**399, "nan", "soon", -5, None, True, [1], 10**12])
+async def test_a_lifetime_that_is_none_is_not_known(world: World, authority: Authority, lifetime: object) -> None:
+    authority.expires_in = lifetime
+    depot = client(world, **CLIENT)
+    await depot.send(get("/entries"))
+    world.clock.advance(86_400)
+    await depot.send(get("/entries"))
+    assert len(authority.forms) == 1
+
+
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+async def test_an_endless_token_is_refused_by_name(world: World, name: str) -> None:
+    """N1"""
+    world.api.on("/token", reply(data={"access_token": "access-1", "expires_in": 60, name: "x" * 100_000}))
+    with pytest.raises(AuthenticationError, match=f"the {name} .* has 100000 characters, the limit is 16384"):
+        await client(world, **CLIENT).send(get("/entries"))
+
+
 @pytest.mark.parametrize("expires", ["2026-03-01T08:15:10Z", 1772352910, 1772352910000, "1772352910"])
 async def test_the_configured_end_of_a_token_may_have_any_form(
     world: World, authority: Authority, expires: object

@@ -116,6 +116,36 @@ async def test_no_webhook_leads_to_the_metadata_address(api: ScriptedServer, ben
     assert api.seen == []
 
 
+NUMBERS = [
+    "9" * 16, "9" * 400, "1e999", "-1", "nan", "", "1.5", "\xb2", "Thu, 01 Jan 99999 00:00:00 GMT",
+    "Fri, 31 Dec 9999 23:59:59 GMT", '"a";r=9;t=9, "b";r=8;t=9999999999999999',
+]  # fmt: skip
+HEADERS = [
+    "Retry-After", "Date", "RateLimit", "RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Link"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("statuses", [[429], [200, 503]])
+@pytest.mark.parametrize("header", HEADERS)
+async def test_no_number_in_a_header_is_too_much(
+    api: ScriptedServer, bench: Bench, header: str, statuses: list[int]
+) -> None:
+    """N1: whatever a header says, with whatever status, the answer is one of its status."""
+    steps = f"""for status in {statuses} {{
+      get "/{{status}}"
+      match response {{ {{ error: _, code: c }} -> store {{ id: concat("s", c) }} -> out, _ -> continue }}
+    }}"""
+    text = mission(steps, source=", rateLimit: { requestsPerMinute: 6000, maxWait: 2000 }")
+    for number, value in enumerate(NUMBERS):
+        bench.state = bench.state.with_name(f"{number}")  # nothing is remembered of the one before
+        for status in statuses:
+            more = {"X-RateLimit-Remaining": "0"} if "Reset" in header else {}
+            api.on(f"/{status}", reply(status, data=[{"id": number}], headers={**more, header: value}))
+        ran = await bench.run(text)
+        assert [(error.type, error.message) for error in ran.record.errors] == [], value
+        assert set(ran.out) <= {"s0", "s429", "s503"}
+
+
 KEYS = [
     123456789012345678901234567890, 123456789012345678901234567891, 2**53, 2**53 + 1, 1, '"1"', "1.0", "01", "Ada",
     "ada", "\u00e9", "e\u0301", "__proto__", "constructor", "toString", " ", "a/b", "a\\b", "%61", "\u0001",
