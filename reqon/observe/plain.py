@@ -56,7 +56,8 @@ class PlainWarnings(logging.Handler):
         word = "warning" if record.levelno < logging.ERROR else "error"
         self._line(f"{word}: {record.getMessage()}")
         if record.exc_info:
-            self._line(SECRETS.redact(logging.Formatter().formatException(record.exc_info)), escape=False)
+            for line in SECRETS.redact(logging.Formatter().formatException(record.exc_info)).split("\n"):
+                self._line(f"    {line}")
 
     def _noticed(self, emitted: Emitted) -> None:
         event = emitted.event
@@ -73,7 +74,6 @@ class PlainWarnings(logging.Handler):
             f"(attempt {event.attempt} of {event.max_attempts}: {event.reason})"
         )
 
-    def _line(self, text: str, *, escape: bool = True) -> None:
-        text = SECRETS.redact(text)
+    def _line(self, text: str) -> None:
         with suppress(OSError):  # a closed stderr ends nothing
-            print(escape_controls(text) if escape else text, file=sys.stderr)  # noqa: T201  # this is the log here
+            print(escape_controls(SECRETS.redact(text)), file=sys.stderr)  # noqa: T201  # this is the log here

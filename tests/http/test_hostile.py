@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import brotli
@@ -431,3 +432,49 @@ async def test_a_certificate_nobody_vouches_for_is_refused_once(
         with pytest.raises(FetchError) as caught:
             await wrong.send(get(retry=RetryPolicy(max_attempts=1)))
         assert caught.value.kind == "network"
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "words"),
+    [
+        ("DNS:elsewhere.example", 2, "mismatch"),
+        ("IP:127.0.0.2", 2, "mismatch"),
+        ("IP:127.0.0.1", -1, "expired"),
+        ("IP:127.0.0.1", 2, None),
+    ],
+)
+async def test_a_trusted_certificate_must_be_of_the_host_and_of_today(
+    name: str, days: int, words: str | None, tmp_path: Path
+) -> None:
+    """N1: its root is trusted; what it says is looked at all the same, and refused once."""
+    key, asked_for, certificate = tmp_path / "key.pem", tmp_path / "asked.pem", tmp_path / "cert.pem"
+    extension = tmp_path / "names.txt"
+    extension.write_text(f"subjectAltName={name}\n")
+    for words_of in (
+        ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", asked_for],
+        ["x509", "-req", "-in", asked_for, "-signkey", key, "-days", str(days), "-extfile", extension,
+         "-out", certificate],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *words_of], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    async def serve(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply(data=[1]))
+        await writer.drain()
+        writer.close()
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the refused handshakes
+    environment = {"REQON_CA_BUNDLE": str(certificate)}
+    connections = Connections(clock=SYSTEM, environment=environment, state_directory=None, random=lambda: 0.5)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        settings = SourceSettings(name="Depot", base=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        client = connections.client(settings, None, lambda _: None, lambda *_: False)
+        if words is None:
+            assert (await client.send(get())).value == [1]
+        else:
+            with pytest.raises(FetchError, match=words) as caught:
+                await client.send(get())
+            assert (caught.value.kind, caught.value.attempts) == ("network", 1)
+    await connections.close()

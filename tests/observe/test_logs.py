@@ -27,7 +27,7 @@ from reqon.events import (
 )
 from reqon.observe import logs
 from reqon.observe.levels import level_of
-from reqon.observe.plain import FIELD_LIMIT
+from reqon.observe.plain import FIELD_LIMIT, PlainWarnings
 from reqon.secrets import SECRETS
 
 SECRET = "s3cr3t-token-of-the-log-tests"
@@ -183,3 +183,21 @@ def test_escaped_text_moves_no_cursor(text: str) -> None:
     shown = escape_controls(text)
     assert all(c.isprintable() or c == " " or ord(c) > 0x9F for c in shown)
     assert len(shown.splitlines()) <= 1
+
+
+def test_a_traceback_in_plain_warnings_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """N8: an error's text may quote what an API said."""
+    logger = logging.getLogger("reqon")
+    before = (list(logger.handlers), logger.propagate)
+    try:
+        PlainWarnings(EventBus())
+        try:
+            raise ValueError("\x1b[2J\r\nFAKE: done\x85FAKE: done\u2028FAKE")  # noqa: TRY301
+        except ValueError:
+            logger.exception("a bug\x1b[2J\nFAKE: done")
+    finally:
+        logger.handlers[:], logger.propagate = before
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown and "Traceback" in shown
+    assert not set("\x1b\r\x85\u2028") & set(shown)
+    assert not [line for line in shown.splitlines() if line.startswith("FAKE")]
