@@ -65,7 +65,12 @@ def from_transport(failure: TransportError, settings: SourceSettings) -> FetchEr
     elif failure.kind == "timeout":
         hint = f"raise timeout of source '{settings.name}', if the API is known to be slow"
     elif not failure.sent and failure.kind == "network":
-        hint = f"is {host_of(origin_of(settings.base))} the right host, and can this machine reach it?"
+        host = host_of(origin_of(settings.base))
+        hint = f"is {host} the right host, and can this machine reach it?"
+        if failure.message.startswith("no TLS"):
+            hint = f"does {host} speak https on this port? If it is plain, write http://"
+        elif failure.message.endswith("connection refused"):
+            hint = f"nothing listens there: are {host} and the port right, and does the API run?"
     return FetchError(failure.message, kind=failure.kind, hint=hint)
 
 

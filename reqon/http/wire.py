@@ -226,10 +226,14 @@ def _translated(error: Exception, timeout_seconds: float, route: AiohttpRoute) -
             name = f"the name of {host}"
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return TransportError(f"{name} cannot be resolved", kind="network", sent=False)
+        where = f"{host}:{error.port}"
+        if isinstance(error.os_error, ssl.SSLError):  # its number is none of the system's
+            why = (error.os_error.reason or "handshake failed").lower().replace("_", " ")
+            return TransportError(f"no TLS with {where}: {why}", kind="network", sent=False)
         # asyncio puts its own words where the system's reason belongs; the number still tells it.
         number = error.os_error.errno
         reason = os.strerror(number).lower() if number else str(error.os_error)
-        return TransportError(f"no connection to {host}: {reason}", kind="network", sent=False)
+        return TransportError(f"no connection to {where}: {reason}", kind="network", sent=False)
     if isinstance(error, aiohttp.InvalidURL):
         return TransportError("the URL is not valid", kind="bad_path", sent=False)
     if isinstance(error, aiohttp.ServerDisconnectedError):

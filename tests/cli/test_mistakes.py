@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.orders_api import OrdersApi
 from tests.support.processes import reqon
 
 THREE_MISTAKES = """mission Wrong {
@@ -356,7 +357,7 @@ def test_a_proxy_that_does_not_answer_is_named(tmp_path: Path) -> None:
     text = 'mission M { source S { auth: none, base: "http://api.invalid", retry: { maxAttempts: 1 } } '
     (tmp_path / "m.vague").write_text(text + 'action A { get "/x" } run A }')
     ended = reqon("m.vague", cwd=tmp_path, HTTP_PROXY="http://u:pass-word-7@127.0.0.1:9")
-    assert ended.code == 1 and "no connection to the proxy 127.0.0.1: connection refused" in ended.err
+    assert ended.code == 1 and "no connection to the proxy 127.0.0.1:9: connection refused" in ended.err
     assert "pass-word-7" not in ended.text
 
 
@@ -365,3 +366,19 @@ def test_a_collector_that_is_none_is_named(endpoint: str, tmp_path: Path) -> Non
     (tmp_path / "m.vague").write_text('mission M { store o: memory("o") action A { store { id: 1 } -> o } run A }')
     ended = reqon("m.vague", cwd=tmp_path, REQON_OTEL_ENDPOINT=endpoint)
     assert ended.code == 3 and f"'{endpoint}' is no address of a collector" in ended.err
+
+
+def test_a_wrong_port_and_a_plain_server_behind_https_are_told_apart(tmp_path: Path) -> None:
+    text = 'mission M { source S { auth: none, base: "BASE", retry: { maxAttempts: 1 } } action A { get "/x" } run A }'
+    with OrdersApi() as api:
+        for base, said, hint in (
+            (
+                "http://127.0.0.1:9",
+                "no connection to 127.0.0.1:9: connection refused",
+                "are 127.0.0.1 and the port right",
+            ),
+            (api.url.replace("http:", "https:"), f"no TLS with {api.url[7:]}: ", "If it is plain, write http://"),
+        ):
+            (tmp_path / "m.vague").write_text(text.replace("BASE", base))
+            ended = reqon("m.vague", cwd=tmp_path)
+            assert ended.code == 1 and said in ended.err and hint in ended.err, ended.text
