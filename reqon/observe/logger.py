@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import IO, Self
+from typing import IO, Self, overload
 
 from reqon.clock import SYSTEM, Clock
 from reqon.events import Emitted, EventBus, Noticed
@@ -153,6 +153,14 @@ class LogSpan(StructuredLogger):
         """Let this span's further lines carry this too."""
         self._context |= context
         return self
+
+    @overload
+    def child(self, context: str) -> "LogSpan": ...
+    @overload
+    def child(self, context: Mapping[str, Value]) -> StructuredLogger: ...
+    def child(self, context: Mapping[str, Value] | str) -> StructuredLogger:
+        """A piece of this work, by its name; or a logger whose lines carry this context too."""
+        return self.span(context) if isinstance(context, str) else super().child(context)
 
     def end(self) -> int:
         """The work is over: the milliseconds it took; `span:end` at debug says so."""

@@ -450,11 +450,12 @@ async def test_a_trusted_certificate_must_be_of_the_host_and_of_today(
     key, asked_for, certificate = tmp_path / "key.pem", tmp_path / "asked.pem", tmp_path / "cert.pem"
     extension = tmp_path / "names.txt"
     extension.write_text(f"subjectAltName={name}\n")
-    for words_of in (
+    made: list[list[str | Path]] = [
         ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", asked_for],
         ["x509", "-req", "-in", asked_for, "-signkey", key, "-days", str(days), "-extfile", extension,
          "-out", certificate],
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for words_of in made:
         subprocess.run(["openssl", *words_of], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

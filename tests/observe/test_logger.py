@@ -86,10 +86,12 @@ def test_children_and_spans_carry_their_context() -> None:
     lines, buffer = buffered(context={"app": "a"}, clock=clock)
     span = lines.child({"part": "p"}).span("import").add_context({"file": "f"})
     span.info("read")
-    inner = span.span("parse")
+    inner = span.child("parse")
+    span.child({"row": 1}).info("row")
     clock.advance(0.25)
     assert inner.end() == 250 and span.end() == 250
-    read, first, second = buffer.entries
+    read, row, first, second = buffer.entries
+    assert row.context == {"app": "a", "part": "p", "file": "f", "row": 1} and row.span_id == span.id
     assert read.context == {"app": "a", "part": "p", "file": "f"} and read.span_id == span.id
     assert (first.message, first.level, first.duration) == ("span:end", "debug", 250)
     assert (first.parent_span_id, second.parent_span_id) == (span.id, None)
