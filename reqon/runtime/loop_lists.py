@@ -105,14 +105,14 @@ def _can_be_asked(field: str, name: str, value: Value) -> bool:
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
-def loop_input(collection: Value, f: Frame) -> Sequence[Value]:
+def loop_input(collection: Value, f: Frame, location: str | None = None) -> Sequence[Value]:
     """What a loop goes through: a list, a paged result's items, the records of a store; nothing for null.
 
     Raises:
         EvaluatorError: anything else; the hint names the fields of an object that are lists.
     """
     if collection is None:
-        f.x.notice("a loop's collection is null: no iterations")
+        f.x.notice("a loop's collection is null: no iterations", location=location)
         return ()
     if isinstance(collection, PagedResult):
         items: Sequence[Value] = collection.items_

@@ -44,6 +44,7 @@ class LoopSpec:
 
     path: str
     label: str  # as people see it: `for order in orders`
+    location: str  # of what it goes through: `file:line:col`
     variable: str
     has_filter: bool
     parallel: bool
@@ -253,7 +254,7 @@ async def run_loop(
     elif position is None:
         if x.resume is not None:
             x.resume.drop_said(f.key, spec.path)
-        items = filtered(loop_input(collection, f), keep)
+        items = filtered(loop_input(collection, f, spec.location), keep)
         start = 0
     else:
         items, start = _resumed(f, collection, keep, position)

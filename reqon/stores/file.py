@@ -160,7 +160,8 @@ class StoreFile:
         if isinstance(error, ReqonError):
             return UnreadableStoreError(f"cannot open the store {self.path}: {error.message}")
         file = "" if error.filename in (None, str(self.path)) else f"{error.filename}: "
-        return UnreadableStoreError(f"cannot open the store {self.path}: {file}{error.strerror}")
+        hint = f"check the folder {self.path.parent} and its rights"
+        return UnreadableStoreError(f"cannot open the store {self.path}: {file}{error.strerror}", hint=hint)
 
     def peek(self) -> dict[str, bytes]:
         """The JSON of each record as it lies there now, for whoever only looks: takes no lock and changes nothing.

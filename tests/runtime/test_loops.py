@@ -291,3 +291,12 @@ async def test_a_nest_of_short_loops_lets_others_run(called: bool, bench: Bench)
 def test_a_slice_outlasts_what_another_thread_waits_before_it_asks_for_the_interpreter() -> None:
     """K4: else a thread that answers scrapes or synced a file waits for seconds while a mission computes."""
     assert sys.getswitchinterval() < loops.SLICE_SECONDS
+
+
+async def test_a_loop_over_nothing_says_where_it_is(api: ScriptedServer, bench: Bench) -> None:
+    api.on("*", reply(data={"rows": []}))
+    bench.listen = (Noticed,)
+    ran = (await bench.run(mission('get "/x"\nfor row in response.items { store row -> out }'))).ok()
+    (notice,) = ran.told("notice")
+    assert isinstance(notice, Noticed)
+    assert (notice.message, notice.location) == ("a loop's collection is null: no iterations", "test.vague:9:12")

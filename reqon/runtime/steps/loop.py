@@ -307,6 +307,7 @@ def _spec(e: Emitter, step: nodes.For, scope: Scope, place: Place) -> LoopSpec:
     return LoopSpec(
         path=place.path,
         label=" ".join(Span(step.span.source, step.span.start, step.collection.span.end).text.split())[:80],
+        location=str(step.collection.span),
         variable=step.variable.text,
         has_filter=bool(step.conditions),
         parallel=step.parallel,
