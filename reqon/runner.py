@@ -13,7 +13,7 @@ from reqon.__about__ import __version__
 from reqon.errors import ConfigurationError, ReqonError
 from reqon.lang.program import MissionProgram
 from reqon.running.ending import Outcome
-from reqon.running.resuming import ResumeRefusedError, resumable, what_a_resume_would_do
+from reqon.running.resuming import ResumeRefusedError, begun_again, resumable, what_a_resume_would_do
 from reqon.running.run import Run
 from reqon.running.settings import Additions, RunnerSettings
 from reqon.running.shared import Shared
@@ -152,7 +152,6 @@ class Runner(Shared):
             if found is not None:
                 return found, True
         now = self.clock.now()
-        resumed_from = request.execution_id if request.resume and request.force else None
         return (
             ExecutionRecord(
                 execution_id=new_execution_id(now),
@@ -164,7 +163,7 @@ class Runner(Shared):
                 owner=self._owner(),
                 scheduled_for=request.scheduled_for,
                 reqon_version=__version__,
-                resumed_from=resumed_from,
+                resumed_from=begun_again(self, plan, request),
             ),
             False,
         )

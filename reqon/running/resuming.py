@@ -41,6 +41,14 @@ def resumable(shared: Shared, plan: Plan, request: RunRequest) -> ExecutionRecor
     return None
 
 
+def begun_again(shared: Shared, plan: Plan, request: RunRequest) -> str | None:
+    """The id of the execution that `--force` begins again as a new one; None: there was nothing to go on with."""
+    if not (request.resume and request.force and plan.enable_state):
+        return None
+    record = _asked_for(plan, request, shared.state_of(plan))
+    return record.execution_id if record is not None and recovery.may_resume(record) else request.execution_id
+
+
 def what_a_resume_would_do(shared: Shared, plan: Plan, request: RunRequest) -> Outlook:
     """What `--resume` would do with a mission, found without touching anything.
 

@@ -79,6 +79,26 @@ def test_a_changed_mission_is_refused_and_force_starts_it_again(failed: Ended, a
     assert api.stats()["/customers/cust_0001"] == 2
 
 
+def test_what_force_begins_again_is_named_in_the_new_record(failed: Ended, api: OrdersApi, tmp_path: Path) -> None:
+    """R3 in part: `resumedFrom` is the execution that could not be resumed, whether it was named or the latest."""
+    mission = tmp_path / "fetch.vague"
+    for number, named in enumerate((False, True)):
+        (first, *_) = reqon("history", "--json", cwd=tmp_path).json
+        assert first["status"] == "failed"
+        mission.write_text(mission.read_text().replace("store response ->", "store { ...response, seen: true } ->"))
+        api.fail(500, "/customers/cust_0006")
+        words = ["--execution", first["executionId"]] if named else []
+        assert reqon("fetch.vague", "--resume", "--force", *words, cwd=tmp_path).code == 1
+        (second, before, *_) = reqon("history", "--json", cwd=tmp_path).json
+        assert (second["resumedFrom"], second["attempt"]) == (first["executionId"], 1), number
+        assert before == first
+        mission.write_text(mission.read_text().replace(", seen: true", ", seen: false"))
+    api.heal()
+    assert reqon("fetch.vague", "--resume", "--force", cwd=tmp_path).code == 0
+    assert reqon("fetch.vague", "--resume", "--force", cwd=tmp_path).code == 0
+    assert "resumedFrom" not in reqon("history", "--json", cwd=tmp_path).json[0], "nothing was left to go on with"
+
+
 def test_blanks_and_comments_change_nothing(failed: Ended, api: OrdersApi, tmp_path: Path) -> None:
     """R3 in part."""
     mission = tmp_path / "fetch.vague"
