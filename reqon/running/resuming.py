@@ -9,7 +9,7 @@ from reqon.runtime.plan import Plan
 from reqon.runtime.request import RunRequest
 from reqon.state import recovery
 from reqon.state.backend import StateBackend
-from reqon.state.records import ExecutionRecord, ExecutionStatus
+from reqon.state.records import ExecutionRecord, ExecutionStatus, is_newer
 from reqon.stores.file import last_number
 from reqon.stores.registry import Places, written_position
 
@@ -88,6 +88,8 @@ def _asked_for(plan: Plan, request: RunRequest, backend: StateBackend) -> Execut
 def _why_not(plan: Plan, record: ExecutionRecord | None, backend: StateBackend) -> str | None:
     if record is None:
         return "there is no earlier execution"
+    if is_newer(record):
+        return f"Reqon {record.reqon_version} wrote it, a newer one than this"
     if not recovery.may_resume(record):
         return f"it is {record.status}"
     if record.mission_hash != plan.definition_hash:

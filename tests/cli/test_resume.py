@@ -99,6 +99,21 @@ def test_what_force_begins_again_is_named_in_the_new_record(failed: Ended, api: 
     assert "resumedFrom" not in reqon("history", "--json", cwd=tmp_path).json[0], "nothing was left to go on with"
 
 
+def test_what_a_newer_release_wrote_is_listed_and_not_resumed(failed: Ended, tmp_path: Path) -> None:
+    """D10: and the reason is that, not its status."""
+    (path,) = (tmp_path / ".vague-data" / "execution").glob("*.json")
+    path.write_text(path.read_text().replace('"reqonVersion": "', '"reqonVersion": "99.'))
+    before = path.read_bytes()
+    (shown,) = reqon("history", "--json", cwd=tmp_path).json
+    reason = f"Reqon {shown['reqonVersion']} wrote it, a newer one than this"
+    explained = reqon("resume", "fetch.vague", "--explain", cwd=tmp_path)
+    assert f"Fetch: would run anew: {reason}" in explained.out
+    refused = reqon("fetch.vague", "--resume", "--execution", shown["executionId"], cwd=tmp_path)
+    assert refused.code == 1
+    assert f"cannot resume {shown['executionId']} of Fetch: {reason}" in refused.err
+    assert path.read_bytes() == before
+
+
 def test_blanks_and_comments_change_nothing(failed: Ended, api: OrdersApi, tmp_path: Path) -> None:
     """R3 in part."""
     mission = tmp_path / "fetch.vague"
