@@ -133,6 +133,27 @@ def test_a_machine_that_slept_longer_than_its_lease_writes_nothing_more(
     assert len(api.requests("/customers/")) - asked <= 1, "the request that was on its way when it woke, at most"
 
 
+def test_cleanup_leaves_what_runs_on_another_machine(
+    api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
+) -> None:
+    """Skipped and named, whichever way it is asked for; what another machine has finished goes."""
+    assert reqon("customers.vague", "--state-dir", "one", cwd=tmp_path, variables=variables).code == 0
+    (done,) = reqon("history", "--json", "--state-dir", "two", cwd=tmp_path, variables=variables).json
+    api.hold("/customers/", at=25)
+    with Process(["customers.vague", "--state-dir", "one"], cwd=tmp_path, variables=variables) as first:
+        assert api.reached.wait(60)
+        for words in ("--all --yes", "Customers --all", "--older-than 0s"):
+            swept = reqon("cleanup", *words.split(), "--json", "--state-dir", "two", cwd=tmp_path, variables=variables)
+            assert swept.code == 0, swept
+            (running,) = swept.json["skipped"]
+            assert f"skipped: {running} of Customers is running" in swept.err
+            assert swept.json["deleted"] == ([done["executionId"]] if words == "--all --yes" else [])
+        api.release()
+        assert first.wait().code == 0
+    (left,) = reqon("history", "--json", "--state-dir", "three", cwd=tmp_path, variables=variables).json
+    assert (left["executionId"], left["status"]) == (running, "completed")
+
+
 def test_a_daemon_goes_on_with_what_another_machine_left(
     api: OrdersApi, url: str, tmp_path: Path, variables: Mapping[str, str]
 ) -> None:
