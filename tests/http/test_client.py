@@ -10,6 +10,7 @@ from reqon.clock import SYSTEM
 from reqon.errors import CircuitBreakerError, ConfigurationError, FetchError, RateLimitError, RateLimitTimeoutError
 from reqon.events import BreakerChanged, FetchRetried, RateLimitHit, RateLimitResumed, RateLimitWaiting, RequestAnswered
 from reqon.http.auth import Credentials, credentials_for
+from reqon.http.client import Client
 from reqon.http.connections import Connections
 from reqon.http.failures import envelope
 from reqon.http.messages import BreakerSettings, RateLimitSettings, SourceSettings
@@ -298,6 +299,32 @@ async def test_a_quota_spreads_requests_over_the_minute(world: World) -> None:
         await client.send(get())
     assert world.clock.monotonic() == 1120.0  # two at once, two after a minute, one after two
     assert sum(r.waited_seconds for r in world.happened(RateLimitResumed)) == 120
+
+
+async def test_limits_and_breaker_belong_to_name_origin_and_credential(world: World) -> None:
+    """spec/runtime.md 6.2, 7: shared by all who ask under these three, whatever the path of their base."""
+
+    def client(name: str = "Depot", base: str = "", token: str = "token-one") -> Client:
+        settings = SourceSettings(
+            name=name,
+            base=base or world.api.url,
+            rate_limit=RateLimitSettings(requests_per_minute=1),
+            breaker=BreakerSettings(failure_threshold=1),
+        )
+        credentials = credentials_for(settings, {name: {"type": "bearer", "token": token}}, {})
+        return world.connections.client(settings, credentials, world.events.append, lambda *_: True)
+
+    async with ScriptedServer().on("*", reply(500)) as other:
+        world.api.on("*", reply(data=1))
+        for another in ({}, {"name": "Other"}, {"token": "token-two"}):
+            await client(**another).send(get())
+        with pytest.raises(FetchError):
+            await client(base=other.url).send(get(retry=ONCE))
+        assert world.clock.slept == []
+        with pytest.raises(CircuitBreakerError):
+            await client(base=f"{other.url}/v2").send(get(retry=ONCE))
+        await client(base=f"{world.api.url}/v2").send(get())
+        assert sum(world.clock.slept) == 60
 
 
 async def test_a_429_under_strategy_fail_is_final(world: World) -> None:

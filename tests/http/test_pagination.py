@@ -187,13 +187,14 @@ def test_a_restored_strategy_goes_on_where_it_stood(index: int, done: int) -> No
     for body, headers, count in pages[:done]:
         first.advance(body, headers, count, URL)
     second.restore(decode(encode(first.state())))
-    for body, headers, count in [*pages[done:], (None, NONE, 0)]:
+    rest: list[tuple[Any, Headers, int]] = [*pages[done:], (None, NONE, 0)]
+    for following, headers, count in rest:
         assert (second.has_more, second.next_value) == (first.has_more, first.next_value)
         if not first.has_more:
             break
         assert second.next_request() == first.next_request()
-        first.advance(body, headers, count, URL)
-        second.advance(body, headers, count, URL)
+        first.advance(following, headers, count, URL)
+        second.advance(following, headers, count, URL)
     assert not second.has_more
 
 

@@ -254,7 +254,8 @@ async def test_pages_without_a_list_are_resumed_like_others(
     pages: tuple[int, ...], fails: int, api: ScriptedServer, bench: Bench
 ) -> None:
     """0: a page with an item, 1: without a list, 2: with an empty one."""
-    content = [[{"items": [{"id": n}]}, {}, {"items": []}][kind] for n, kind in enumerate(pages)]
+    kinds: list[Any] = [lambda n: {"items": [{"id": n}]}, lambda _: {}, lambda _: {"items": []}]
+    content = [kinds[kind](n) for n, kind in enumerate(pages)]
     broken = {fails}
 
     def answer(seen: Seen) -> bytes:
