@@ -8,7 +8,7 @@ import pytest
 
 from reqon.diagnostics import Source
 from reqon.errors import FetchError, ReqonError, ResponseValidationError, ValidationError
-from reqon.events import DataValidated, FetchStarted
+from reqon.events import DataValidated, FetchStarted, Noticed
 from reqon.extensions import registered
 from reqon.http.openapi.loading import Specifications
 from reqon.lang.loader import load_text
@@ -293,6 +293,24 @@ async def test_warnings_let_the_answer_through_and_name_what_does_not_fit(
     ran = (await bench.run(mission(spec, steps, options=", validateResponses: true"))).ok()
     texts = ["response: missing required field 'id'", ".weight: type mismatch: expected number, got string"]
     assert ran.out["1"] == {"all": texts, "id": True, "weight": "x"}
+
+
+async def test_a_document_is_counted_its_silence_is_noted_and_its_defaults_stay_with_it(
+    bench: Bench, api: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = {"200": {"description": "ok"}}
+    optional = [parameter(n, place, schema={"default": 5}) for n, place in (("size", "query"), ("X-D", "header"))]
+    paths = {"/a": {"get": {"operationId": "a", "parameters": optional, "responses": silent}, "put": {"responses": {}}}}
+    path = written(tmp_path / "specs", document(paths), "depot.json")
+    api.on("/a", reply(data={}))
+    bench.listen = (Noticed,)
+    with caplog.at_level("INFO", "reqon"):
+        ran = (await bench.run(mission(path, "call Depot.a", options=", validateResponses: true"))).ok()
+    assert any(record.getMessage().startswith("Spec valid: 2 operations found") for record in caplog.records)
+    told = [(e.event.level, e.event.message) for e in ran.events if isinstance(e.event, Noticed)]
+    assert ("debug", "Depot.a: the specification has no schema for status 200") in told
+    (seen,) = api.seen
+    assert seen.target == "/a" and "x-d" not in seen.headers
 
 
 async def test_strict_fails_the_fetch(bench: Bench, api: ScriptedServer, spec: Path) -> None:
