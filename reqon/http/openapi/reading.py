@@ -44,7 +44,9 @@ def read_document(data: bytes, name: str) -> Value:
         try:
             return _yaml(data, name)  # YAML may begin with a brace too
         except SpecError:
-            raise SpecError(f"{name} is {problem.message}", hint="is it the document itself?") from problem
+            says = problem.message
+            told = f"{name} is {says}" if says.startswith("not JSON") else f"{name} cannot be read: {says}"
+            raise SpecError(told, hint="is it the document itself?") from problem
     return _yaml(data, name)
 
 

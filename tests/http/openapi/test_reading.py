@@ -111,6 +111,12 @@ def test_what_cannot_be_read_is_refused_with_its_reason(text: str, problem: str)
         read_document(text.encode(), "api.yaml")
 
 
+def test_a_limit_of_json_is_named_as_one() -> None:
+    text = b'{"a": ' + b"9" * 401 + b"}"
+    with pytest.raises(SpecError, match="cannot be read: a number has more than 400 digits"):
+        read_document(text, "api.json")
+
+
 def test_a_bomb_of_aliases_is_refused_before_it_goes_off() -> None:
     """Nine levels of nine aliases stand for 387 million nodes; reading them costs no memory to speak of."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
