@@ -17,9 +17,10 @@ from reqon.http.connections import Connections
 from reqon.stores.adapter import BATCH, Adapter
 from reqon.stores.base import WriteMode
 from reqon.stores.databases import sql_url
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore
 from reqon.stores.postgrest import PostgrestAdapter
 from reqon.stores.sql import SqlAdapter
+from reqon.stores.store_file import StoreFile
 from reqon.values import Record
 from tests.support.databases import mariadb_database, postgres_database
 from tests.support.postgrest_server import PostgrestServer

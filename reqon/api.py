@@ -44,6 +44,7 @@ from reqon.state.records import (
     from_json,
     to_json,
 )
+from reqon.stores.file import FileStore
 from reqon.stores.waiting import wait_elsewhere
 from reqon.values import Record, Value
 from reqon.webhooks.server import WebhookServer
@@ -431,9 +432,12 @@ class _KeepingRunner(Runner):
                 return list(known.store.records())
             if known is not None and known.remote is not None:
                 return wait_elsewhere(lambda: asyncio.run(self._read_remote(plan, name, record)))
+            open_store = super(_KeepingRunner, self).open_store
             opened = (
-                self.dead_letters(plan) if known is None else super(_KeepingRunner, self).open_store(plan, name, record)
+                self.dead_letters(plan, settle=False) if known is None else open_store(plan, name, record, settle=False)
             )
+            if isinstance(opened.store, FileStore):
+                opened.store.keep = True  # whoever looks at a failed run must not spoil its resume
             try:
                 return list(opened.store.records())
             finally:

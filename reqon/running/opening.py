@@ -93,7 +93,7 @@ class Opening:
             resume=resume,
             random=shared.random,
             checkpoint_seconds=shared.settings.checkpoint_seconds,
-            dead_letters=lambda: shared.dead_letters(plan),
+            dead_letters=lambda: shared.dead_letters(plan, self.record.execution_id),
             hooks=shared.additions.hooks,
         )
         x.only = self.only
@@ -113,8 +113,11 @@ class Opening:
     async def _resume_point(self, journal: Journal) -> ResumePoint:
         """Where the interrupted run had got to; its stores are as they were there."""
         positions = {n: s.store.position() for n, s in self.stores.items() if not s.is_memory}
-        resume, memory = ResumePoint.read(journal, positions)
-        await asyncio.to_thread(_settle, self.stores, resume.reached)
+        openings = {n: s.store.openings() for n, s in self.stores.items() if isinstance(s.store, FileStore)}
+        resume, memory = ResumePoint.read(journal, positions, openings)
+        await asyncio.to_thread(_settle, self.stores, resume.reached, self.record.execution_id)
+        if journal.exists:
+            journal.append("resumed", {})  # what does not count now will not count again
         for name, changes in changes_of(memory, journal):
             if isinstance(kept_here := self.stores[name].store, MemoryStore):
                 kept_here.restore(changes)
@@ -145,9 +148,11 @@ class Opening:
                 )
             if self.resumed and self.journal is not None and self.shared.dead_letters_of(self.plan) is not None:
                 # Where the run had got to may rely on what it had set aside.
-                opened["dlq"] = self.shared.dead_letters(self.plan, settle=False)
+                opened["dlq"] = self.shared.dead_letters(self.plan, self.record.execution_id, settle=False)
         except BaseException:
             for store in opened.values():
+                if isinstance(store.store, FileStore):
+                    store.store.keep = self.resumed
                 if store.remote is None:
                     store.store.close()
             raise
@@ -169,6 +174,9 @@ class Opening:
                 await close_remote(opened.remote)
         closing = [opened.store.close for opened in self.stores.values() if opened.remote is None]
         if self.resumed and self.journal is not None:
+            for opened in self.stores.values():
+                if isinstance(opened.store, FileStore):
+                    opened.store.keep = True  # the next resume undoes what this one would have
             closing.append(self.journal.close)
         await asyncio.to_thread(close_each, closing)
 
@@ -205,8 +213,12 @@ def _bring_back(store: LocalStore, back: KeptBack) -> None:
             store.put(key, record, WriteMode(what))
 
 
-def _settle(stores: Mapping[str, OpenStore], reached: Mapping[str, int]) -> None:
-    """What a killed run had stored behind the last place its journal knows is undone: that is done again."""
-    for name, opened in stores.items():
-        if isinstance(opened.store, FileStore):
-            opened.store.settle(reached.get(name))
+def _settle(stores: Mapping[str, OpenStore], reached: Mapping[str, int], execution_id: str) -> None:
+    """What a run had stored behind the last place its journal knows is undone: that is done again.
+
+    In all stores or in none: a record may have been moved from one to another.
+    """
+    files = {name: opened.store for name, opened in stores.items() if isinstance(opened.store, FileStore)}
+    whole = not any(store.loses_by_staying(reached.get(name), by=execution_id) for name, store in files.items())
+    for name, store in files.items():
+        store.settle(reached.get(name) if whole else store.position(), by=execution_id)

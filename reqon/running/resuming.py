@@ -10,8 +10,8 @@ from reqon.runtime.request import RunRequest
 from reqon.state import recovery
 from reqon.state.backend import StateBackend
 from reqon.state.records import ExecutionRecord, ExecutionStatus, is_newer
-from reqon.stores.file import last_number
-from reqon.stores.registry import Places, written_position
+from reqon.stores.lines import last_number, reaches
+from reqon.stores.registry import Places, file_of, written_position
 
 
 class ResumeRefusedError(ReqonError):
@@ -71,9 +71,12 @@ def what_a_resume_would_do(shared: Shared, plan: Plan, request: RunRequest) -> O
     places = Places(directory=shared.directory.stores, mission_directory=mission_directory(plan))
     chosen = {name: shared.chosen_store(plan, name) for name in plan.program.stores}
     positions = {n: written_position(c, places) for n, c in chosen.items() if c is None or c.kind != "memory"}
+    files = {n: file_of(c, places) for n, c in chosen.items() if c is not None and c.kind == "file"}
     if (letters := shared.dead_letters_of(plan)) is not None:
         positions["dlq"] = last_number(letters)
-    return outlook(plan, record, backend.journal(record), positions)
+        files["dlq"] = letters
+    openings = {name: reaches(path) for name, path in files.items()}
+    return outlook(plan, record, backend.journal(record), positions, openings)
 
 
 def _asked_for(plan: Plan, request: RunRequest, backend: StateBackend) -> ExecutionRecord | None:

@@ -19,6 +19,7 @@ from reqon.runtime.request import CancelReason, OnlyItem
 from reqon.runtime.stopping import StopRun
 from reqon.state.records import ExecutionRecord, ExecutionStatus
 from reqon.stores.base import LocalStore
+from reqon.stores.file import FileStore
 
 log = logging.getLogger("reqon")
 
@@ -56,6 +57,7 @@ class Run:
             for opened in x.stores.values():
                 if opened.remote is not None:
                     await close_remote(opened.remote)
+            _keep_for_resume(x)
             # Closing folds what was written, which takes its time.
             closing = [opened.store.close for opened in x.stores.values() if opened.remote is None]
             await asyncio.to_thread(close_each, [*_safe_first(x), *closing])
@@ -142,6 +144,15 @@ def _safe_first(x: Execution) -> list[Callable[[], None]]:
     if x.journal is None:
         return []
     return [x.sync_stores, *([x.journal.sync] if x.journal.exists else []), x.journal.close]
+
+
+def _keep_for_resume(x: Execution) -> None:
+    """A run that did not complete may have written for an item that it did not get done: a resume undoes that."""
+    if x.journal is None or x.record.status is ExecutionStatus.COMPLETED:
+        return
+    for name, opened in x.stores.items():
+        if isinstance(opened.store, FileStore):
+            opened.store.keep = opened.store.position() != x.relied.get(name)
 
 
 async def _write_rest(x: Execution, *, seconds: float | None = None) -> None:

@@ -234,6 +234,7 @@ class Shared:
                 adapters=self.additions.registries.adapters,
                 disk=self.directory.disk,
                 settle=settle,
+                by=before.execution_id,
             )
         except ReqonError as error:
             raise error.locate(definition.adapter.span) from error
@@ -285,7 +286,7 @@ class Shared:
         there = path.exists() or path.with_suffix(".log").exists()
         return path if there and "dlq" not in plan.program.stores else None
 
-    def dead_letters(self, plan: Plan, *, settle: bool = True) -> OpenStore:
+    def dead_letters(self, plan: Plan, execution_id: str = "", *, settle: bool = True) -> OpenStore:
         """The mission's own dead-letter store, opened. Close it when the execution ends."""
         path = self.directory.dead_letters(plan.name)
         store = open_store(
@@ -295,6 +296,7 @@ class Shared:
             directory=path.parent,
             mission_directory=mission_directory(plan),
             settle=settle,
+            by=execution_id,
             disk=self.directory.disk,
         )
         return OpenStore(name="dlq", store=store, handle=StoreHandle("dlq", store), before=store.counts.copy())

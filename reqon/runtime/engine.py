@@ -24,6 +24,7 @@ from reqon.runtime.hooks import ActionOutcome, StepMoment, StepOutcome
 from reqon.runtime.kept import given_back, kept
 from reqon.runtime.loops import LoopRun
 from reqon.runtime.plan import ActionPlan, StagePlan, StepPlan, step_label
+from reqon.runtime.replies import answer_once
 from reqon.runtime.request import OnlyItem
 from reqon.runtime.resume import ActionPosition
 from reqon.runtime.retrying import repeat
@@ -90,10 +91,8 @@ class Engine:
                 continue
             if before is not None:
                 response, before = self._left_by(before), None
-            if stage.condition is not None and not self._holds(stage, response):
+            if stage.condition is not None and not self._holds(stage, response, anew=rerun):
                 self.result.skipped += 1
-                if x.journal is not None:
-                    x.journal.append("skipped", {"stage": stage.index})
                 text = f"stage {stage.name} is skipped: its condition does not hold"
                 x.emit(Noticed(level="info", message=text))
                 continue
@@ -158,14 +157,21 @@ class Engine:
     def _completed(self) -> frozenset[str]:
         return frozenset(self.x.resume.completed) if self.x.resume is not None else frozenset()
 
-    def _holds(self, stage: StagePlan, response: Value) -> bool:
-        frame = Frame(self.x, "", None, response)
+    def _holds(self, stage: StagePlan, response: Value, *, anew: bool) -> bool:
+        """Ask a stage's condition, once: what it looked at may be another after the stage has begun."""
+        x = self.x
         assert stage.condition is not None
+        if not anew and x.resume is not None and stage.index in x.resume.held:
+            return True
+        frame = Frame(x, "", None, response)
         try:
-            return bool(stage.condition(frame))
+            holds = bool(stage.condition(frame))
         except ReqonError as error:
             error.locate(place_of(error))
             raise
+        if x.journal is not None:
+            x.journal.append("held" if holds else "skipped", {"stage": stage.index})
+        return holds
 
     def _stage_ended(self, stage: StagePlan, started: float, items: int, error: ReqonError | None) -> None:
         x = self.x
@@ -326,7 +332,7 @@ class Engine:
         frame.response, frame.meta, frame.webhook, frame.request = response, meta, None, None
         frame.raw_response = frame.raw_of = frame.failure = None
         frame.variables, frame.tries = {}, {}
-        frame.loop, frame.inner, frame.step, frame.bound_step = None, (), 0, -1
+        frame.loop, frame.inner, frame.step, frame.bound_step, frame.begun_step = None, (), 0, -1, -1
         if x.room is not None:
             await x.room.begin_again(frame)
         if frame.key is None:
@@ -434,7 +440,12 @@ class Engine:
         keyed = caller.key is not None and caller.loop is None and not private
         key = f"{origin}{name}" if keyed else None
         if key is not None and x.resume is not None and x.resume.take_called(key):
+            caller.replaying = caller.replaying and x.resume.knows_inside(caller.origin, caller.step)
             return self._left_by(key)
+        if caller.replaying:
+            if key is None or x.resume is None or x.resume.position(key) is None:
+                return response  # it was over before what the step is repeated for
+            caller.replaying = False
         frame = Frame(x, name, key, response)
         frame.meta = caller.meta
         frame.caller = caller
@@ -462,7 +473,7 @@ class Engine:
             if frame.bound_step >= 0 and x.journal is not None:
                 x.flush_stores()
                 fields, body = self._leave(frame)
-                x.journal.append("called", {**fields, "a": key, "n": x.store_positions()}, body=body)
+                x.journal.append("called", {**fields, "a": key, "n": x.rely()}, body=body)
         return frame.response
 
     async def call_stages(
@@ -475,7 +486,7 @@ class Engine:
         """A `run` step's pipeline, inside the calling action."""
         for number, (names, condition) in enumerate(stages):
             place = f"{origin}{number}/"
-            if condition is not None and not condition():
+            if condition is not None and not self.decide(caller, place, condition):
                 continue
             if len(names) == 1:
                 response = await self.call(caller, names[0], response, place)
@@ -487,6 +498,31 @@ class Engine:
                 except BaseExceptionGroup as group:
                     raise _first(group) from None
                 response = None
+
+    def decide(self, frame: Frame, place: str, ask: Callable[[], Value]) -> Value:
+        """What decides how a step goes on: found once, and for a resume the same although the world is another."""
+        if frame.key is None or frame.loop is not None:
+            return answer_once(frame, place, ask)
+        value = self.recall(frame, place)
+        if value is None:
+            value = ask()
+        self.remember(frame, place, value)
+        return value
+
+    def recall(self, frame: Frame, place: str) -> Value:
+        """What was decided at a place before this resume, once; None: nothing, or null."""
+        resume = self.x.resume
+        known = resume.take_decision(frame.key, place) if resume is not None and frame.key is not None else None
+        if known is None or resume is None:
+            return None
+        return given_back(decode(resume.journal.read_body(known)), resume, self.x.handle)
+
+    def remember(self, frame: Frame, place: str, value: Value) -> None:
+        """Journal what was decided at a place of the step in work."""
+        journal = self.x.journal
+        if journal is not None and frame.key is not None and frame.loop is None:
+            self.bind(frame)
+            journal.append("decided", {"a": frame.key, "k": place}, body=encode(kept(value, journal)))
 
     # --- saving and restoring an action's state -----------------------------------------------------------------------
 
@@ -501,7 +537,7 @@ class Engine:
         frame.bound_step = frame.step
         # What earlier steps stored comes first: an entry counts only as long as the stores hold what it relies on.
         x.flush_stores()
-        fields: dict[str, Value] = {"a": frame.key, "s": frame.step, "n": x.store_positions()}
+        fields: dict[str, Value] = {"a": frame.key, "s": frame.step, "n": x.rely()}
         if frame.tries:
             fields["tries"] = frame.tries
         if frame.single:
@@ -572,7 +608,7 @@ class Engine:
         if x.journal is not None:
             x.flush_stores()
             fields, body = loop.frozen()
-            x.journal.append("loop", {"a": frame.key, **fields, "n": x.store_positions()}, body=body)
+            x.journal.append("loop", {"a": frame.key, **fields, "n": x.rely()}, body=body)
 
     def _restore(self, frame: Frame, position: ActionPosition) -> int:
         """Bring an action back to the step it was in; that step's index."""
@@ -606,7 +642,7 @@ class Engine:
         frame.step = position.step
         frame.tries = {target: dict(tries) for target, tries in position.tries.items()}
         frame.single = position.again
-        frame.replaying = any("." in path for path in position.loops)
+        frame.replaying = resume.knows_inside(frame.origin, position.step)
         self.tell_resumed(frame)
         return position.step
 

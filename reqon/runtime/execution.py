@@ -39,6 +39,7 @@ from reqon.state.records import (
     StoreTotals,
 )
 from reqon.stores.base import LocalStore, WriteCounts
+from reqon.stores.file import FileStore
 from reqon.stores.remote import RemoteStore, WriteThrough
 from reqon.stores.waiting import bridged
 from reqon.values import Value
@@ -181,7 +182,9 @@ class Execution:
         self._record_at = 0.0
         self.paged = False  # whether a page was fetched and journaled
         self._told_advance = False
-        self._relied: Mapping[str, int] = {}  # store lines on which the journal's last place relies
+        self._opened: dict[str, tuple[str, int]] = {}  # what the journal knows of these stores being open
+        # Store lines on which the journal's last entry relies that relies on any.
+        self.relied: Mapping[str, int] = resume.reached if resume is not None else {}
         self._progress_at = 0.0
         self._sync_lock = asyncio.Lock()
         self.room: WaitingRoom | None = None  # where a webhook server runs
@@ -193,12 +196,18 @@ class Execution:
         self.background: asyncio.TaskGroup | None = None
         # File stores are flushed before anything that relies on them; memory ones are journaled instead.
         self._file_stores = [s for s in self.stores.values() if not s.is_memory and s.remote is None]
+        self._join_stores()
         self._memory_stores = [s for s in self.stores.values() if s.is_memory]
         self._remotes = {s.name: s.remote for s in self.stores.values() if s.remote is not None}
         self._dirty = asyncio.Event()
         for remote in self._remotes.values():
             remote.changed = self._dirty.set
         self._wants_progress = bus.wants(Progressed)
+
+    def _join_stores(self) -> None:
+        files = [opened.store for opened in self._file_stores if isinstance(opened.store, FileStore)]
+        for store in files:
+            store.join(files)
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
@@ -357,17 +366,26 @@ class Execution:
         if self.journal is not None:
             self.journal.write()
 
+    def rely(self) -> Mapping[str, int]:
+        """What the journal's next entry relies on: the last line of each file store, by now."""
+        self.relied = self.store_positions()
+        if self._opened.keys() != self.relied.keys() and self.journal is not None:
+            self._opened = {s.name: s.store.opening for s in self._file_stores if isinstance(s.store, FileStore)}
+            self.journal.append("opened", {"o": self._opened})
+        return self.relied
+
     def store_positions(self) -> dict[str, int]:
-        """The number of the last line of each file store: what an entry relies on."""
+        """The number of the last line of each file store."""
         return {s.name: s.store.position() for s in self._file_stores}
 
-    def write_progress(self, kind: str, fields: Mapping[str, Value]) -> None:
-        """Store lines first, then this entry, in one write each: both survive SIGKILL on return."""
+    def write_progress(self, kind: str, fields: Mapping[str, Value], *, at_once: bool = True) -> None:
+        """Store lines first, then this entry, in one write each: both survive SIGKILL on return, if `at_once`."""
         self.flush_stores()
         journal = self.journal
         if journal is not None:
             self.note(kind, fields)
-            journal.write()
+            if at_once:
+                journal.write()
             self.tell_advance()
 
     def tell_advance(self) -> None:
@@ -379,9 +397,7 @@ class Execution:
     def note(self, kind: str, fields: Mapping[str, Value], *, body: bytes | None = None) -> None:
         """Append an entry to the journal that relies on all that stores have in their files by now."""
         assert self.journal is not None
-        positions = self.store_positions()
-        self.journal.append(kind, {**fields, "n": positions, "totals": self.totals()}, body=body)
-        self._relied = positions
+        self.journal.append(kind, {**fields, "n": self.rely(), "totals": self.totals()}, body=body)
 
     def totals(self) -> dict[str, Value]:
         """What a resume goes on counting from."""
@@ -444,7 +460,7 @@ class Execution:
 
     def _sync(self) -> None:
         """Stores, then the journal that counts on them (O1). Only then is folded what it counts on."""
-        relied, safe = self._relied, self.store_positions()
+        relied, safe = self.relied, self.store_positions()
         self.sync_stores()
         journal = self.journal
         if journal is not None:
@@ -520,6 +536,7 @@ class Execution:
             opened = self._dead_letters()
             self.stores[opened.name] = opened
             self._file_stores.append(opened)
+            self._join_stores()
         return opened
 
     def handle(self, name: str) -> "StoreHandle":

@@ -56,9 +56,15 @@ class Outlook:
         return told
 
 
-def outlook(plan: Plan, record: ExecutionRecord, journal: Journal, positions: Mapping[str, int]) -> Outlook:
-    """What a resume of this execution would do. `positions`: what each store holds, by the number of its last line."""
-    point, memory = ResumePoint.read(journal, positions)
+def outlook(
+    plan: Plan,
+    record: ExecutionRecord,
+    journal: Journal,
+    positions: Mapping[str, int],
+    openings: Mapping[str, Mapping[str, int]],
+) -> Outlook:
+    """What a resume of this execution would do. `positions` and `openings`: see `ResumePoint.read`."""
+    point, memory = ResumePoint.read(journal, positions, openings)
     walk = _Walk(plan, record, point)
     walk.stages()
     for name in sorted({written.store for written in memory}):

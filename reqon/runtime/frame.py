@@ -19,6 +19,7 @@ class Frame:
     Attributes:
         key: the name its journal entries carry, `<stage>/<action>`; for a called action its `origin`. None for one
             called inside a loop: its requests are kept with the item of that loop, see `work`.
+        bound_step, begun_step: whose begin is in the journal; that has written since, see `note_begin`.
         caller: the frame that called this one, whose position has to be in the journal before this one's.
         raw_response, raw_of: the bytes of the answer that gave `raw_of`, so that the journal has them as they came.
         inner: the loops inside the outermost one that send requests, in work, outermost first.
@@ -41,6 +42,7 @@ class Frame:
 
     __slots__ = (
         "action",
+        "begun_step",
         "bound_step",
         "call_depth",
         "called",
@@ -95,7 +97,7 @@ class Frame:
         self.index = 0
         self.loop: LoopRun | None = None
         self.step = 0
-        self.bound_step = -1
+        self.bound_step = self.begun_step = -1
         self.skipped = 0
         self.replaying = False
         self.single = False

@@ -153,8 +153,22 @@ class LoopRun:
         self.count(index)
         self.write(index)
 
-    def write(self, index: int, kind: str = "progress") -> None:
-        """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index."""
+    def end(self) -> None:
+        """All items are done. In an arm more may follow in the same step, for which a resume passes the loop again."""
+        self.count(self.total)
+        if self._announced and "." in self.spec.path:
+            self.write(self.total, at_once=False)
+
+    def note_begin(self) -> None:
+        """Before the item in work writes: all before it are done. On disk with the next request."""
+        if not self.spec.parallel and self.is_journaled and self._written[0] != self.f.index:
+            self.write(self.f.index, at_once=False)
+
+    def write(self, index: int, kind: str = "progress", *, at_once: bool = True) -> None:
+        """Note in the journal that all items before `index` are done: survives SIGKILL. Once per index.
+
+        Not `at_once`: what is noted survives as soon as what follows it in the journal does.
+        """
         f = self.f
         x = f.x
         written = index, len(self.finished), f.inner
@@ -162,9 +176,7 @@ class LoopRun:
             x.write_buffers()
             return
         self.count(index)
-        item = preview(self.current(index))
-        if f.key is not None:
-            x.active[f.key] = ActiveStep(action=f.action, step=self.spec.label, index=index, item=item)
+        item = self.show(index)
         if not self.is_journaled:
             x.flush_stores()
             return
@@ -180,8 +192,15 @@ class LoopRun:
             fields["in"] = list(f.inner)
         if isinstance(self.items, StoreSnapshot | RemoteSnapshot) and index < self.total:
             fields["key"] = self.items.keys[index]
-        x.write_progress(kind, fields)
+        x.write_progress(kind, fields, at_once=at_once)
         self._written, self._written_at = written, perf_seconds()
+
+    def show(self, index: int) -> Value:
+        """Let the record say that the item at `index` is in work; what it shows of that."""
+        item = preview(self.current(index))
+        if self.f.key is not None:
+            self.f.x.active[self.f.key] = ActiveStep(action=self.f.action, step=self.spec.label, index=index, item=item)
+        return item
 
     def _crowded(self) -> bool:
         """Whether one slow item holds up so many that naming them all each time would be too dear."""
@@ -247,6 +266,8 @@ async def run_loop(
     """Run an outermost loop: freeze its list, or take up the frozen one of a killed run; then all items in order."""
     x = f.x
     position = x.resume.take_loop(f.key, spec.path) if x.resume is not None and f.key is not None else None
+    if position is None and f.replaying:
+        return  # it was over before what the step is repeated for
     only = x.only
     items: Sequence[Value]
     if only is not None and (only.action, str(only.step)) == (f.action, spec.path) and f.caller is None:
@@ -258,7 +279,7 @@ async def run_loop(
         start = 0
     else:
         items, start = _resumed(f, collection, keep, position)
-        f.replaying = False
+        f.replaying = x.resume is not None and x.resume.knows_inside(f.origin, f.step)
     loop = LoopRun(f, spec, items, _positive(every))
     outer, f.loop = f.loop, loop
     outer_index = f.index
@@ -279,7 +300,7 @@ async def run_loop(
             await _run_parallel(f, loop, body, limit, start)
         else:
             await _run_in_order(f, loop, body, start)
-        loop.count(loop.total)
+        loop.end()
         x.active.pop(f.key or f.action, None)
     except (asyncio.CancelledError, StopRun, ReqonError) as error:
         failed = isinstance(error, ReqonError)
@@ -300,7 +321,11 @@ async def run_loop(
 def _save_where_it_stopped(f: Frame, loop: LoopRun, reason: str) -> None:
     index = f.index if not loop.spec.parallel else loop.done
     loop.count(index)
-    loop.write(index, "checkpoint")
+    if loop.spec.parallel:
+        loop.write(index, "checkpoint")
+    else:
+        # The journal keeps the place that it has: what the item has written since is not to be relied on.
+        loop.show(index)
     f.x.tell_checkpoint(reason, f.action, f.step, len(f.variables), index=index)
 
 

@@ -41,6 +41,11 @@ def save_before(f: Frame, method: str) -> None:
     """
     x = f.x
     if x.journal is not None and (method in EFFECTS or x.requests or x.journal.exists):
+        if f.begun_step == f.step:
+            # A resume begins with the step: what this has written since is not to be relied on.
+            x.write_buffers()
+            x.tell_advance()
+            return
         x.engine.bind(f)
         x.write_progress("progress", {"a": f.key})
 

@@ -5,7 +5,7 @@ several, in loops of its own or through actions it calls, is gone through again 
 it that was answered finds its answer in the journal. Where the request is another than then, it is sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -15,6 +15,7 @@ from reqon.http.client import Client
 from reqon.http.messages import Headers, Reply, Request
 from reqon.runtime.fetch_spec import EFFECTS, FetchSpec
 from reqon.runtime.frame import Frame
+from reqon.runtime.kept import kept
 from reqon.secrets import SECRETS
 from reqon.values import Value, decode, encode
 
@@ -29,6 +30,15 @@ def note_place(f: Frame) -> None:
         loop.note(loop.done if loop.spec.parallel else f.index)
     if work is not None:
         work.note(work.done if work.spec.parallel else work.f.index)
+
+
+def note_begin(f: Frame) -> None:
+    """Before an item, or an arm of an action's step, writes ahead of its first request: from here it is done again."""
+    if f.work is not None:
+        f.work.note_begin()
+    elif f.key is not None and f.loop is None and not f.replaying:
+        f.x.engine.bind(f)
+        f.begun_step = f.step
 
 
 async def ask(
@@ -70,6 +80,31 @@ async def ask(
         fields["u"] = SECRETS.redact(reply.url)
     _keep(f, request, fields, reply.raw if reply.is_json and reply.raw else encode(reply.value))
     return reply
+
+
+def answer_once(f: Frame, place: str, ask_it: Callable[[], Value]) -> Value:
+    """What is decided for the item in work is kept with its answers: whoever does it again decides as before."""
+    work = f.work
+    if work is None or f.private or not (work.spec.remembers and work.is_journaled):
+        return ask_it()
+    at: dict[str, Value] = {
+        "a": work.f.key,
+        "p": work.spec.path,
+        "i": f.index if f.loop is work else f.item,
+        "k": f"{place}?",
+        "fp": 0,
+        "effect": True,  # for what hangs on it: it outlives a failure too
+    }
+    resume, journal = f.x.resume, f.x.journal
+    if resume is not None and (known := resume.take_said(at)) is not None and known.body is not None:
+        return decode(resume.journal.read_body(known.body))
+    value = ask_it()
+    trail = f.inner if f.loop is work else f.trail
+    if trail:
+        at["in"] = [(path, round_) for path, round_, _, _ in trail]
+    if journal is not None:
+        journal.append("reply", at, body=encode(kept(value, journal)))
+    return value
 
 
 def fingerprint(request: Request) -> int:

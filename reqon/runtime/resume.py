@@ -10,6 +10,7 @@ from typing import Any
 from reqon.files import DamagedFileError
 from reqon.state.backend import BodyRef, Journal, JournalEntry
 from reqon.state.compaction import InnerRound, holds, is_behind
+from reqon.stores.lines import MAX_OPENINGS
 from reqon.values import Value, decode
 
 
@@ -110,6 +111,8 @@ class ResumePoint:
         self.completed: list[str] = []
         self.called: set[str] = set()  # called actions that ended, of steps that did not
         self.skipped: set[int] = set()  # stages whose condition did not hold, by index
+        self.held: set[int] = set()  # those whose condition held
+        self.decided: dict[str, dict[str, BodyRef]] = {}  # by key: what the step in work had decided, by place
         self.left: dict[str, JournalEntry] = {}  # by key: the entry that has the response with which an action ended
         self.lets: Mapping[str, Value] = {}
         self.sync: Mapping[str, Value] = {}
@@ -122,10 +125,13 @@ class ResumePoint:
         self.said: dict[tuple[str, str, int], dict[str, deque[JournalEntry]]] = {}
 
     @classmethod
-    def read(cls, journal: Journal, positions: Mapping[str, int]) -> tuple["ResumePoint", list[MemoryWrites]]:
+    def read(
+        cls, journal: Journal, positions: Mapping[str, int], openings: Mapping[str, Mapping[str, int]]
+    ) -> tuple["ResumePoint", list[MemoryWrites]]:
         """The point, and the writes to memory stores in order.
 
-        `positions` is what each file store really holds: an entry that relies on more does not count (O2).
+        `positions` is what each file store really holds, `openings` the last line of each time that it was open: an
+        entry that relies on more does not count (O2).
 
         Raises:
             DamagedFileError: an entry is none of ours.
@@ -133,13 +139,18 @@ class ResumePoint:
         point = cls(journal)
         memory: list[MemoryWrites] = []
         counts = 0  # of the writes to memory stores those that something relies on; the others are done again
+        held = positions
         for entry in journal.entries():
             relied = point.relied
             try:
                 if entry.kind == "memory":
                     memory.append(point._memory_writes(entry.fields))
+                elif entry.kind == "resumed":
+                    del memory[counts:]
+                elif entry.kind == "opened":
+                    held = {**positions, **_limits(entry.fields["o"], positions, openings)}
                 else:
-                    point._take(entry, positions)
+                    point._take(entry, held)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 # No checksum told: somebody else wrote it, or a database lost a part of it.
                 raise DamagedFileError(
@@ -177,6 +188,9 @@ class ResumePoint:
         if entry.kind == "skipped":
             self.skipped.add(fields["stage"])
             return
+        if entry.kind == "held":
+            self.held.add(fields["stage"])
+            return
         if entry.kind == "full":
             # Past its cap the journal knows completed actions only: what was active starts again.
             self.actions.clear()
@@ -206,6 +220,8 @@ class ResumePoint:
         at = self.actions.setdefault(key, ActionPosition())
         if entry.kind == "bind":
             self._rely(fields)
+            if at.step != fields["s"] or "again" in fields:
+                self.decided.pop(key, None)
             if at.step != fields["s"]:
                 at.loops.clear()
             at.holds = True
@@ -221,6 +237,9 @@ class ResumePoint:
             at.meta = fields.get("meta")
             at.waits = fields.get("waits") or {}
             at.webhook = fields.get("webhook")
+        elif entry.kind == "decided":
+            assert entry.body is not None
+            self.decided.setdefault(key, {})[fields["k"]] = entry.body
         elif entry.kind == "reply":
             self._take_said(key, entry)
         elif entry.kind == "failed" and "p" in fields:
@@ -330,7 +349,8 @@ class ResumePoint:
     # --- asked by the engine ------------------------------------------------------------------------------------------
 
     def position(self, key: str) -> ActionPosition | None:
-        return self.actions.get(key)
+        at = self.actions.get(key)
+        return None if at is None or at.taken else at
 
     def take_position(self, key: str) -> ActionPosition | None:
         """A called action's position, once."""
@@ -339,6 +359,15 @@ class ResumePoint:
             return None
         at.taken = True
         return at
+
+    def knows_inside(self, key: str, step: int) -> bool:
+        """Whether it goes on amid a step: in a loop of an arm, or in or behind an action that an arm calls."""
+        at = self.actions.get(key)
+        if at is not None and any("." in path for path in at.loops):
+            return True
+        inside = f"{key}('{step}."
+        begun = (known for known, at in self.actions.items() if not at.taken)
+        return any(known.startswith(inside) for known in (*self.called, *begun))
 
     def take_called(self, key: str) -> bool:
         """Whether a called action had ended, once."""
@@ -349,12 +378,20 @@ class ResumePoint:
 
     def forget(self, key: str) -> None:
         """A completed action runs again, from its beginning."""
-        self.actions.pop(key, None)
-        self.called = {other for other in self.called if not other.startswith(key)}
-        for origin in [o for o in self.pages if o.startswith(f"{key}:")]:
-            del self.pages[origin]
-        for of in [of for of in self.said if of[0].startswith(key)]:
+
+        def belongs(other: str) -> bool:
+            return other == key or other.startswith((f"{key}:", f"{key}("))
+
+        self.called = {other for other in self.called if not belongs(other)}
+        for known in (self.actions, self.pages, self.decided):
+            for other in [other for other in known if belongs(other)]:
+                del known[other]
+        for of in [of for of in self.said if belongs(of[0])]:
             del self.said[of]
+
+    def take_decision(self, key: str, place: str) -> BodyRef | None:
+        """What a step had decided at a place, once: a second time it decides anew."""
+        return self.decided.get(key, {}).pop(place, None)
 
     def take_loop(self, key: str | None, path: str) -> LoopPosition | None:
         """The loop's position, once: a second run of the same loop begins anew."""
@@ -368,3 +405,19 @@ class ResumePoint:
     def take_reply(self, key: str, path: str) -> JournalEntry | None:
         at = self.actions.get(key)
         return at.replies.pop(path, None) if at is not None else None
+
+
+def _limits(
+    opened: Mapping[str, Sequence[Any]], positions: Mapping[str, int], openings: Mapping[str, Mapping[str, int]]
+) -> dict[str, int]:
+    """The last line of each store that entries of one process may rely on.
+
+    `opened`: by store, its opening then and the number that it began at. Lines of that number may be there by now and
+    be another one's: after a power loss, or because they were undone.
+    """
+    limits = {}
+    for store, (opening, began) in opened.items():
+        known = openings.get(store)
+        if known is not None and (opening in known or len(known) < MAX_OPENINGS):
+            limits[store] = min(known.get(opening, began), positions.get(store, 0))
+    return limits

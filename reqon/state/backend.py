@@ -21,9 +21,11 @@ class BodyRef:
 class JournalEntry:
     """One entry: its kind, its fields, and where its body lies, if it has one.
 
-    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; `again` where an action
-    began anew, so that what came before of it counts no more; and `full` where the
-    journal reached its cap: what follows are `action` entries only, so that the action in work must start again.
+    Kinds: `page`, `response`, `loop`, `bind`, `memory`, `progress`, `checkpoint`, `action`; `held`, `skipped` and
+    `decided` for what conditions said; `opened` for the openings of file stores that what follows relies on; `resumed`,
+    behind which writes to memory stores that did not count never will; `again` where an action began anew, so that what
+    came before of it counts no more; and `full` where the journal reached its cap: what follows are `action` entries
+    only, so that the action in work must start again.
     """
 
     kind: str

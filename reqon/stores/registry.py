@@ -15,9 +15,11 @@ from reqon.files import DISK, FileSystem
 from reqon.stores.adapter import Adapter
 from reqon.stores.base import LocalStore
 from reqon.stores.config import ChosenStore, StoreConfiguration, choose
-from reqon.stores.file import FileStore, StoreFile, last_number
+from reqon.stores.file import FileStore
+from reqon.stores.lines import last_number
 from reqon.stores.memory import MemoryStore
 from reqon.stores.remote import RemoteStore
+from reqon.stores.store_file import StoreFile
 from reqon.values import Value, decode
 
 if TYPE_CHECKING:
@@ -123,12 +125,13 @@ def open_store(
     adapters: Mapping[str, AdapterFactory] = REGISTERED,
     disk: FileSystem = DISK,
     settle: bool = True,
+    by: str = "",
 ) -> LocalStore:
     """The store that `kind("identifier", { options })` declares. Close it when the execution ends.
 
     A file that somebody else writes to is waited for, up to 30 s: not a call for an event loop. A `RemoteStore` is
-    still to be opened. Without `settle` a file store waits for its `settle`. With `track` a memory store keeps its
-    writes for `take_entries`.
+    still to be opened. Without `settle` a file store waits for its `settle`; `by` is the execution it is opened for.
+    With `track` a memory store keeps its writes for `take_entries`.
 
     Raises:
         ConfigurationError: an unknown kind or option, or an identifier that can be no file or table.
@@ -143,7 +146,7 @@ def open_store(
     if chosen.kind == "file":
         if chosen.stand_in:
             _warn_stand_in(store, identifier)
-        return _open_file(chosen, places, disk, settle=settle)
+        return _open_file(chosen, places, disk, settle=settle, by=by)
     counted = chosen.option("countChanges", bool, True)
     if chosen.kind in adapters:
         made = Adapter(
@@ -190,8 +193,13 @@ def written_position(chosen: ChosenStore | None, places: Places) -> int:
     """
     if chosen is None or chosen.kind != "file":
         return _EVERYTHING
+    return last_number(file_of(chosen, places))
+
+
+def file_of(chosen: ChosenStore, places: Places) -> Path:
+    """Where a file store lies."""
     own = chosen.option("dir", str, "")
-    return last_number(_path_of(chosen.identifier, places.mission_directory / own if own else places.directory))
+    return _path_of(chosen.identifier, places.mission_directory / own if own else places.directory)
 
 
 def file_name(identifier: str) -> str:
@@ -257,17 +265,14 @@ def peek_store(chosen: ChosenStore, places: Places) -> MemoryStore | None:
 
 def _file_options(chosen: ChosenStore, places: Places) -> tuple[Path, str, bool]:
     """Where a file store lies, its `persist` and its `pretty`."""
-    directory = places.directory
-    if own := chosen.option("dir", str, ""):
-        directory = places.mission_directory / own
     persist = chosen.option("persist", str, "batch")
     if persist not in _PERSIST:
         raise ConfigurationError(f"persist must be immediate, batch or debounce, not '{persist}'")
     chosen.option("debounceMs", int, 100)
-    return _path_of(chosen.identifier, directory), persist, chosen.option("pretty", bool, True)
+    return file_of(chosen, places), persist, chosen.option("pretty", bool, True)
 
 
-def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle: bool) -> FileStore:
+def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle: bool, by: str) -> FileStore:
     path, persist, pretty = _file_options(chosen, places)
     quarantine = places.directory.parent / "quarantine"
     with _sharing:
@@ -279,7 +284,7 @@ def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle:
     try:
         with shared.lock:
             if not shared.opened:
-                shared.file.open(settle=settle)
+                shared.file.open(settle=settle, by=by)
                 shared.opened = True
     except BaseException:
         _forget(shared)
@@ -288,7 +293,7 @@ def _open_file(chosen: ChosenStore, places: Places, disk: FileSystem, *, settle:
         chosen.identifier,
         shared.file,
         immediate=persist == "immediate",
-        release=lambda: _release(shared),
+        release=lambda keep=False: _release(shared, keep=keep),
         alone=lambda: shared.users == 1,
     )
 
@@ -298,10 +303,10 @@ def _path_of(identifier: str, directory: Path) -> Path:
     return Path(os.path.realpath(directory)) / f"{file_name(identifier)}.json"
 
 
-def _release(shared: _Shared) -> None:
+def _release(shared: _Shared, *, keep: bool) -> None:
     with shared.lock:
         if _forget(shared):
-            shared.file.close()
+            shared.file.close(keep=keep)
         else:
             shared.file.flush()
 

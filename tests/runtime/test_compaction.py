@@ -25,7 +25,7 @@ CAP = 200_000
 
 def known(journal: Journal, positions: Mapping[str, int]) -> dict[str, Any]:
     """All that a resume learns from a journal, bodies included."""
-    point, memory = ResumePoint.read(journal, positions)
+    point, memory = ResumePoint.read(journal, positions, {})
 
     def bodies(at: Any) -> Any:
         if isinstance(at, BodyRef):

@@ -1,11 +1,12 @@
 """Whole runs on machines that lose power, and on disks that fill up or break (spec/reliability.md 1)."""
 
+import asyncio
 import errno
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +17,9 @@ from reqon.errors import ReqonError
 from reqon.runtime import resume
 from reqon.runtime.plan import Plan
 from reqon.state.records import ExecutionStatus
-from reqon.stores import file
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores import store_file
+from reqon.stores.file import FileStore
+from reqon.stores.store_file import StoreFile
 from reqon.values import JsonError
 from tests.runtime.test_resume import Site
 from tests.support.clocks import FakeClock
@@ -217,6 +219,7 @@ class Losses:
         ran = await self.bench(found).resume(self.text)
         assert ran.outcome.success, (which, [e.format() for e in ran.outcome.errors])
         assert kept(ran) == self.uncut, which
+        assert {n: [*r] for n, r in kept(ran).items()} == {n: [*r] for n, r in self.uncut.items()}, which
         assert not list((found / "quarantine").glob("*.journal*")), which
         assert not set(self.asked) - {f"{s.method} {s.target}" for s in self.api.seen}, which
 
@@ -227,7 +230,7 @@ async def test_after_a_power_loss_the_resumed_run_ends_as_an_uncut_one(
 ) -> None:
     """D4: whole runs, O1 to O4 together; every second resume loses its power as well."""
     if "folded often" in case:
-        monkeypatch.setattr(file, "MIN_FOLD_BYTES", 64)
+        monkeypatch.setattr(store_file, "MIN_FOLD_BYTES", 64)
     losses = Losses(MISSIONS[case], api, tmp_path)
     await losses.learn()
     for seed in range(667 if SLOW else 8):
@@ -253,16 +256,16 @@ def believe_every_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def reset_the_log_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fold(file: StoreFile) -> None:
+    def fold(file: StoreFile, *, keep: bool = False) -> bool:
         file.flush()
         kept = file._log.path.read_bytes()
         file._disk.replace(file._log.path, file._first_line(), "store-log")
         file._disk.sync_dir(file.path.parent)
         file._log.path.write_bytes(kept)
-        whole(file)
+        return whole(file, keep=keep)
 
-    whole = StoreFile.fold
-    monkeypatch.setattr(StoreFile, "fold", fold)
+    whole = StoreFile._fold
+    monkeypatch.setattr(StoreFile, "_fold", fold)
 
 
 def nothing(_: pytest.MonkeyPatch) -> None:
@@ -336,3 +339,73 @@ async def test_a_disk_that_refuses_ends_the_run_with_its_reason_and_the_next_one
         assert kept(again) == losses.uncut, nth
         assert not list((state / "quarantine").glob("*")), nth
     assert nth > count * 2 // 3
+
+
+# --- several runs of a daemon -----------------------------------------------------------------------------------------
+
+MOVING = mission(
+    """
+    get "/list/l"
+    store response -> aside
+    for r in aside where .kids != null checkpoint every 2 { post "/note/{r.id}"
+      store { ...r, moved: true } -> behind
+      delete aside[r.id] }
+    for r in behind where .id == "l1" { post "/back/{r.id}"
+      store { ...r, back: true } -> aside
+      delete behind[r.id] }""",
+    stores='store aside: file("aside")\nstore behind: file("behind")',
+).replace("mission M", "mission Moving")
+BESIDE = mission(
+    """
+    for i in [1, 2, 3, 4, 5, 6] checkpoint every 1 { post "/beside/{i}"
+      store { id: concat("n", i) } -> aside }
+    post "/beside/end"
+    for i in [7, 8] checkpoint every 1 { store { id: concat("n", i) } -> behind }""",
+    stores='store aside: file("aside")\nstore behind: file("behind")',
+).replace("mission M", "mission Beside")
+
+
+async def together(benches: list[Bench], texts: list[str]) -> None:
+    async with asyncio.TaskGroup() as runs:
+        for bench, text in zip(benches, texts, strict=True):
+            runs.create_task(bench.run(text))
+
+
+@pytest.mark.parametrize("first", [MOVING, BESIDE], ids=["mover resumed first", "neighbour resumed first"])
+async def test_a_record_moved_beside_another_run_is_lost_by_no_power_loss(
+    first: str, api: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D4: the other run syncs and folds the stores that it shares, whenever it likes."""
+    monkeypatch.setattr(store_file, "MIN_FOLD_BYTES", 64)
+    Site(api)
+    disk = Machine(tmp_path / "whole")
+    benches = [Bench(api, tmp_path / "whole", disk=disk) for _ in "ab"]
+    await together(benches, [MOVING, BESIDE])
+    whole = {name: benches[0].file_store(name) for name in ("aside", "behind")}
+    assert set(whole["aside"]) == {"l1", *(f"n{i}" for i in range(1, 7))}, whole
+    assert set(whole["behind"]) == {"l0", "l2", "l3", "n7", "n8"}, whole
+    operations = disk.operations
+    disk.close()
+    for seed in range(150 if SLOW else 25):
+        random = Random(seed)
+        root, found = tmp_path / f"run{seed}", tmp_path / f"found{seed}"
+        root.mkdir()
+        disk = Machine(root)
+        disk.start_up()
+        disk._power_off_at = random.randint(1, operations)
+        benches = [Bench(api, root, disk=disk) for _ in "ab"]
+        with suppress(PowerLoss, BaseExceptionGroup):
+            await together(benches, random.sample([MOVING, BESIDE], 2))
+        for bench in benches:
+            for opened in bench.runner.opened.values() if bench.runner is not None else ():
+                if isinstance(opened.store, FileStore):
+                    opened.store._file._let_go()
+        disk.after_power_loss(found, random)
+        disk.close()
+        for text in (first, BESIDE if first is MOVING else MOVING):
+            ran = await Bench(api, found).resume(text)
+            assert ran.outcome.success, (seed, [e.format() for e in ran.outcome.errors])
+        ended = {name: Bench(api, found).file_store(name) for name in ("aside", "behind")}
+        assert ended == whole, (seed, {n: [*r] for n, r in ended.items()})
+        shutil.rmtree(root)
+        shutil.rmtree(found)

@@ -332,8 +332,8 @@ def values(ran: Ran) -> dict[str, Any]:
     return found
 
 
-async def interrupted(bench: Bench, site: Site, text: str, how: str, at: int) -> Bench:
-    """Run until the `at`-th request and end there; where to resume."""
+async def interrupted(bench: Bench, site: Site, text: str, how: str, at: int, *, resume: bool = False) -> Bench:
+    """Run, or go on, until the `at`-th request and end there; where to resume."""
     runs: list[asyncio.Task[Ran]] = []
     killed = bench.state.with_name(f"{bench.state.name}-killed-{at}")
 
@@ -351,7 +351,7 @@ async def interrupted(bench: Bench, site: Site, text: str, how: str, at: int) ->
         return None
 
     site.interrupt(at, then)
-    run = asyncio.create_task(bench.run(text))
+    run = asyncio.create_task(bench.run(text, resume=resume))
     runs.append(run)
     try:
         ran = await run

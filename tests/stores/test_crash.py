@@ -16,7 +16,8 @@ import pytest
 
 from reqon.errors import StoreError
 from reqon.files import FileSystem, seal
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore
+from reqon.stores.store_file import StoreFile
 from reqon.values import Record
 from tests.stores.test_file import content, open_file
 from tests.stores.writer import KEYS, record
@@ -194,12 +195,12 @@ class ForgetsToSync(StoreFile):
 class LogFirst(StoreFile):
     """Begins the log anew before the snapshot is safe."""
 
-    def fold(self) -> None:
+    def fold(self, *, keep: bool = False) -> None:
         self.flush()
         kept = self._log.path.read_bytes()
         self._disk.replace(self._log.path, self._first_line(), "store-log")
         self._log.path.write_bytes(kept)
-        super().fold()
+        super().fold(keep=keep)
 
 
 class KeepsCutTail(StoreFile):

@@ -17,7 +17,8 @@ from hypothesis.stateful import rule
 from reqon.errors import StoreError
 from reqon.files import Disk
 from reqon.stores.base import LocalStore
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore
+from reqon.stores.store_file import StoreFile
 from reqon.values import decode, encode, equal_json
 from tests.support.store_contract import LocalStoreContract, StoreMachine, records
 from tests.support.values import JSON_VALUES, deep

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from reqon.stores.databases import sql_url
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore
 from reqon.stores.filters import StoreFilter, chosen
 from reqon.stores.memory import MemoryStore
 from reqon.stores.sql import SqlAdapter
+from reqon.stores.store_file import StoreFile
 from reqon.testing import Check, store_suite
 from reqon.values import Record
 from tests.support.databases import mariadb_database, postgres_database, sqlite_database

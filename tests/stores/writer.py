@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from reqon.files import arm
-from reqon.stores.file import FileStore, StoreFile
+from reqon.stores.file import FileStore
+from reqon.stores.store_file import StoreFile
 
 KEYS = 40
 

@@ -81,7 +81,7 @@ def emit_jump(e: Emitter, step: nodes.Jump, scope: Scope, code: Code, place: Pla
         RESPONSE=place.response,
         ORIGIN=_origin(e, step, place),
     )
-    e.effect(step, code, inner, place)
+    e.effect(step, code, inner, place, calls=True)
     e.note_flow("jump", step, code)
     if step.then == "retry":
         target = e.targets[id(step)]
@@ -119,7 +119,7 @@ def emit_run(e: Emitter, step: nodes.Run, scope: Scope, code: Code, place: Place
         RESPONSE=place.response,
         ORIGIN=_origin(e, step, place),
     )
-    e.effect(step, code, inner, place)
+    e.effect(step, code, inner, place, calls=True)
     return scope
 
 

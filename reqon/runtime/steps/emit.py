@@ -20,8 +20,10 @@ from reqon.lang.program import MissionProgram
 from reqon.lang.walk import walk
 from reqon.runtime.codegen import Code, expression, load
 from reqon.runtime.registries import GLOBAL, Registries
+from reqon.runtime.replies import note_begin
 from reqon.runtime.retrying import repeat
 from reqon.runtime.signals import RetryFetch
+from reqon.runtime.steps.order import first_writes
 from reqon.runtime.steps.watching import is_told, type_of
 from reqon.runtime.telling import StepPlace, WatchedStep
 
@@ -110,6 +112,7 @@ class Emitter:
         self._reads: dict[int, tuple[Sequence[nodes.Step], Reads]] = {}  # by the id of the list, kept so that it stays
         self.begins_with: Scope | None = None  # what the step of the action's own list began with
         self.has_inner_loop = False  # that step has a loop inside an arm
+        self.rounds_are_places = True  # a resume may go on in a round of a loop inside the outermost one
         self.caught = False  # a `catch` sees what the step being written raises
         self.plain = Scope()  # what is known when the action starts: no variables of its own
         self.waits: Mapping[int, WaitSpec] = {}
@@ -346,9 +349,21 @@ while True:
                 return True
         return False
 
-    def effect(self, node: nodes.Node, code: Code, inner: Code, place: Place) -> None:
-        """Statements with an effect: left out while a step is only repeated to reach the loop it was killed in."""
-        if place.in_loop or place.frame:
+    @cached_property
+    def _first_writes(self) -> frozenset[int]:
+        return frozenset(map(id, first_writes(self.action.steps)))
+
+    def effect(self, node: nodes.Node, code: Code, inner: Code, place: Place, *, calls: bool = False) -> None:
+        """Statements with an effect: left out while a step is only repeated to reach where it was killed.
+
+        What `calls` actions decides for itself: it may have been in one of these.
+        """
+        if id(node) in self._first_writes:
+            noted = code.child()
+            begin = self.constant(note_begin, "note_begin")
+            noted.add("note_begin(f)\nBODY", node, note_begin=begin, BODY=inner.body())
+            inner = noted
+        if place.in_loop or place.frame or calls:
             code.statements += inner.statements
         else:
             code.add("if not f.replaying:\n    BODY", node, BODY=inner.body())

@@ -11,6 +11,7 @@ from reqon.runtime.loop_lists import iterate, narrowed
 from reqon.runtime.loops import LoopSpec, breathe, inner_items, inner_start, run_inner_parallel, run_loop
 from reqon.runtime.signals import SkipIteration
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.steps.order import has_rounds_as_places
 from reqon.runtime.telling import WatchedLoop
 
 DEFAULT_CONCURRENCY = 10
@@ -41,6 +42,7 @@ def _outermost(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Pla
         skip="return" if step.parallel else "continue",
     )
     body = code.child()
+    e.rounds_are_places = has_rounds_as_places(step.body, e.store_names)
     e.steps(step.body, _inside(scope, step, item, response, meta), body, inside)
     wrapped = _catching_skips(e, step, body)
     if e.watched and not step.parallel:
@@ -141,7 +143,7 @@ def _inner(e: Emitter, step: nodes.For, scope: Scope, code: Code, place: Place) 
         rest = "if COUNTER & 63 == 0 and tick.over():\n            yield -1"
     elif e.is_async(step.body, in_loop=True) or not place.in_generator:
         rest = "if COUNTER & 63 == 0:\n            await breathe(f)"
-    if e.is_async(step.body, in_loop=True) and _is_repeatable(e, step, scope):
+    if e.is_async(step.body, in_loop=True) and e.rounds_are_places and _is_repeatable(e, step, scope):
         # Requests take their time: which round of it was in work is in the journal too.
         around = e.unit.local("around")
         before = "AROUND = f.inner\nITEMS, START, CHECKSUM = inner_start(f, PATH, COLLECTION, KEEP)"

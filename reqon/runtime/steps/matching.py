@@ -1,7 +1,7 @@
 """`match`: the first arm that takes the value decides (spec/language.md 7.2, 7.8)."""
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from reqon.errors import AbortError, FetchError, NoMatchError, ReqonRuntimeError, StoreError
@@ -9,12 +9,13 @@ from reqon.lang import flow, nodes
 from reqon.lang.compiler import Scope
 from reqon.lang.operators import described
 from reqon.lang.options import RETRY_STEP
-from reqon.runtime.codegen import Code, expression, load
+from reqon.runtime.codegen import Code, constant, expression, load
 from reqon.runtime.execution import preview
 from reqon.runtime.frame import Frame
 from reqon.runtime.retrying import DEFAULT_ATTEMPTS, executions, exhausted, may_retry
 from reqon.runtime.steps.directives import directive_name, emit_skip, option_value
 from reqon.runtime.steps.emit import Emitter, Place
+from reqon.runtime.steps.order import hangs_on_the_world
 from reqon.runtime.steps.watching import arm_of, arms_of
 from reqon.runtime.telling import NO_ARM, tell_arm, tell_match
 from reqon.secrets import SECRETS
@@ -28,10 +29,23 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
     guarded = e.guarded_match
     on_response = isinstance(step.subject, nodes.Name) and step.subject.name == "response"
     subject: str | None = None
+    known: str | None = None
+    if not place.in_loop and hangs_on_the_world(step, e.store_names):
+        known = e.unit.local("known")
+        code.add(
+            "KNOWN = known_arm(f, PATH)",
+            step,
+            KNOWN=known,
+            known_arm=e.constant(known_arm, "known_arm"),
+            PATH=constant(f"{place.path}!"),
+        )
     if on_response:
         subject = place.response
     elif step.subject is not None:
-        subject = e.temporary(step.subject, e.value(step.subject, scope), code, "subject")
+        value = e.value(step.subject, scope)
+        if known is not None:
+            value = _decided(e, step, place, value)
+        subject = e.temporary(step.subject, value, code, "subject")
     spent = None
     if any(_retry_of(arm.body) is not None for arm in step.arms):
         spent = e.unit.local("spent")
@@ -40,7 +54,15 @@ def emit_match(e: Emitter, step: nodes.MatchStep, scope: Scope, code: Code, plac
     outer, e.caught = e.caught, e.caught or bool(step.catch)
     nothing = _no_arm(e, step, subject, spent, code, guarded=guarded)
     write = partial(
-        _arm, e, subject=subject, spent=spent, scope=scope, place=place, guarded=guarded, on_response=on_response
+        _arm,
+        e,
+        subject=subject,
+        spent=spent,
+        scope=scope,
+        place=place,
+        guarded=guarded,
+        on_response=on_response,
+        known=None if known is None else (known, {id(arm): number for number, arm in enumerate(step.arms)}),
     )
     chain = _chain(e, step, step.arms, nothing, partial(write, told=True))
     e.caught = outer
@@ -124,6 +146,7 @@ def _arm(
     guarded: bool,
     on_response: bool,
     told: bool = False,
+    known: tuple[str, Mapping[int, int]] | None = None,
 ) -> Code:
     """`if <this arm takes it>: body else: otherwise`."""
     out = otherwise.child()
@@ -169,6 +192,17 @@ def _arm(
             )
         )
     body = out.child()
+    if known is not None:
+        name, numbers = known
+        number = constant(numbers[id(arm)])
+        tests = [_as_before(arm, tests, load(name), number)]
+        body.add(
+            "remember_arm(f, PATH, NUMBER)",
+            arm,
+            remember_arm=e.constant(remember_arm, "remember_arm"),
+            PATH=constant(f"{place.path}!"),
+            NUMBER=number,
+        )
     if told:
         e.tell(tell_arm, arm, body, arm_of(arm))
     steps = flow.steps_of(arm.body)
@@ -180,6 +214,26 @@ def _arm(
     test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
     out.add("if TEST:\n    BODY\nelse:\n    OTHERWISE", arm, TEST=test, BODY=body.body(), OTHERWISE=otherwise.body())
     return out
+
+
+def _decided(e: Emitter, step: nodes.MatchStep, place: Place, value: ast.expr) -> ast.expr:
+    """The value that a match decides on, which for a resume is what it was."""
+    return expression(
+        "decide(f, PATH, lambda: VALUE)",
+        step,
+        decide=e.constant(decide, "decide"),
+        PATH=constant(f"{place.path}?"),
+        VALUE=value,
+    )
+
+
+def _as_before(arm: nodes.Arm, tests: list[ast.expr], known: ast.expr, number: ast.expr) -> ast.expr:
+    """An arm's test, where a resume may know which arm it was. The test is made all the same: it binds names."""
+    may = expression("KNOWN is None or KNOWN == NUMBER", arm, KNOWN=known, NUMBER=number)
+    if not tests:
+        return may
+    test = tests[0] if len(tests) == 1 else ast.BoolOp(ast.And(), tests, lineno=1, col_offset=0)
+    return expression("MAY and (TEST or KNOWN == NUMBER)", arm, MAY=may, TEST=test, KNOWN=known, NUMBER=number)
 
 
 def _retry_of(body: nodes.ArmBody) -> nodes.Retry | nodes.Jump | None:
@@ -202,6 +256,21 @@ _PATTERNS = (
 
 
 # --- what the code calls ---------------------------------------------------------------------------------------------
+
+
+def decide(f: Frame, path: str, ask: Callable[[], Value]) -> Value:
+    """The value that a match decides on, evaluated or as it was before this resume."""
+    return f.x.engine.decide(f, path, ask)
+
+
+def known_arm(f: Frame, path: str) -> Value:
+    """The number of the arm that a match had taken before this resume; None: it had taken none."""
+    return f.x.engine.recall(f, path)
+
+
+def remember_arm(f: Frame, path: str, number: int) -> None:
+    """An arm takes the value: a resume goes on in it."""
+    f.x.engine.remember(f, path, number)
 
 
 def no_arm(f: Frame, value: Value, guarded: bool, spent: int) -> Exception:
