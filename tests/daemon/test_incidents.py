@@ -34,6 +34,32 @@ def test_a_firing_incident_is_repeated_and_resolved_once() -> None:
     assert incidents.end("A", ENDED_BY_SUCCESS, START) == []
 
 
+def test_a_repeat_tells_the_latest_failure_of_the_mission_that_it_is_named_after() -> None:
+    incidents = Incidents("host", timedelta(hours=4))
+    incidents.fire(_report("A", group="API/network"))
+    incidents.fire(_report("B", after=10, group="API/network"))
+    incidents.fire(_report("A", after=600))
+    incidents.fire(_report("B", after=900))
+    incidents.due(START + timedelta(hours=1))
+    (repeat,) = incidents.due(START + timedelta(hours=5))
+    assert (repeat.status, repeat.incident.report.cause) == (Status.REPEAT, "A600")
+
+
+def test_what_a_mission_had_goes_with_it() -> None:
+    incidents = Incidents("host")
+    incidents.fire(_report())
+    assert [(n.status, n.incident.mission) for n in incidents.forget("A", START)] == [(Status.RESOLVED, "A")]
+    assert list(incidents.firing()) == []
+
+
+def test_what_is_over_is_told_again_for_a_while() -> None:
+    incidents = Incidents("host")
+    incidents.fire(_report())
+    (over,) = incidents.end("A", ENDED_BY_SUCCESS, START + timedelta(minutes=1))
+    assert incidents.resolved_since(START + timedelta(minutes=1)) == [over]
+    assert incidents.resolved_since(START + timedelta(minutes=2)) == []
+
+
 def test_missions_that_fail_on_one_source_within_a_minute_are_one_incident() -> None:
     incidents = Incidents("host")
     assert len(incidents.fire(_report("A", group="API/network"))) == 1
