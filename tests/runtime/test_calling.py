@@ -1,6 +1,8 @@
 """`call Source.operation` against a real server: requests, checks at load, answers judged (runtime.md 2, 8, 10)."""
 
+import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -472,3 +474,41 @@ async def test_a_relative_server_of_a_file_needs_a_base(bench: Bench, tmp_path: 
     spec = written(tmp_path / "specs", document({"/a": {"get": {"operationId": "a", "responses": {}}}}))
     ran = await bench.run(served(spec, "call Depot.a"))
     assert ran.outcome.errors[0].diagnostics[0].code == "missing-base"
+
+
+# --- answers that mean harm ------------------------------------------------------------------------------------------
+
+
+def grown(depth: int, leaf: Any) -> Any:
+    for _ in range(depth):
+        leaf = {"left": leaf}
+    return leaf
+
+
+@pytest.mark.parametrize("mode", ["warn", "strict"])
+async def test_a_deep_answer_to_alternatives_that_recur_holds_up_nobody(
+    mode: str, bench: Bench, api: ScriptedServer, tmp_path: Path
+) -> None:
+    """Both alternatives may be meant at each of 60 levels: 2**60 ways to be wrong."""
+    left = {"type": "object", "required": ["left"], "properties": {"left": {"$ref": "#/components/schemas/Tree"}}}
+    tree = {"oneOf": [left, left, {"type": "string"}]}
+    paths = {
+        "/tree": {"get": {"operationId": "tree", "responses": ok({"$ref": "#/components/schemas/Tree"})}},
+        "/fine": {"get": {"operationId": "fine", "responses": ok({"type": "object"})}},
+    }
+    path = written(tmp_path / "specs", document(paths, schemas={"Tree": tree}), "depot.json")
+    api.on("/tree", reply(data=grown(60, 5)))
+    api.on("/fine", reply(data={}))
+    options = f', validateResponses: true, validationMode: "{mode}"'
+    steps = (
+        "call Depot.tree\nmatch response { { validationErrors: w } -> store { w: w } -> out { key: 1 }, _ -> abort }"
+    )
+    if mode == "warn":
+        steps = "call Depot.tree\nstore { w: response.validationErrors } -> out { key: 1 }"
+    other = replace(bench, state=tmp_path / "other")
+    goes_on = "\n".join(["call Depot.fine"] * 3 + ["store { done: true } -> out { key: 1 }"])
+    told, meanwhile = await asyncio.gather(
+        bench.run(mission(path, steps, options=options)), other.run(mission(path, goes_on, options=options))
+    )
+    assert told.ok().out == {"1": {"w": ["response: no matching schema (oneOf)"]}}
+    assert meanwhile.ok().out == {"1": {"done": True}}

@@ -1,9 +1,10 @@
 """An answer against its schema: what does not fit, in words (spec/runtime.md 10.4)."""
 
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from reqon.errors import SpecError
+from reqon.http.openapi.explaining import SECONDS, Explanation, Finding, Path
 from reqon.http.openapi.patterns import options_of
 from reqon.http.openapi.references import Found, References
 from reqon.http.openapi.schemas import Bundle
@@ -38,6 +39,8 @@ class ResponseCheck:
         """
         from jsonschema_rs import Draft202012Validator, ReferencingError, ValidationError  # noqa: PLC0415
 
+        self._found, self._references = found, references
+        self._explanation: Explanation | None = None
         bundle = Bundle(references)
         schema = bundle.of(found)
         try:
@@ -51,14 +54,19 @@ class ResponseCheck:
         """What does not fit, at most a hundred texts; nothing when all does."""
         if self._validator.is_valid(value):
             return []
-        return [_text(error, value) for error in islice(self._validator.iter_errors(value), MAX_ERRORS)]
+        if self._explanation is None:
+            # Made for the first answer that does not fit, of a bundle made anew: most schemas never need one.
+            bundle = Bundle(self._references)
+            schema = bundle.of(self._found)
+            self._explanation = Explanation(schema, bundle.engine)
+        return [_text(finding) for finding in islice(self._explanation.findings(value), MAX_ERRORS)]
 
 
-def _text(error: Any, value: Value) -> str:
-    return f"{_place(error.instance_path)}: {_problem(error, value)}"
+def _text(finding: Finding) -> str:
+    return f"{_place(finding.path)}: {_problem(finding)}"
 
 
-def _place(path: list[str | int]) -> str:
+def _place(path: Path) -> str:
     out = ""
     for token in path:
         if isinstance(token, int):
@@ -68,24 +76,20 @@ def _place(path: list[str | int]) -> str:
     return out or "response"
 
 
-def _problem(error: Any, value: Value) -> str:
-    kind = error.kind
-    details = kind.as_dict()
-    match kind.name:
+def _problem(finding: Finding) -> str:
+    details = finding.details
+    match finding.kind:
         case "required":
             return f"missing required field '{details['property']}'"
         case "type":
             expected = " or ".join(sorted(details["types"], key=lambda word: (word == "null", word)))
-            return f"type mismatch: expected {expected}, got {_type_of(_at(error.instance_path, value))}"
+            return f"type mismatch: expected {expected}, got {_type_of(finding.value)}"
         case "enum":
             return f"value not in enum: {_options(details['options'])}"
         case "const":
             return f"value not in enum: {_options([details['expected_value']])}"
-        case "oneOf" | "oneOfNotValid" | "anyOf":
-            word = "anyOf" if kind.name == "anyOf" else "oneOf"
-            if "multiple" in error.message or "more than one" in error.message:
-                return "constraint failed: oneOf, more than one schema matches"
-            return f"no matching schema ({word})"
+        case "oneOf" | "anyOf":
+            return f"no matching schema ({finding.kind})"
         case "oneOfMultipleValid":
             return "constraint failed: oneOf, more than one schema matches"
         case "pattern":
@@ -99,17 +103,12 @@ def _problem(error: Any, value: Value) -> str:
         case "additionalProperties":
             names = ", ".join(f"'{name}'" for name in details["unexpected"][:_SHOWN_OPTIONS])
             return f"constraint failed: additionalProperties, unexpected {names}"
+        case "tookTooLong":
+            return f"does not fit; what is wrong inside, and what else, could not be said within {SECONDS:g} s"
         case name if name in _WORDS:
             return f"constraint failed: {_WORDS[name]} {details['limit']}"
         case name:
             return f"constraint failed: {name}"
-
-
-def _at(path: list[str | int], value: Value) -> Value:
-    # The validator's own copy of the instance would be made for each error anew.
-    for token in path:
-        value = value[token]
-    return value
 
 
 def _type_of(value: Value) -> str:
