@@ -32,7 +32,7 @@ def _unnoted(
     for index, step in enumerate(steps):
         later = asks_later or any(isinstance(s, _REQUESTS + _CALLS) for s in flow.steps_in(steps[index + 1 :]))
         if isinstance(step, _REQUESTS):
-            noted = True
+            noted = noted or not in_action  # there a request notes its step, whose begin is before what was written
         elif isinstance(step, _CALLS) or (later and isinstance(step, _WRITES)):
             if not noted:
                 yield step
