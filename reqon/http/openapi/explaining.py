@@ -2,7 +2,7 @@
 
 The validator says quickly whether a value fits: it remembers what it has seen. Asked for what is wrong, it tells of
 each alternative why it was none, and of the alternatives inside of those: exponential in the depth of the answer. So it
-is asked about one definition at a time, in which each reference and all alternatives only say whether they hold. The
+is asked of schemas in which all alternatives, and the references that close a circle, only say whether they hold. The
 references that don't are followed here, each once for each place; alternatives are not, as nobody could say which was
 meant.
 """
@@ -43,14 +43,11 @@ class Explanation:
         if isinstance(schema, dict):
             definitions = schema.get("$defs", {})
             root = {key: written for key, written in schema.items() if key not in ("$schema", "$defs")}
-        self._same: dict[str, str] = {}  # a definition that is but a reference -> that one
         self._alternatives: dict[str, str] = {}  # name of a part -> `oneOf` or `anyOf`
         self._parts: Record = {}
+        circling = _circling(definitions)
         for name, definition in {**definitions, _ROOT: root}.items():
-            if isinstance(definition, dict) and definition.keys() == {"$ref"}:
-                self._same[name] = _name(definition["$ref"])
-            else:
-                self._parts[name] = self._part(definition)
+            self._parts[name] = self._part(definition, circling if name in circling else frozenset())
         # One validator for all: of an object with one property, the name of a part, it judges that part.
         whole = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -92,8 +89,6 @@ class Explanation:
                     stack.append(self._entered(name, place, part))
 
     def _entered(self, name: str, path: Path, value: Value) -> tuple[Path, Value, Iterator[Any]]:
-        while name in self._same:
-            name = self._same[name]
         return path, value, self._validator.iter_errors({name: value})
 
     def _why(self, name: str, value: Value) -> str:
@@ -105,24 +100,26 @@ class Explanation:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def _part(self, schema: Value) -> Value:
-        """The schema, whose references and alternatives only say whether they hold. True of the same values."""
+    def _part(self, schema: Value, cut: frozenset[str]) -> Value:
+        """The schema; its alternatives and what leads to `cut` only say whether they hold. True of the same values."""
         if not isinstance(schema, dict):
             return schema
         out: Record = {}
         cuts: list[Record] = []
         for key, written in schema.items():
             match key:
-                case "$ref":
+                case "$ref" if _name(written) in cut:
                     cuts.append(_cut(written))
+                case "$ref":
+                    out[key] = f"#/properties/{_name(written)}"
                 case "oneOf" | "anyOf":
                     cuts.append(self._set_apart(key, written))
                 case "allOf" | "prefixItems":
-                    out[key] = [self._part(each) for each in written]
+                    out[key] = [self._part(each, cut) for each in written]
                 case "properties" | "patternProperties":
-                    out[key] = {name: self._part(each) for name, each in written.items()}
+                    out[key] = {name: self._part(each, cut) for name, each in written.items()}
                 case "items" | "additionalProperties" | "then" | "else":
-                    out[key] = self._part(written)
+                    out[key] = self._part(written, cut)
                 case _:  # `not`, `if` and `contains` only say whether they hold as they are
                     out[key] = written
         if cuts:
@@ -136,6 +133,44 @@ class Explanation:
         if word == "oneOf":
             self._parts[_any_of(name)] = {"anyOf": alternatives}
         return _cut(f"#/properties/{name}")
+
+
+def _circling(definitions: Record) -> frozenset[str]:
+    """The definitions that refer back to themselves, by others or not; and those on the way between two of them."""
+    leads = {name: _named_in(definition) & definitions.keys() for name, definition in definitions.items()}
+    return frozenset(_without_ends(_without_ends(leads)))
+
+
+def _without_ends(leads: dict[str, set[str]]) -> dict[str, set[str]]:
+    """A graph without what leads into no circle, turned round."""
+    turned: dict[str, set[str]] = {name: set() for name in leads}
+    for name, others in leads.items():
+        for other in others:
+            turned[other].add(name)
+    left = {name: len(others) for name, others in leads.items()}
+    ends = [name for name, count in left.items() if not count]
+    while ends:
+        for name in turned[ends.pop()]:
+            left[name] -= 1
+            if not left[name]:
+                ends.append(name)
+    kept = {name for name, count in left.items() if count}
+    return {name: turned[name] & kept for name in kept}
+
+
+def _named_in(schema: Value) -> set[str]:
+    """What the `$ref`s anywhere in it name."""
+    found: set[str] = set()
+    waiting = [schema]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, dict):
+            if isinstance(ref := here.get("$ref"), str):
+                found.add(_name(ref))
+            waiting += here.values()
+        elif isinstance(here, list):
+            waiting += here
+    return found
 
 
 def _cut(ref: str) -> Record:

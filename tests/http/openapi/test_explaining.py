@@ -92,7 +92,7 @@ def test_a_mistake_deep_in_a_syntax_tree_is_told(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "SECONDS", -1.0)
     found = problems(tmp_path, {"properties": {"a": TREE}}, {"a": nested(3, 5)}, schemas={"Tree": LEFT})
-    assert found == [".a: does not fit; what is wrong inside, and what else, could not be said within 1 s"]
+    assert found == [".a.left: does not fit; what is wrong inside, and what else, could not be said within 1 s"]
 
 
 # --- the same findings as the validator's own -------------------------------------------------------------------------
