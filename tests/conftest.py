@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +31,12 @@ def _secrets_of_one_test() -> Iterator[None]:
     known = SECRETS.snapshot()
     yield
     SECRETS.restore(known)
+
+
+@pytest.fixture(autouse=True)
+def _mask_of_one_test() -> Iterator[None]:
+    """A command that a test runs in its own process narrows the rights of new files; the next test's are as ever."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)

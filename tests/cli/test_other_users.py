@@ -42,6 +42,7 @@ def home() -> Iterator[Path]:
     becoming(SOMEBODY)
     with folder_for_all() as folder:
         (folder / "alpha.vague").write_text(MISSION)
+        (folder / "alpha.vague").chmod(0o644)
         (folder / "state").mkdir(mode=0o700)
         give(folder / "state", SOMEBODY)
         ended = run(SOMEBODY, "alpha.vague", folder)
