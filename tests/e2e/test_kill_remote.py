@@ -17,8 +17,8 @@ from tests.support.orders_api import OrdersApi
 from tests.support.processes import reqon
 
 SLOW = bool(os.environ.get("REQON_SLOW"))
-ITEMS = 4_000 if SLOW else 120
-KILLS = 150 if SLOW else 5
+ITEMS = 1_500 if SLOW else 120
+KILLS = 50 if SLOW else 5
 TABLES = ("customers", "towns", "told")
 
 # Pages into a table; a loop with a request for each item; one over a table that it changes, with an effect outside.
