@@ -510,15 +510,6 @@ RULINGS: dict[str, Row] = {
         served={"/p": reply(data=[{"id": 1}])},
         error="pagination",
     ),
-    "later stages run after a failing member": Row(
-        'store { id: "a", v: 1 } -> out',
-        [1, 2],
-        error="http",
-        parts={
-            "actions": 'action Bad { get "/nowhere" }\naction C { store { id: "c", v: 2 } -> out }',
-            "run": "[A, Bad] then C",
-        },
-    ),
     "variables end with their action": Row(
         'let x = 1\nget "/a"',
         [1],
