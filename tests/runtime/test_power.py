@@ -219,8 +219,6 @@ class Losses:
         ran = await self.bench(found).resume(self.text)
         assert ran.outcome.success, (which, [e.format() for e in ran.outcome.errors])
         assert kept(ran) == self.uncut, which
-        if ran.record.attempt > 1:  # a record that was lost leaves a new run, which finds keys in their old places
-            assert {n: [*r] for n, r in kept(ran).items()} == {n: [*r] for n, r in self.uncut.items()}, which
         assert not list((found / "quarantine").glob("*.journal*")), which
         assert not set(self.asked) - {f"{s.method} {s.target}" for s in self.api.seen}, which
 
