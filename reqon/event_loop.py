@@ -1,8 +1,7 @@
-"""The event loop of a process that sends requests, and what is loaded before its first one."""
+"""The event loop of a process that sends requests."""
 
 import asyncio
 from collections.abc import Callable
-from threading import Thread
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -12,16 +11,3 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def load_client_ahead() -> None:
-    """Load aiohttp in a thread of its own, for a process that is about to send requests.
-
-    Half of those 0.1 s are spent on reading certificates, which lets other threads run: here, all that precedes the
-    first request. That request's own import waits for this one.
-    """
-    Thread(target=_load, name="load-client").start()
-
-
-def _load() -> None:
-    import aiohttp  # noqa: F401, PLC0415  # for those who import it later

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from reqon import collector
 from reqon.__about__ import __version__
+from reqon.cli.ahead import load_client_for
 from reqon.cli.commands import COMMANDS, load
 from reqon.cli.exits import CONFIGURATION, LOST, Done
 from reqon.cli.options import read
@@ -75,6 +76,8 @@ def answer(arguments: list[str]) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
+        if arguments[0] == "run":
+            load_client_for(arguments)
         command = load(arguments[0])
         given = read(command, arguments[1:])
         if given is not None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from reqon import collector
 from reqon.cli import show
+from reqon.cli.ahead import load_client
 from reqon.cli.choosing import named
 from reqon.cli.exits import Done
 from reqon.cli.services import service
 from reqon.clock import rfc3339
 from reqon.errors import ConfigurationError, ReqonError
-from reqon.event_loop import load_client_ahead, loop_factory
+from reqon.event_loop import loop_factory
 from reqon.extensions import registered
 from reqon.lang import flow
 from reqon.lang.loader import load
@@ -71,7 +72,7 @@ class OneShot:
             return broken
         sends = any(flow.sends_requests(mission.actions.values()) for mission in missions)
         if sends:
-            load_client_ahead()
+            load_client()
         runner = self.runner
         self._log(runner)
         runner.open()
