@@ -5,10 +5,12 @@ for the one that was begun here.
 """
 
 import os.path
+import re
 from collections.abc import Sequence
 from threading import Thread
 
 _MOST_BYTES = 1 << 20
+_REQUEST = re.compile(rb"\b(?:get|post|put|patch|delete|call)\s+[\w\"']")
 
 _begun = False
 
@@ -22,20 +24,20 @@ def load_client() -> None:
 
 
 def load_client_for(arguments: Sequence[str]) -> None:
-    """As above, if a mission file among a run's arguments has a source. A glance: nothing that can parse is there yet.
+    """As above, if a mission file among a run's arguments sends requests; a glance, for nothing can parse it yet.
 
     A wrong guess costs time, nothing else.
     """
-    if not {"--dry-run", "--daemon"}.intersection(arguments) and any(map(_names_source, arguments)):
+    if not {"--dry-run", "--daemon"}.intersection(arguments) and any(map(_seems_to_ask, arguments)):
         load_client()
 
 
-def _names_source(argument: str) -> bool:
+def _seems_to_ask(argument: str) -> bool:
     if not argument.endswith(".vague") or not os.path.isfile(argument):  # noqa: PTH113  # pathlib is not loaded yet
         return False
     try:
         with open(argument, "rb") as file:  # noqa: PTH123  # as above
-            return b"source" in file.read(_MOST_BYTES)
+            return _REQUEST.search(file.read(_MOST_BYTES)) is not None
     except OSError:
         return False  # the loader says what is wrong with it
 
