@@ -33,7 +33,7 @@ def load_client_for(arguments: Sequence[str]) -> None:
 
 
 def _seems_to_ask(argument: str) -> bool:
-    if not argument.endswith(".vague") or not os.path.isfile(argument):  # noqa: PTH113  # pathlib is not loaded yet
+    if not argument.endswith((".vague", ".reqon")) or not os.path.isfile(argument):  # noqa: PTH113  # pathlib is not loaded yet
         return False
     try:
         with open(argument, "rb") as file:  # noqa: PTH123  # as above
